@@ -1,0 +1,1 @@
+"""One recipe per file: a model with its training settings."""

@@ -1,0 +1,1 @@
+"""The machinery of signcache: identity, plan, cache, engine, batches. It finds stages and models by name."""

@@ -1,0 +1,336 @@
+"""The cache: what a stage is for a corpus, which of its rows are finished, what is published, and how features are opened."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline import atomic, index, manifest, registry, shards
+from pipeline.errors import UserError
+from pipeline.fingerprint import Fingerprint, differences, fingerprint
+from pipeline.index import Entry, Index
+from pipeline.manifest import Home, Manifest
+from pipeline.shards import Failure, Marker
+from pipeline.types import STAGE_PREFIX, Array, Extractor
+
+FORMAT = 1
+INDEX_PREFIX = "rows-"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as configured for a data set: `name` in tables, `kind` the file in `stages/`, `settings` what `--set` gave."""
+
+    dataset: str
+    name: str
+    kind: str
+    settings: Mapping[str, Any]
+    extractor: Extractor
+    fingerprint: Fingerprint
+    upstream: Stage | None
+
+    def folder(self, home: Home) -> Path:
+        """Where the shards of this identity lie."""
+        return home.cache / self.dataset / self.name / self.fingerprint.digest
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `published.json` says: the features that training reads."""
+
+    stage: str
+    digest: str
+    identity: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    row_shape: tuple[int, ...]
+    dtype: str
+    index: str
+
+
+def published(home: Home, dataset: str, name: str) -> Published | None:
+    """The published features of a stage, or None; raises UserError where the file is damaged or newer."""
+    path = home.cache / dataset / name / "published.json"
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] > FORMAT:
+            raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
+        row_shape = tuple(content["row_shape"])
+        return Published(**{key: content[key] for key in ("stage", "digest", "identity", "settings", "dtype", "index")}, row_shape=row_shape)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run: signcache extract {dataset} {name}") from error
+
+
+def published_names(home: Home, dataset: str) -> list[str]:
+    """Every name that has published features."""
+    return sorted(path.parent.name for path in (home.cache / dataset).glob("*/published.json"))
+
+
+def kind_of(home: Home, dataset: str, name: str) -> str:
+    """The file in `stages/` that a stage's name stands for: what is published under it, else the name itself."""
+    before = published(home, dataset, name)
+    return before.stage if before else name
+
+
+def configure(
+    home: Home, table: Manifest, name: str, *, now: Mapping[str, Any] | None = None, kind: str = "", known: Mapping[str, Stage] | None = None
+) -> Stage:
+    """The stage with its settings: class default < the corpus' < those published by `--set` < `now`, where an empty value forgets one.
+
+    `kind` is the file in `stages/` where `name` is a second name for it; `known` stages are taken as upstream as they are.
+    Raises UserError for what does not exist.
+    """
+    before = published(home, table.name, name)
+    kind = kind or (before.stage if before else name)
+    if before and before.stage != kind:
+        raise UserError(f"{table.name}/{name} holds features of {before.stage!r}; choose another name for {kind!r}")
+    given = {**(before.settings if before else {}), **(now or {})}
+    given = {key: value for key, value in given.items() if value != ""}
+    extractor: Extractor = registry.create("stage", kind, {**table.dataset.stages.get(kind, {}), **given})
+    settings = {key: value for key, value in extractor.model_dump(mode="json").items() if key in given}
+    upstream = None
+    if extractor.source.startswith(STAGE_PREFIX):
+        source = extractor.source.removeprefix(STAGE_PREFIX)
+        upstream = (known or {}).get(source) or configure(home, table, source)
+    identity = fingerprint(extractor, upstream.fingerprint.digest if upstream else None)
+    return Stage(table.name, manifest.checked_name(name), kind, settings, extractor, identity, upstream)
+
+
+def staleness(stage: Stage, before: Published) -> str:
+    """`max_frames 30 -> 60; code of stages/resnet50.py`, or an empty string where the published features are today's."""
+    if before.digest == stage.fingerprint.digest:
+        return ""
+    return "; ".join(differences(before.identity, stage.fingerprint.identity)) or "identity"
+
+
+@dataclass
+class Finished:
+    """Every finished row of one identity: those of its last index, and those of markers written since."""
+
+    index: Index
+    markers: list[Marker]
+    later: dict[str, list[Entry]] = field(default_factory=dict)
+    failures: dict[str, list[Failure]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for failure in self.index.failures.values():
+            self.failures.setdefault(failure.id, []).append(failure)
+        for marker in self.markers:
+            for entry in index.of_marker(marker):
+                self.later.setdefault(entry.row.id, []).append(entry)
+            for failure in marker.failures:
+                self.failures.setdefault(failure.id, []).append(failure)
+
+    def has(self, clip: str, stat: int) -> bool:
+        """Whether a row of this clip in this state is finished."""
+        number = self.index.position.get(clip)
+        if number is not None and int(self.index.columns["stat"][number]) == stat:
+            return True
+        return any(entry.row.stat == stat for entry in self.later.get(clip, ()))
+
+    def entry(self, clip: str, stat: int) -> Entry | None:
+        """The row of this clip in this state; of two, the one whose marker's name is lowest."""
+        found = [entry for entry in self.later.get(clip, ()) if entry.row.stat == stat]
+        number = self.index.position.get(clip)
+        if number is not None and int(self.index.columns["stat"][number]) == stat:
+            found.append(self.index.entry(number))
+        return min(found, key=lambda entry: entry.shard.name) if found else None
+
+    def knows(self, clip: str) -> bool:
+        """Whether rows of this clip in any state are finished."""
+        return clip in self.index.position or clip in self.later
+
+    def failure(self, clip: str, stat: int) -> Failure | None:
+        """The recorded failure of this clip in this state, the latest try."""
+        found = [failure for failure in self.failures.get(clip, ()) if failure.stat == stat]
+        return max(found, key=lambda failure: failure.attempts) if found else None
+
+    @cached_property
+    def later_by_content(self) -> dict[str, Entry]:
+        return {entry.row.content: entry for entries in self.later.values() for entry in entries}
+
+    @cached_property
+    def sizes(self) -> set[int]:
+        """Total sizes of all clips ever finished: a clip of another size cannot be one of them."""
+        return self.index.sizes | {entry.row.size for entry in self.later_by_content.values()}
+
+    def by_content(self, content: str) -> Entry | None:
+        """The row made from these bytes, whatever the clip was called then."""
+        number = self.index.by_content.get(content)
+        return self.later_by_content.get(content) if number is None else self.index.entry(number)
+
+
+def finished(stage: Stage, home: Home) -> Finished:
+    """What is finished of a stage's identity, from its last index and the markers that it does not hold."""
+    folder = stage.folder(home)
+    names = shards.marker_names(folder)
+    before = published(home, stage.dataset, stage.name)
+    current = [before.index] if before and before.digest == stage.fingerprint.digest else []
+    for name in [*current, *sorted(path.name for path in folder.glob(f"{INDEX_PREFIX}*.npz"))]:
+        if (folder / name).exists():
+            last = index.read(folder / name)
+            break
+    else:
+        last = index.build([], [], [])
+    last = _without_missing(last, set(names))
+    held = {shard.name for shard in last.shards}
+    markers = [shards.read_marker(folder / (name + shards.MARKER_SUFFIX)) for name in names if name not in held]
+    return Finished(last, markers)
+
+
+def _without_missing(last: Index, names: set[str]) -> Index:
+    """The index without rows of shards whose marker is gone: no marker, no shard."""
+    gone = {i for i, shard in enumerate(last.shards) if shard.name not in names}
+    if not gone:
+        return last
+    kept = [last.entry(i) for i in range(len(last)) if int(last.shard_of[i]) not in gone]
+    return index.build(kept, last.failures.values(), [shard for i, shard in enumerate(last.shards) if i not in gone])
+
+
+def publish(home: Home, stage: Stage, done: Finished, bound: Mapping[str, Entry], failures: list[Failure]) -> None:
+    """Make `bound` (clip id -> its row) what training reads, in one step; rows that no clip has stay findable by content."""
+    folder = stage.folder(home)
+    entries = [Entry(entry.row, entry.shard) for entry in bound.values()]
+    used = {(entry.shard.name, entry.row.start) for entry in entries}
+    every = [*(done.index.entry(i) for i in range(len(done.index))), *(entry for found in done.later.values() for entry in found)]
+    orphans = {(e.shard.name, e.row.start): e for e in every if (e.shard.name, e.row.start) not in used}
+    entries += [Entry(_renamed(entry, index.ORPHAN), entry.shard) for entry in orphans.values()]
+    marked = [index.Shard(marker.name, marker.shard, marker.store) for marker in done.markers]
+    table = index.build(entries, failures, [*done.index.shards, *marked])
+    name = f"{INDEX_PREFIX}{secrets.token_hex(6)}.npz"
+    atomic.replace(folder / name, index.to_bytes(table))
+    content = {
+        "format": FORMAT,
+        "dataset": stage.dataset,
+        "stage": stage.kind,
+        "digest": stage.fingerprint.digest,
+        "identity": stage.fingerprint.identity,
+        "settings": stage.settings,
+        "row_shape": stage.extractor.row_shape,
+        "dtype": stage.extractor.dtype,
+        "index": name,
+        "shards": [shard.name for shard in table.shards],
+        "at": time.time(),
+    }
+    atomic.replace(folder.parent / "published.json", json.dumps(content, indent=1).encode())
+    _write_lengths(home, stage, [entry for entry in entries if entry.row.id != index.ORPHAN])
+    for old in folder.glob(f"{INDEX_PREFIX}*.npz"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def _renamed(entry: Entry, clip: str) -> shards.Row:
+    import dataclasses
+
+    return dataclasses.replace(entry.row, id=clip)
+
+
+def lengths_path(home: Home, dataset: str, name: str) -> Path:
+    """The length manifest of a stage."""
+    return home.manifests / dataset / f"{name}.csv"
+
+
+def _write_lengths(home: Home, stage: Stage, entries: list[Entry]) -> None:
+    """The length manifest: a table for people and other programs, never read back."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["id", "length", "source_length", "rate_hz", "decoder", "content"])
+    for row, _ in entries:
+        table.writerow([row.id, row.length, row.source_length, f"{row.rate_hz:g}", row.decoder, row.content])
+    atomic.replace(lengths_path(home, stage.dataset, stage.name), out.getvalue().encode("utf-8", errors="surrogateescape"))
+
+
+class Features(Mapping[str, Array]):
+    """The published rows of a stage by clip id: `features[id]` is a read-only `(T, *row_shape)` view of its shard."""
+
+    def __init__(self, home: Home, dataset: str, name: str, said: Published) -> None:
+        self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
+        self.folder = home.cache / dataset / name / said.digest
+        self.index = index.read(self.folder / said.index)
+        self._shards: dict[int, Array] = {}
+
+    def __getitem__(self, clip: str) -> Array:
+        number = self._number(clip)
+        start, length = (int(self.index.columns[column][number]) for column in ("start", "length"))
+        return self._shard(int(self.index.shard_of[number]))[start : start + length]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.index.position)
+
+    def __len__(self) -> int:
+        return len(self.index.position)
+
+    def __contains__(self, clip: object) -> bool:
+        return clip in self.index.position
+
+    def length(self, clip: str) -> int:
+        """Number of rows of a clip, without touching its shard."""
+        return int(self.index.columns["length"][self._number(clip)])
+
+    def content(self, clip: str) -> str:
+        """Hash of the bytes that the clip's rows were made from."""
+        return self.index.entry(self._number(clip)).row.content
+
+    def _number(self, clip: str) -> int:
+        number = self.index.position.get(clip)
+        if number is None:
+            failure = self.index.failures.get(clip)
+            why = f"extraction failed: {failure.reason}" if failure else f"run: signcache extract {self.dataset} {self.name}"
+            raise UserError(f"clip {clip!r} has no features in {self.dataset}/{self.name}; {why}")
+        return number
+
+    def _shard(self, number: int) -> Array:
+        if number not in self._shards:
+            shard = self.index.shards[number]
+            if shard.file is None:
+                raise UserError(f"the shard {shard.name} of {self.dataset}/{self.name} holds no rows")
+            values = shards.open_shard(self.folder, shard.store, shard.file).view(np.ndarray)
+            if values.shape[1:] != self.row_shape or values.dtype != np.dtype(self.dtype):
+                raise UserError(f"the shard {self.folder / shard.file} holds {values.dtype} {values.shape}, not {self.dtype} {self.row_shape}")
+            values.flags.writeable = False
+            self._shards[number] = values
+        return self._shards[number]
+
+
+def open_stage(
+    dataset: str,
+    stage: str,
+    *,
+    cache: Path | str | None = None,
+    manifests: Path | str | None = None,
+    stale: Literal["refuse", "allow"] = "refuse",
+) -> Features:
+    """The published features of a stage by clip id, each `(T, *row_shape)`; None means the checkout's folders.
+
+    Raises UserError, one sentence with what is stale and what to run, where they are not those of today's stage.
+    """
+    default = Home()
+    home = Home(Path(cache) if cache else default.cache, Path(manifests) if manifests else default.manifests)
+    said = published(home, dataset, stage)
+    if said is None:
+        raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
+    if stale == "refuse":
+        reason = staleness(configure(home, manifest.read(home, dataset), stage), said)
+        if reason:
+            raise UserError(
+                f"the features of {dataset}/{stage} are stale ({reason}); run: signcache extract {dataset} {stage}, "
+                f"or read the old ones with --stale allow"
+            )
+    try:
+        return Features(home, dataset, stage, said)
+    except FileNotFoundError:  # published again between the two reads
+        again = published(home, dataset, stage)
+        if again is None or again.index == said.index:
+            raise UserError(f"the row index of {dataset}/{stage} is missing; run: signcache extract {dataset} {stage}") from None
+        return Features(home, dataset, stage, again)

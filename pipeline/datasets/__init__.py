@@ -1,0 +1,1 @@
+"""One corpus per file: how its clips, labels, splits and signers are read from disk."""

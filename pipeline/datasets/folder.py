@@ -1,0 +1,67 @@
+"""Any folder of clips: one folder a class, and a `split.csv` where splits or signers are known."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from pipeline.errors import UserError
+from pipeline.types import SPLITS, Dataset, Sample, Split
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
+SPLIT_TABLE = "split.csv"
+
+
+class Folder:
+    """`<class>/<clip>.mp4` at any depth; the label is the first folder. The id is the path below the root without its suffix."""
+
+    layout = "<class>/<clip>.mp4 (or .mkv .mov .avi .webm ..., any case), optionally split.csv with columns file, split, signer"
+    stages: ClassVar[Mapping[str, Mapping[str, Any]]] = {"resnet50": {}}
+    training: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lstm_late": {"stages": ("resnet50",)}}
+
+    def samples(self, root: Path) -> Iterator[Sample]:
+        if not root.is_dir():
+            raise UserError(f"no folder {root}; expected there: {self.layout}")
+        table = _split_table(root / SPLIT_TABLE)
+        for path in _videos(root):
+            file = path.relative_to(root)
+            if len(file.parts) < 2:
+                raise UserError(f"{path} lies in no class folder; expected: {self.layout}")
+            split, signer = table.pop(file.as_posix(), ("unassigned", None))
+            yield Sample(file.with_suffix("").as_posix(), {"rgb": (file.as_posix(),)}, file.parts[0], split, signer)
+        if table:
+            raise UserError(f"{root / SPLIT_TABLE} names {next(iter(table))!r}, and {len(table) - 1} more files that are not there")
+
+    def classes(self, labels: set[str]) -> list[str]:
+        return sorted(labels)
+
+
+def _videos(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:
+    """`{file: (split, signer)}` of a split.csv; empty cells are unknown."""
+    if not path.exists():
+        return {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        if "file" not in (rows.fieldnames or ()):
+            raise UserError(f"{path} has no column 'file'; expected the columns file, split, signer")
+        return {row["file"]: (_split(path, row.get("split") or ""), row.get("signer") or None) for row in rows}
+
+
+def _split(path: Path, word: str) -> Split:
+    if word and word not in SPLITS:
+        raise UserError(f"{path}: split {word!r} is none of {', '.join(SPLITS)}")
+    return cast(Split, word or "unassigned")
+
+
+dataset: Dataset = Folder()

@@ -1,0 +1,17 @@
+"""What a user or a clip can do wrong, each said in one line."""
+
+
+class UserError(Exception):
+    """One line: what is wrong, the value, what would be right, the command to run. Exit status 2."""
+
+
+class ClipError(Exception):
+    """Why one clip gives no features. It is recorded with the clip and never stops the others."""
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """`"; did you mean 'resnet50'?"`, or a full stop where nothing is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."

@@ -1,0 +1,162 @@
+"""One stage on its way from items to shards: batches fill across clips, the device computes, a shard closes, a thread writes it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import registry, shards
+from pipeline.cache import Stage
+from pipeline.shards import Failure, Marker, Row
+from pipeline.spool import Prepared
+from pipeline.types import Array, Forward
+
+SHARD_CLIPS = 64
+SHARD_BYTES = 64 << 20
+SHARD_SECONDS = 60.0
+DEVICE_BATCH: Mapping[str, int] = {"cpu": 8, "cuda": 64}
+"""Rows a forward pass. Small batches stay in the caches of a CPU; rows do not depend on it."""
+
+
+@dataclass
+class _Clip:
+    """A clip whose rows are on their way; `missing` of them are still to be computed."""
+
+    order: int
+    id: str
+    prepared: Prepared
+    items: Array
+    rows: Array
+    missing: int
+
+
+@dataclass
+class Lane:
+    """Takes the prepared clips of one stage, in any order, and leaves immutable shards with their markers in `folder`."""
+
+    stage: Stage
+    folder: Path
+    forward: Forward | None
+    device: str
+    store: str
+    made: Mapping[str, Any]
+    writer: ThreadPoolExecutor
+    clips: list[_Clip] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    pending: deque[tuple[_Clip, int, slice]] = field(default_factory=deque)
+    written: deque[Future[None]] = field(default_factory=deque)
+    opened: float = 0.0
+
+    def add(self, order: int, clip_id: str, prepared: Prepared) -> None:
+        """One clip's items; full batches are computed at once, and a full shard is closed."""
+        self.opened = self.opened or time.monotonic()
+        items = prepared.items[self.stage.name].open()
+        windows = self.stage.extractor.rows(len(items)) if self.forward else []
+        shape, dtype = self.stage.extractor.row_shape, self.stage.extractor.dtype
+        rows = np.empty((len(windows), *shape), dtype) if self.forward else np.array(items, dtype).reshape(len(items), *shape)
+        clip = _Clip(order, clip_id, prepared, items, rows, len(windows))
+        self.clips.append(clip)
+        if not windows:
+            self._drop_items(clip)
+        self.pending.extend((clip, number, window) for number, window in enumerate(windows))
+        while len(self.pending) >= DEVICE_BATCH[self.device]:
+            self._compute()
+        if self._is_full():
+            self.close()
+
+    def fail(self, failure: Failure) -> None:
+        """A clip of which this stage gets nothing."""
+        self.opened = self.opened or time.monotonic()
+        self.failures.append(failure)
+
+    def close(self) -> None:
+        """Compute what is pending and write the shard in the background; at most two writes wait."""
+        while self.pending:
+            self._compute()
+        self.salvage()
+        while len(self.written) > 2:
+            self.written.popleft().result()
+
+    def salvage(self) -> None:
+        """Write the clips that are whole and drop the others."""
+        whole = [clip for clip in self.clips if not clip.missing]
+        failures = self.failures
+        self.clips, self.failures, self.opened = [], [], 0.0
+        self.pending.clear()
+        if whole or failures:
+            self.written.append(self.writer.submit(self._write, whole, failures))
+
+    def finish(self) -> None:
+        """Wait for every write; raises what the disk refused."""
+        while self.written:
+            self.written.popleft().result()
+
+    def _is_full(self) -> bool:
+        size = sum(clip.rows.nbytes for clip in self.clips)
+        return len(self.clips) >= SHARD_CLIPS or size >= SHARD_BYTES or time.monotonic() - self.opened > SHARD_SECONDS
+
+    def _compute(self) -> None:
+        """One forward pass over rows of as many clips as fit; each row goes back to its clip."""
+        import torch
+
+        first = self._input(self.pending[0])
+        batch, inputs = [], []
+        while self.pending and len(batch) < DEVICE_BATCH[self.device]:
+            values = self._input(self.pending[0])
+            if values.shape != first.shape:
+                break
+            batch.append(self.pending[0])
+            inputs.append(values)
+            self.pending.popleft()
+        assert self.forward is not None
+        with torch.inference_mode():
+            rows = self.forward(torch.from_numpy(np.stack(inputs)).to(self.device)).cpu().numpy()
+        for (clip, number, _), row in zip(batch, rows, strict=True):
+            clip.rows[number] = row
+        for clip, _, _ in batch:
+            clip.missing -= 1
+            if not clip.missing:
+                self._drop_items(clip)
+
+    def _drop_items(self, clip: _Clip) -> None:
+        clip.items = np.empty(0)
+        clip.prepared.items[self.stage.name].path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _input(part: tuple[_Clip, int, slice]) -> Array:
+        clip, _, window = part
+        values = clip.items[window]
+        return values[0] if len(values) == 1 else values
+
+    def _write(self, clips: list[_Clip], failures: list[Failure]) -> None:
+        extractor, start, rows = self.stage.extractor, 0, []
+        for clip in clips:
+            found = clip.prepared
+            rows.append(
+                Row(
+                    id=clip.id,
+                    start=start,
+                    length=len(clip.rows),
+                    source_length=found.source_length,
+                    rate_hz=found.rate_hz,
+                    content=found.content,
+                    stat=found.stat.token,
+                    size=found.stat.size,
+                    decoder=found.decoder,
+                    tracks=found.tracks,
+                    checksum=shards.checksum(clip.rows),
+                )
+            )
+            start += len(clip.rows)
+        name = shards.new_name(min((clip.order for clip in clips), default=0))
+        file = name + registry.create("store", self.store).suffix if clips else None
+        marker = Marker(name, file, self.store, extractor.dtype, extractor.row_shape, tuple(rows), tuple(failures))
+        values = shards.joined([clip.rows for clip in clips], extractor.row_shape, extractor.dtype)
+        shards.write_shard(self.folder, marker, values, self.made)

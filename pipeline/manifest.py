@@ -1,0 +1,213 @@
+"""Sample manifests: which clips a name stands for, with their labels, splits and signers, bound to a root and a seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline import atomic, registry
+from pipeline.errors import UserError, did_you_mean
+from pipeline.fingerprint import digest_of
+from pipeline.splits import assign, describe
+from pipeline.types import SPLITS, Dataset, Sample
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+FORMAT = 1
+FIXED_COLUMNS = ("id", "label", "split", "signer")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where tables and features live: the checkout's folders, wherever the command is started."""
+
+    cache: Path = CHECKOUT / "cache"
+    manifests: Path = CHECKOUT / "manifests"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a name stands for: corpus, root, how it is split, and the seed of that."""
+
+    corpus: str
+    root: Path
+    split: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The clips of a name, in a stable order; `classes[i]` is the label of class index `i`."""
+
+    name: str
+    binding: Binding
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def dataset(self) -> Dataset:
+        """The corpus, as its file registers it."""
+        dataset: Dataset = registry.create("dataset", self.binding.corpus)
+        return dataset
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with any clip, label, split, signer or class."""
+        rows = [[s.id, s.label, s.split, s.signer, [[m, *paths] for m, paths in sorted(s.media.items())]] for s in self.samples]
+        return digest_of([self.classes, rows])
+
+    @property
+    def class_index(self) -> Mapping[str, int]:
+        return {label: i for i, label in enumerate(self.classes)}
+
+    def paths(self, sample: Sample, modality: str) -> tuple[Path, ...]:
+        """The files of one modality; empty where the clip has none."""
+        return tuple(self.binding.root / part for part in sample.media.get(modality, ()))
+
+
+def checked_name(name: str) -> str:
+    """The name itself; raises UserError where it cannot be a folder's."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"{name!r} cannot name a data set or a stage: use letters, digits, '_', '-' and '.'")
+    return name
+
+
+def bind(home: Home, name: str, **asked: Any) -> Manifest:
+    """List the root of `name` again, write its manifest where it changed, and return it.
+
+    `asked` may hold corpus, root, split and seed; what is None stays as bound, or is the corpus' default.
+    Raises UserError where they contradict the binding, or where the root does not hold the corpus.
+    """
+    old = read(home, checked_name(name)) if _table(home, name).exists() else None
+    binding = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
+    dataset: Dataset = registry.create("dataset", binding.corpus)
+    found = sorted(_checked(dataset.samples(binding.root), binding.root), key=lambda sample: sample.id)
+    if not found:
+        raise UserError(f"no clips of corpus {binding.corpus!r} below {binding.root}; expected there: {dataset.layout}")
+    labels = {sample.label for sample in found if sample.label is not None}
+    split, samples = assign(found, binding.split, binding.seed, {s.id: s for s in old.samples} if old else {})
+    classes = tuple(dataset.classes(labels | set(old.classes if old else ())))
+    manifest = Manifest(name, replace(binding, split=split), classes, tuple(samples))
+    if old is None or (old.binding, old.digest) != (manifest.binding, manifest.digest):
+        _write(home, manifest)
+    return manifest
+
+
+def _first_binding(name: str, asked: Mapping[str, Any]) -> Binding:
+    corpus = asked.get("corpus") or name
+    known = registry.names("dataset")
+    if corpus not in known:
+        hint = "" if asked.get("corpus") else f"bind it first: signcache manifest {name} --corpus folder --root DIR"
+        raise UserError(f"no corpus called {corpus!r}{did_you_mean(corpus, known)} Known: {', '.join(known)}. {hint}".rstrip())
+    root = Path(asked.get("root") or CHECKOUT / "data" / name).expanduser().absolute()
+    return Binding(corpus, root, asked.get("split") or "", asked.get("seed") or 0)
+
+
+def _rebound(name: str, old: Binding, asked: Mapping[str, Any]) -> Binding:
+    """Another root rebinds; another corpus, split or seed would change what was trained, so it is refused."""
+    for key in ("corpus", "split", "seed"):
+        if asked.get(key) is not None and asked[key] != getattr(old, key):
+            raise UserError(
+                f"{name!r} is bound with {key} {getattr(old, key)!r}, not {asked[key]!r}; use another name, as in: "
+                f"signcache manifest {name}2 --corpus {old.corpus} --root {old.root} --{key} {asked[key]}"
+            )
+    return replace(old, root=Path(asked["root"]).expanduser().absolute()) if asked.get("root") else old
+
+
+def _checked(samples: Iterator[Sample], root: Path) -> Iterator[Sample]:
+    seen: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.id in seen:
+            files = [", ".join(part for paths in s.media.values() for part in paths) for s in (seen[sample.id], sample)]
+            raise UserError(f"two clips below {root} have the id {sample.id!r}: {files[0]} and {files[1]}; rename one of them")
+        seen[sample.id] = sample
+        for paths in sample.media.values():
+            for part in paths:
+                if PurePosixPath(part).is_absolute() or ".." in PurePosixPath(part).parts:
+                    raise UserError(f"clip {sample.id!r} names the file {part!r}, which is not below its root {root}")
+        yield sample
+
+
+def missing_files(manifest: Manifest) -> list[str]:
+    """Expected files that are not there, in the order of the clips."""
+    parts = (part for sample in manifest.samples for paths in sample.media.values() for part in paths)
+    return [part for part in parts if not (manifest.binding.root / part).exists()]
+
+
+def summary(manifest: Manifest) -> str:
+    """`90 clips, 9 classes, train 72, val 9, test 9 (stratified), rgb 90, signers 1`."""
+    media: dict[str, int] = {}
+    for sample in manifest.samples:
+        for modality in sample.media:
+            media[modality] = media.get(modality, 0) + 1
+    counts = ", ".join(f"{modality} {count}" for modality, count in media.items())
+    return f"{len(manifest.samples)} clips, {len(manifest.classes)} classes, {describe(manifest.samples)} ({manifest.binding.split}), {counts}"
+
+
+def _table(home: Home, name: str) -> Path:
+    return home.manifests / f"{name}.json"
+
+
+def read(home: Home, name: str) -> Manifest:
+    """The manifest as last written; raises UserError where the name is not bound or its tables are damaged."""
+    path = _table(home, checked_name(name))
+    if not path.exists():
+        raise UserError(f"{name!r} is not bound yet; run: signcache manifest {name}")
+    try:
+        bound = json.loads(path.read_bytes())
+        if bound["format"] > FORMAT:
+            raise UserError(f"{path} has format {bound['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
+        binding = Binding(bound["corpus"], Path(bound["root"]), bound["split"], bound["seed"])
+        with open(path.with_suffix(".csv"), newline="", encoding="utf-8", errors="surrogateescape") as file:
+            samples = tuple(_sample(row) for row in csv.DictReader(file))
+        list(_checked(iter(samples), binding.root))
+        return Manifest(name, binding, tuple(bound["classes"]), samples)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the manifest of {name!r} is damaged ({error}); delete {path} and run: signcache manifest {name}") from error
+
+
+def _sample(row: Mapping[str, str]) -> Sample:
+    media: dict[str, tuple[str, ...]] = {}
+    for column, part in row.items():
+        if column not in FIXED_COLUMNS and part:
+            modality = column.partition(".")[0]
+            media[modality] = (*media.get(modality, ()), part)
+    split = row["split"]
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} of {row['id']!r}")
+    return Sample(row["id"], media, row["label"] or None, split, row["signer"] or None)
+
+
+def _write(home: Home, manifest: Manifest) -> None:
+    """The table first, then the binding: a name exists when its `.json` does. One column a track, `rgb`, `radar.0`, `radar.1`."""
+    columns = list(dict.fromkeys(column for sample in manifest.samples for column in _media_columns(sample)))
+    out = io.StringIO()
+    table = csv.DictWriter(out, [*FIXED_COLUMNS, *columns], lineterminator="\n")
+    table.writeheader()
+    for s in manifest.samples:
+        table.writerow({"id": s.id, "label": s.label, "split": s.split, "signer": s.signer, **_media_columns(s)})
+    path = _table(home, manifest.name)
+    atomic.replace(path.with_suffix(".csv"), out.getvalue().encode("utf-8", errors="surrogateescape"))
+    bound = manifest.binding
+    content = {"format": FORMAT, "corpus": bound.corpus, "root": str(bound.root), "split": bound.split, "seed": bound.seed}
+    atomic.replace(path, json.dumps({**content, "digest": manifest.digest, "classes": manifest.classes}, indent=1).encode())
+
+
+def _media_columns(sample: Sample) -> dict[str, str]:
+    return {
+        modality if len(paths) == 1 else f"{modality}.{number}": part
+        for modality, paths in sample.media.items()
+        for number, part in enumerate(paths)
+    }
+
+
+def grouped(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
+    """Samples by split."""
+    return {split: [sample for sample in samples if sample.split == split] for split in SPLITS}

@@ -1,0 +1,260 @@
+"""What an extraction would do, and why, before anything runs. Planning never reads media."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import xxhash
+
+from pipeline import index, registry
+from pipeline.cache import Finished, Published, Stage, configure, finished, kind_of, published, published_names, staleness
+from pipeline.errors import UserError
+from pipeline.index import Entry
+from pipeline.manifest import Home, Manifest
+from pipeline.media import Stat, content_of, stat_of
+from pipeline.shards import Failure
+from pipeline.types import STAGE_PREFIX, Sample
+
+NEW, CHANGED, FAILED_BEFORE = "new", "changed input", "failed before"
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """A clip to extract: why, the state of its files now, and how often it failed in this state."""
+
+    sample: Sample
+    reason: str
+    stat: Stat
+    attempts: int = 0
+
+
+@dataclass
+class StagePlan:
+    """One stage of a plan. Every sample is in exactly one of fresh, todo and failed."""
+
+    stage: Stage
+    done: Finished
+    before: Published | None
+    stats: Mapping[str, Stat]
+    fresh: list[str] = field(default_factory=list)
+    todo: list[Todo] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    found: dict[str, Entry] = field(default_factory=dict)
+    """Rows found by content for clips that were renamed or touched."""
+    inputs: Mapping[str, Entry] = field(default_factory=dict)
+    """Upstream rows that a derived stage reads."""
+
+    @property
+    def is_published(self) -> bool:
+        """Whether training reads this identity already."""
+        return self.before is not None and self.before.digest == self.stage.fingerprint.digest
+
+    @cached_property
+    def staleness(self) -> str:
+        """Why the published features are not today's, or an empty string."""
+        return staleness(self.stage, self.before) if self.before else ""
+
+    @property
+    def needs_publishing(self) -> bool:
+        """Whether what is published differs from what is finished, though nothing is to be extracted."""
+        stale = not self.is_published or bool(self.removed or self.found or self.done.markers)
+        return stale or any(clip not in self.done.index.position for clip in self.fresh) or {f.id for f in self.failed} != set(self.done.index.failures)
+
+    def reasons(self) -> dict[str, int]:
+        """How many clips are to do for each reason."""
+        return dict(Counter(todo.reason for todo in self.todo))
+
+    def as_json(self) -> dict[str, object]:
+        """The stage's part of `plan --json`."""
+        return {
+            "digest": self.stage.fingerprint.digest,
+            "fresh": len(self.fresh),
+            "todo": len(self.todo),
+            "failed": len(self.failed),
+            "removed": len(self.removed),
+            "reasons": self.reasons(),
+        }
+
+
+def wanted_stages(
+    home: Home, table: Manifest, names: Sequence[str], settings: Mapping[str, str], second_name: str = ""
+) -> list[Stage]:
+    """The named stages, or the corpus' defaults and whatever is published, each after the stages that it derives from.
+
+    `settings` go to every named stage that has the field, `STAGE.field` to that one. Raises UserError where no stage takes one.
+    """
+    if second_name and len(names) != 1:
+        raise UserError(f"--as {second_name} names one stage anew; give exactly one stage, not {len(names)}")
+    chosen = list(names) or list(dict.fromkeys([*table.dataset.stages, *published_names(home, table.name)]))
+    kinds = {name: kind_of(home, table.name, name) for name in chosen}
+    if second_name:
+        kinds = {second_name: chosen[0]}
+    unused = {key for key in settings if not any(_meant_for(key, name, kind, len(kinds)) for name, kind in kinds.items())}
+    if unused:
+        raise UserError(f"--set {min(unused)}: none of the stages {', '.join(kinds)} has such a field")
+    ordered: dict[str, Stage] = {}
+    for name, kind in sorted(kinds.items(), key=lambda pair: _is_derived(pair[1])):
+        now = {key.rpartition(".")[2]: value for key, value in settings.items() if _meant_for(key, name, kind, len(kinds))}
+        stage = configure(home, table, name, now=now, kind=kind, known=ordered)
+        for link in _chain(stage):
+            ordered.setdefault(link.name, link)
+    return list(ordered.values())
+
+
+def _meant_for(key: str, name: str, kind: str, stages: int) -> bool:
+    """Whether `--set key=` goes to this stage; a single stage takes every key, so that a misspelt field is named."""
+    stage_name, dot, setting = key.rpartition(".")
+    has_field = setting in registry.find("stage", kind).model_fields
+    return stage_name == name if dot else has_field or stages == 1
+
+
+def _is_derived(kind: str) -> bool:
+    return str(registry.find("stage", kind).model_fields["source"].default).startswith(STAGE_PREFIX)
+
+
+def _chain(stage: Stage) -> Iterator[Stage]:
+    if stage.upstream:
+        yield from _chain(stage.upstream)
+    yield stage
+
+
+def plan(home: Home, table: Manifest, stages: Iterable[Stage], *, retry_failed: bool = False) -> dict[str, StagePlan]:
+    """What is fresh, to do, failed and removed of each stage, in the order given (upstream first)."""
+    plans: dict[str, StagePlan] = {}
+    stats: dict[str, dict[str, Stat]] = {}
+    for stage in stages:
+        upstream = plans.get(stage.upstream.name) if stage.upstream else None
+        if stage.upstream and upstream is None:
+            upstream = plan(home, table, [stage.upstream])[stage.upstream.name]
+        if upstream:
+            inputs = _upstream_rows(table, upstream)
+            known = {clip: derived_stat(upstream.stage, entry) for clip, entry in inputs.items()}
+            plans[stage.name] = replace(_stage_plan(home, table, stage, known, upstream, retry_failed), inputs=inputs)
+            continue
+        if stage.extractor.source not in stats:
+            stats[stage.extractor.source] = _media_stats(table, stage)
+        plans[stage.name] = _stage_plan(home, table, stage, stats[stage.extractor.source], None, retry_failed)
+    return plans
+
+
+def _media_stats(table: Manifest, stage: Stage) -> dict[str, Stat]:
+    source = stage.extractor.source
+    media = {s.id: table.paths(s, source) for s in table.samples}
+    if table.samples and not any(media.values()):
+        has = sorted({modality for s in table.samples for modality in s.media})
+        raise UserError(f"stage {stage.name!r} reads {source!r} media, and no clip of {table.name!r} has any; it has: {', '.join(has)}")
+    return {clip: stat_of(paths) for clip, paths in media.items() if paths}
+
+
+def _upstream_rows(table: Manifest, upstream: StagePlan) -> dict[str, Entry]:
+    """The finished upstream row of each clip."""
+    rows = {}
+    for sample in table.samples:
+        stat = upstream.stats.get(sample.id)
+        entry = upstream.done.entry(sample.id, stat.token) if stat else None
+        if entry:
+            rows[sample.id] = entry
+    return rows
+
+
+def derived_content(upstream: Stage, entry: Entry) -> str:
+    """In place of the content hash of a derived row's input: the upstream row's key."""
+    return xxhash.xxh3_128_hexdigest(f"{upstream.fingerprint.digest}:{entry.row.content}".encode())
+
+
+def derived_stat(upstream: Stage, entry: Entry) -> Stat:
+    """As `stat_of` for files."""
+    return Stat(int(derived_content(upstream, entry)[:16], 16), entry.row.length)
+
+
+def _stage_plan(
+    home: Home, table: Manifest, stage: Stage, stats: Mapping[str, Stat], upstream: StagePlan | None, retry_failed: bool
+) -> StagePlan:
+    done, before = finished(stage, home), published(home, stage.dataset, stage.name)
+    result = StagePlan(stage, done, before, stats)
+    old = done.index if result.is_published or before is None else _old_index(home, stage, before)
+    pending = {todo.sample.id: todo for todo in upstream.todo} if upstream else {}
+    for sample in table.samples:
+        stat = stats.get(sample.id)
+        if stat is not None and done.has(sample.id, stat.token):
+            result.fresh.append(sample.id)
+        elif sample.id in pending:
+            todo = pending[sample.id]
+            result.todo.append(Todo(sample, f"after {upstream.stage.name if upstream else ''}: {todo.reason}", todo.stat))
+        elif stat is None:
+            result.failed.append(_without_input(sample, stage, upstream))
+        elif (failure := done.failure(sample.id, stat.token)) and not retry_failed:
+            result.failed.append(failure)
+        else:
+            attempts = failure.attempts if failure else 0
+            result.todo.append(Todo(sample, _reason(sample.id, result, old.position, attempts), stat, attempts))
+    present = {sample.id for sample in table.samples}
+    result.removed = [clip for clip in old.position if clip not in present]
+    return result
+
+
+def _old_index(home: Home, stage: Stage, before: Published) -> index.Index:
+    path = home.cache / stage.dataset / stage.name / before.digest / before.index
+    return index.read(path) if path.exists() else index.build([], [], [])
+
+
+def _reason(clip: str, result: StagePlan, old: Mapping[str, int], attempts: int) -> str:
+    if attempts:
+        return FAILED_BEFORE
+    if result.staleness and clip in old:
+        return f"stale: {result.staleness}"
+    return CHANGED if result.done.knows(clip) else NEW
+
+
+def _without_input(sample: Sample, stage: Stage, upstream: StagePlan | None) -> Failure:
+    source = stage.extractor.source
+    reason = f"no {source} media"
+    if upstream:
+        why = next((failure.reason for failure in upstream.failed if failure.id == sample.id), "no rows")
+        reason = f"{source} failed: {why}"
+    return Failure(sample.id, reason, "", 0, "", 0, 0)
+
+
+def settle(result: StagePlan, table: Manifest, *, rehash: bool = False) -> StagePlan:
+    """The plan with renamed and touched clips found by content; media are read only of clips whose size was extracted before.
+
+    `rehash` reads every fresh clip again and turns those whose bytes changed under an unchanged stat into work.
+    """
+    if result.stage.upstream:
+        return result
+    source, by_id = result.stage.extractor.source, {sample.id: sample for sample in table.samples}
+    suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.sizes]
+    if rehash:
+        suspects += [Todo(by_id[clip], CHANGED, result.stats[clip]) for clip in result.fresh]
+    with ThreadPoolExecutor() as pool:
+        contents = pool.map(lambda todo: content_of(table.paths(todo.sample, source)), suspects)
+        found = {todo.sample.id: (todo, content) for todo, content in zip(suspects, contents, strict=True)}
+    fresh, todo = [], []
+    for clip in result.fresh:
+        entry = result.done.entry(clip, result.stats[clip].token)
+        if clip in found and entry and entry.row.content != found[clip][1]:
+            todo.append(found[clip][0])
+        else:
+            fresh.append(clip)
+    matches = {}
+    for item in result.todo:
+        content = found.get(item.sample.id, (item, ""))[1]
+        entry = result.done.by_content(content) if content else None
+        if entry is None:
+            todo.append(item)
+        else:
+            fresh.append(item.sample.id)
+            row = replace(entry.row, id=item.sample.id, stat=item.stat.token, size=item.stat.size)
+            matches[item.sample.id] = Entry(row, entry.shard)
+    return replace(result, fresh=fresh, todo=todo, found=matches)
+
+
+def status_json(result: StagePlan) -> dict[str, object]:
+    """The stage's part of `status --json`."""
+    failures = [{"id": failure.id, "reason": failure.reason} for failure in result.failed]
+    return {**result.as_json(), "published": result.before.digest if result.before else None, "failures": failures}

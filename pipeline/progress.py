@@ -1,0 +1,74 @@
+"""What an extraction shows while it runs: a bar a stage on a terminal, plain lines elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bars, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 10.0
+
+
+@dataclass
+class _Count:
+    total: int
+    clips: int = 0
+    failed: int = 0
+    frames: int = 0
+    task: TaskID | None = None
+
+
+@dataclass
+class Progress:
+    """Clips, frames a second, time left and failures of every stage."""
+
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    counts: dict[str, _Count] = field(default_factory=dict)
+    bars: Bars | None = None
+    began: float = 0.0
+    said: float = 0.0
+
+    def start(self, totals: Mapping[str, int]) -> None:
+        """`totals` clips are to do of each stage."""
+        self.counts = {name: _Count(total) for name, total in totals.items()}
+        self.began = self.said = time.monotonic()
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+            self.bars = Bars(*columns, TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), console=self.console)
+            for name, count in self.counts.items():
+                count.task = self.bars.add_task(name, total=count.total, rate="")
+            self.bars.start()
+
+    def advance(self, name: str, *, frames: int, failed: bool) -> None:
+        """One more clip of a stage is done."""
+        count = self.counts[name]
+        count.clips, count.failed, count.frames = count.clips + 1, count.failed + failed, count.frames + frames
+        now = time.monotonic()
+        if self.bars and count.task is not None:
+            self.bars.update(count.task, advance=1, rate=self._rate(count, now))
+        elif now - self.said > PLAIN_SECONDS:
+            self.said = now
+            for stage in self.counts:
+                self._line(stage, now)
+
+    def stop(self) -> None:
+        """Close the bars, or say the last line of each stage."""
+        if self.bars:
+            self.bars.stop()
+            self.bars = None
+        else:
+            for stage in self.counts:
+                self._line(stage, time.monotonic())
+
+    def _rate(self, count: _Count, now: float) -> str:
+        failed = f", {count.failed} failed" if count.failed else ""
+        return f"{count.frames / max(now - self.began, 1e-9):.0f} frames/s{failed}"
+
+    def _line(self, stage: str, now: float) -> None:
+        count = self.counts[stage]
+        left = (now - self.began) * (count.total - count.clips) / max(count.clips, 1)
+        eta = f", eta {left:.0f} s" if count.clips < count.total else ""
+        self.console.print(f"{stage}: {count.clips}/{count.total} clips, {self._rate(count, now)}{eta}", highlight=False, markup=False)

@@ -1,0 +1,70 @@
+"""Finds stages, models, corpora and stores by name: the word you type is the file that is opened."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import UserError, did_you_mean
+
+Kind = Literal["stage", "model", "dataset", "store"]
+PACKAGES: Mapping[Kind, str] = {
+    "stage": "stages",
+    "model": "models",
+    "dataset": "pipeline.datasets",
+    "store": "pipeline.stores",
+}
+
+
+def names(kind: Kind) -> list[str]:
+    """Every name of a kind, sorted; one a file of its folder."""
+    package = importlib.import_module(PACKAGES[kind])
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def find(kind: Kind, name: str) -> Any:
+    """What the last line of the file registers: a class of stages and models, an object of corpora and stores."""
+    known = names(kind)
+    if name not in known:
+        folder = PACKAGES[kind].replace(".", "/")
+        raise UserError(
+            f"no {kind} called {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}. A new one is one file: {folder}/{name}.py"
+        )
+    module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
+    return getattr(module, kind)
+
+
+def create(kind: Kind, name: str, fields: Mapping[str, Any] | None = None) -> Any:
+    """The stage or model with these fields (text is read as the field's type), or the corpus or store itself."""
+    found = find(kind, name)
+    if not isinstance(found, type):
+        return found
+    fields = dict(fields or {})
+    known = list(found.model_fields)
+    for field in fields:
+        if field not in known:
+            raise UserError(f"{kind} {name!r} has no field {field!r}{did_you_mean(field, known)} Fields: {', '.join(known)}")
+    try:
+        return found(**{field: _typed(found, field, value) for field, value in fields.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "fields"
+        raise UserError(f"{kind} {name!r}: {where}={first['input']!r}: {first['msg']}") from error
+
+
+def _typed(model: type[BaseModel], field: str, value: Any) -> Any:
+    """Text from a command line as its field takes it: `a,b` for a sequence, `none` where None is allowed."""
+    if not isinstance(value, str):
+        return value
+    annotation = model.model_fields[field].annotation
+    parts = {annotation, *typing.get_args(annotation)}
+    if value.lower() == "none" and type(None) in parts:
+        return None
+    if typing.get_origin(annotation) in (tuple, list):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value

@@ -1,0 +1,137 @@
+"""Shards and their markers: one writer, one immutable shard; it exists from the moment that its marker does."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from pipeline import registry
+from pipeline.atomic import replace, sync
+from pipeline.errors import UserError
+from pipeline.types import Array
+
+FORMAT = 1
+MARKER_SUFFIX = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One clip's rows in a shard, `[start, start + length)`, and what they were made from."""
+
+    id: str
+    start: int
+    length: int
+    source_length: int
+    rate_hz: float
+    content: str
+    stat: int
+    size: int
+    decoder: str
+    tracks: tuple[int, ...]
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a clip has no rows, and the state of its files then: another state is another try."""
+
+    id: str
+    reason: str
+    decoder: str
+    attempts: int
+    content: str
+    stat: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a finished shard holds; `shard` is None where every clip of it failed."""
+
+    name: str
+    shard: str | None
+    store: str
+    dtype: str
+    row_shape: tuple[int, ...]
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+
+
+def checksum(values: Array) -> str:
+    """16 hex digits for the bytes of an array."""
+    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(values).data)
+
+
+def new_name(order: int) -> str:
+    """A shard name that no other attempt has: the place of its first clip, then a random token."""
+    return f"{order:07d}-{secrets.token_hex(6)}"
+
+
+def write_shard(folder: Path, marker: Marker, values: Array, made: Mapping[str, Any]) -> None:
+    """Write the rows, sync them, then let the marker land: only then does the shard exist. `made` is kept as evidence."""
+    files: dict[str, str] = {}
+    if marker.shard is not None:
+        path = folder / marker.shard
+        registry.create("store", marker.store).write(path, values)
+        for file in sorted(_files(path)):
+            sync(file)
+            files[file.relative_to(folder).as_posix()] = xxhash.xxh3_128_hexdigest(file.read_bytes())
+        for directory in [path, *(part for part in path.rglob("*") if part.is_dir())]:
+            sync(directory)
+        sync(folder)
+    text = json.dumps({"format": FORMAT, **asdict(marker), "checksums": files, "made": {**made, "at": time.time()}})
+    replace(folder / (marker.name + MARKER_SUFFIX), text.encode())
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return [path] if path.is_file() else (part for part in path.rglob("*") if part.is_file())
+
+
+def read_marker(path: Path) -> Marker:
+    """The marker at `path`; raises UserError where it is damaged or of a newer format."""
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] > FORMAT:
+            raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
+        return Marker(
+            name=content["name"],
+            shard=content["shard"],
+            store=content["store"],
+            dtype=content["dtype"],
+            row_shape=tuple(content["row_shape"]),
+            rows=tuple(Row(**{**row, "tracks": tuple(row["tracks"])}) for row in content["rows"]),
+            failures=tuple(Failure(**failure) for failure in content["failures"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the marker {path} is damaged ({error}): delete it, then run extract again to rebuild its clips") from error
+
+
+def marker_names(folder: Path) -> list[str]:
+    """Names of the finished shards in a folder, sorted."""
+    if not folder.is_dir():
+        return []
+    names = (entry.name for entry in os.scandir(folder))
+    return sorted(name.removesuffix(MARKER_SUFFIX) for name in names if name.endswith(MARKER_SUFFIX) and not name.startswith("."))
+
+
+def open_shard(folder: Path, marker_store: str, shard: str) -> Array:
+    """The `(rows, *row_shape)` of a shard; raises UserError where its file is missing or damaged."""
+    try:
+        values: Array = registry.create("store", marker_store).open(folder / shard)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the shard {folder / shard} is missing or damaged ({error}): delete its marker, then run extract again") from error
+    return values
+
+
+def joined(parts: Sequence[Array], row_shape: tuple[int, ...], dtype: str) -> Array:
+    """The rows of several clips one after the other."""
+    return np.concatenate(parts) if parts else np.empty((0, *row_shape), dtype)

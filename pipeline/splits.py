@@ -1,0 +1,114 @@
+"""Which clip trains, which one stops, which one scores: official lists, held-out signers, or a stratified cut; once given, kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import xxhash
+
+from pipeline.errors import UserError
+from pipeline.types import SPLITS, Sample, Split
+
+SHARES: Mapping[Split, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def assign(samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str, Sample]) -> tuple[str, list[Sample]]:
+    """The kind of split and the samples with theirs; `known` ids keep what they had.
+
+    Default: official where every clip has one, else by signer where every signer is known, else stratified by label.
+    Where a corpus names no labelled validation clip, a seeded cut of train (by signer where known) becomes it.
+    """
+    official = all(sample.split != "unassigned" for sample in samples)
+    signers = {sample.signer for sample in samples}
+    by_signer = None not in signers and len(signers) > 1
+    kind = asked or ("official" if official else "signer" if by_signer else "stratified")
+    if kind not in ("official", "signer", "stratified"):
+        raise UserError(f"--split {kind}: no such split; use official, signer or stratified")
+    if kind == "official":
+        if not official:
+            missing = next(sample.id for sample in samples if sample.split == "unassigned")
+            raise UserError(f"--split official: the corpus gives no split for {missing!r}; use --split signer or stratified")
+        return kind, _with_validation(samples, seed, known)
+    if kind == "signer" and not by_signer:
+        raise UserError("--split signer: the corpus names fewer than two signers; use --split stratified")
+    return kind, _divided(samples, kind == "signer", seed, known, SHARES)
+
+
+def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Sample]) -> list[Sample]:
+    """Official splits; where no validation clip has a label, a tenth of train is cut for it."""
+    if any(sample.split == "val" and sample.label is not None for sample in samples):
+        return list(samples)
+    train = [sample for sample in samples if sample.split == "train" and sample.label is not None]
+    signers = {sample.signer for sample in train}
+    shares: Mapping[Split, float] = {"train": 0.9, "val": 0.1}
+    cut = {s.id: s for s in _divided(train, None not in signers and len(signers) > 2, seed, known, shares)}
+    return [cut.get(sample.id, sample) for sample in samples]
+
+
+def _divided(
+    samples: Sequence[Sample], by_signer: bool, seed: int, known: Mapping[str, Sample], shares: Mapping[Split, float]
+) -> list[Sample]:
+    """Each new clip (or signer) goes where its class and the whole lack most; the order is a seeded hash of the id."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(str(sample.signer) if by_signer else sample.id, []).append(sample)
+    placed: dict[str, Split] = {}
+    counts: dict[str | None, Counter[Split]] = {}
+    for name, members in groups.items():
+        before = [known[s.id].split for s in members if s.id in known and known[s.id].split in shares]
+        if before:
+            placed[name] = before[0]
+            _count(counts, members, before[0])
+    waiting = sorted((name for name in groups if name not in placed), key=lambda name: xxhash.xxh64_intdigest(f"{seed}:{name}".encode(errors="surrogateescape")))
+    for left, name in zip(range(len(waiting), 0, -1), waiting, strict=True):
+        split = _signer_split(counts, left, shares) if by_signer else _clip_split(counts, groups[name][0].label, shares)
+        placed[name] = split
+        _count(counts, groups[name], split)
+    return [replace(s, split=placed[str(s.signer) if by_signer else s.id]) for s in samples]
+
+
+def _count(counts: dict[str | None, Counter[Split]], members: Sequence[Sample], split: Split) -> None:
+    for sample in members:
+        counts.setdefault(sample.label, Counter())[split] += 1
+        counts.setdefault("\0all", Counter())[split] += 1
+
+
+def _lack(counter: Counter[Split], shares: Mapping[Split, float]) -> dict[Split, float]:
+    """How many clips each split lacks of its share, one clip more counted."""
+    return {split: share * (counter.total() + 1) - counter[split] for split, share in shares.items()}
+
+
+def _clip_split(counts: Mapping[str | None, Counter[Split]], label: str | None, shares: Mapping[Split, float]) -> Split:
+    own, every = counts.get(label, Counter()), counts.get("\0all", Counter())
+    if not own["train"]:
+        return "train"  # a class is learned before it is scored
+    lacks = {split: lack + _lack(every, shares)[split] for split, lack in _lack(own, shares).items()}
+    return max(reversed(SPLITS), key=lambda split: lacks.get(split, float("-inf")))
+
+
+def _signer_split(counts: Mapping[str | None, Counter[Split]], left: int, shares: Mapping[Split, float]) -> Split:
+    """Every split gets a signer while there are enough; then the one that lacks most clips."""
+    every = counts.get("\0all", Counter())
+    empty: list[Split] = [split for split in ("train", "test", "val") if split in shares and not every[split]]
+    if empty and left <= len(empty):
+        return empty[0]
+    lacks = _lack(every, shares)
+    return max(lacks, key=lambda split: lacks[split])
+
+
+def crossing_signers(samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Signers whose clips lie in more than one split, with these splits."""
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        if sample.signer is not None:
+            found.setdefault(sample.signer, set()).add(sample.split)
+    return {signer: sorted(splits) for signer, splits in sorted(found.items()) if len(splits) > 1}
+
+
+def describe(samples: Sequence[Sample]) -> str:
+    """`train 72, val 9, test 9`, with the unlabelled ones named."""
+    counts = Counter(sample.split for sample in samples)
+    unlabelled = Counter(sample.split for sample in samples if sample.label is None)
+    return ", ".join(f"{s} {counts[s]}" + (f" ({unlabelled[s]} unlabelled)" if unlabelled[s] else "") for s in SPLITS)

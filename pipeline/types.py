@@ -1,0 +1,142 @@
+"""The nouns: a sample of a corpus, the stage that turns it into rows, the store that keeps them, the recipe that learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pipeline.data import Batch, Table
+
+Split: TypeAlias = Literal["train", "val", "test", "unassigned"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Array: TypeAlias = NDArray[Any]
+Frame: TypeAlias = tuple[Array, ...]
+"""One instant of a clip, an array a track: `(H, W, 3)` uint8 of a video, `(C,)` of a sensor. Most clips have one track: `for (image,) in frames`."""
+Forward: TypeAlias = "Callable[[Tensor], Tensor]"
+STAGE_PREFIX = "stage:"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One clip of a corpus: an id that stays, files relative to the corpus root, and what is known of it.
+
+    `split` is "unassigned" where the corpus has no official list; `label` is None where it is withheld.
+    """
+
+    id: str
+    media: Mapping[str, tuple[str, ...]]
+    label: str | None
+    split: Split
+    signer: str | None
+
+
+class Extractor(BaseModel):
+    """One cache stage: fields are configuration, command-line options and identity at once.
+
+    A subclass in `stages/NAME.py` says which frames it wants, what a decode process prepares from them, and
+    what the device makes of the prepared items. Device, batch size and threads are no fields: they never change rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ()
+    checkpoints: ClassVar[Mapping[str, str]] = {}
+    """Named weights of the field `weights` -> the hash that their publisher guarantees."""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row, without the time axis."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> str:
+        """numpy name of the rows' type."""
+        return "float32"
+
+    def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
+        """`(n,)` indices of the wanted source frames, ascending, repeats allowed; all by default."""
+        return np.arange(length, dtype=np.int64)
+
+    def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
+        """Small items of one shape and type from the selected frames, in a decode process."""
+        raise NotImplementedError
+
+    def rows(self, items: int) -> Sequence[slice]:
+        """The items of each row, one by default. A slice of one gives the item itself, a longer one a window axis first."""
+        return [slice(i, i + 1) for i in range(items)]
+
+    def load(self, device: str) -> Forward | None:
+        """`(B, *item_shape)` tensor on `device` -> `(B, *row_shape)`, normalisation inside; None where items are rows already."""
+        return None
+
+
+def evenly(length: int, most: int) -> NDArray[np.int64]:
+    """`(min(length, most),)` indices: all where they fit, else `linspace(0, length - 1, most)` truncated (the LIS system's rule)."""
+    if length <= most:
+        return np.arange(length, dtype=np.int64)
+    return np.linspace(0, length - 1, most).astype(np.int64)
+
+
+class Store(Protocol):
+    """A file format of shards. What it writes opens with the format's own plain library."""
+
+    suffix: str
+
+    def write(self, path: Path, values: Array) -> None:
+        """Write `(rows, *row_shape)` to `path`, which does not exist, and sync it to disk."""
+
+    def open(self, path: Path) -> Array:
+        """`(rows, *row_shape)`: a read-only memory map where the bytes lie in one run, else decoded."""
+
+
+class Dataset(Protocol):
+    """A corpus. `stages` and `training` are settings that suit it: `{stage: {field: value}}`, `{model: {field: value}}`."""
+
+    layout: str
+    """One line: what is expected under the root."""
+    stages: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Mapping[str, Any]]
+
+    def samples(self, root: Path) -> Iterator[Sample]:
+        """Every clip below `root`, whatever its state; raises UserError where the layout is not there."""
+
+    def classes(self, labels: set[str]) -> list[str]:
+        """Labels in class order: the position is the class index."""
+
+
+class Predictor(Protocol):
+    """A trained model."""
+
+    def logits(self, batch: Batch) -> Array:
+        """`(B, C)` float32 scores, higher is likelier."""
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+class Recipe(BaseModel):
+    """A model with its training settings; every hyperparameter is a field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stages: tuple[str, ...]
+
+    def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
+        """A module that maps a Batch to `(B, n_classes)` logits; `dims` are the values a row of each stage."""
+        raise NotImplementedError
+
+    def fit(self, train: Table, val: Table, device: str) -> Predictor:
+        """Train on one table, stop and select on the other; neither is ever the scored one."""
+        raise NotImplementedError

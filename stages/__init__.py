@@ -1,0 +1,1 @@
+"""One extractor per file; each is one cache stage."""
