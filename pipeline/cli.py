@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline import __version__
+
 if TYPE_CHECKING:
     from pipeline.manifest import Home, Manifest
 
@@ -33,7 +35,7 @@ class _Cli(click.Group):
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="signcache")
+@click.version_option(__version__, prog_name="signcache")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of features and runs [default: cache/ of the checkout].")
 @click.option("--manifests", type=click.Path(path_type=Path), help="Folder of sample and length tables [default: manifests/].")
 @click.pass_context

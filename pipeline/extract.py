@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from pipeline import __version__
 from pipeline.cache import Stage, publish
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
@@ -134,7 +134,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     try:
         progress.start({name: len(result.todo) for name, result in plans.items() if result.todo})
         prepared = _Decoding(pool, _jobs(home, table, plans, spool, options), ahead=2 * threads + 2)
-        made = {"device": device, "threads": threads, "signcache": version("signcache")}
+        made = {"device": device, "threads": threads, "signcache": __version__}
         for name, result in plans.items():
             if result.todo:
                 forward = result.stage.extractor.load(device)

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -36,7 +36,7 @@ def fingerprint(extractor: Extractor, upstream: str | None = None) -> Fingerprin
     identity: dict[str, Any] = {
         "class": type(extractor).__name__,
         "version": extractor.version,
-        "code": code_hashes(sys.modules[type(extractor).__module__].__file__ or ""),
+        "code": _code_of(type(extractor)),
         "libraries": {name: library_version(name) for name in extractor.libraries},
         "numbers": NUMBERS_VERSION,
     }
@@ -78,8 +78,16 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def code_hashes(file: str | Path) -> dict[str, str]:
-    """`{"stages/resnet50.py": hash}` of a file and of the files of its own package that it imports, at any depth."""
+def _code_of(stage: type[Extractor]) -> dict[str, str]:
+    """The hashes of a stage's code without what its identity holds already: defaults of its fields, `version`, `libraries`."""
+    return code_hashes(sys.modules[stage.__module__].__file__ or "", stage.__name__, {*stage.model_fields, "version", "libraries"})
+
+
+def code_hashes(file: str | Path, own_class: str = "", left_out: Container[str] = ()) -> dict[str, str]:
+    """`{"stages/resnet50.py": hash}` of a file and of the files of its own package that it imports, at any depth.
+
+    The values of the attributes `left_out` of the class `own_class` in `file` do not count.
+    """
     package = Path(file).resolve().parent
     found: dict[str, str] = {}
     waiting = [Path(file).resolve()]
@@ -88,9 +96,21 @@ def code_hashes(file: str | Path) -> dict[str, str]:
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
         if name not in found:
             tree = ast.parse(path.read_bytes())
+            for node in tree.body if not found else ():
+                if isinstance(node, ast.ClassDef) and node.name == own_class:
+                    node.body = [part for part in map(lambda part: _without_value(part, left_out), node.body) if part]
             found[name] = digest_of(canonical(tree))
             waiting += _siblings(tree, package)
     return dict(sorted(found.items()))
+
+
+def _without_value(part: ast.stmt, names: Container[str]) -> ast.stmt | None:
+    """A statement of a class body, without the value that it gives to one of `names`."""
+    if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.target.id in names:
+        return None if part.target.id in ("version", "libraries") else ast.AnnAssign(part.target, part.annotation, None, part.simple)
+    if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and part.targets[0].id in names:
+        return None
+    return part
 
 
 def _siblings(tree: ast.Module, package: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import xxhash
 
@@ -225,14 +226,12 @@ def settle(result: StagePlan, table: Manifest, *, rehash: bool = False) -> Stage
 
     `rehash` reads every fresh clip again and turns those whose bytes changed under an unchanged stat into work.
     """
-    if result.stage.upstream:
-        return result
     source, by_id = result.stage.extractor.source, {sample.id: sample for sample in table.samples}
     suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.sizes]
     if rehash:
         suspects += [Todo(by_id[clip], CHANGED, result.stats[clip]) for clip in result.fresh]
     with ThreadPoolExecutor() as pool:
-        contents = pool.map(lambda todo: content_of(table.paths(todo.sample, source)), suspects)
+        contents = pool.map(lambda todo: _content(result, todo, table.paths(todo.sample, source)), suspects)
         found = {todo.sample.id: (todo, content) for todo, content in zip(suspects, contents, strict=True)}
     fresh, todo = [], []
     for clip in result.fresh:
@@ -252,6 +251,13 @@ def settle(result: StagePlan, table: Manifest, *, rehash: bool = False) -> Stage
             row = replace(entry.row, id=item.sample.id, stat=item.stat.token, size=item.stat.size)
             matches[item.sample.id] = Entry(row, entry.shard)
     return replace(result, fresh=fresh, todo=todo, found=matches)
+
+
+def _content(result: StagePlan, todo: Todo, paths: Sequence[Path]) -> str:
+    upstream = result.stage.upstream
+    if upstream is None:
+        return content_of(paths)
+    return derived_content(upstream, result.inputs[todo.sample.id]) if todo.sample.id in result.inputs else ""
 
 
 def status_json(result: StagePlan) -> dict[str, object]:

@@ -58,7 +58,7 @@ def _paint_torso(canvas: Canvas, sway: Floats, signer: Signer) -> None:
         for y in np.arange(-0.10, -0.75, -0.10).tolist():
             width = float(np.interp(-y, [0.0, 0.20, 0.45, 0.80], [0.185, 0.18, 0.162, 0.19])) * signer.build
             ends = np.array([[-width, y, 0.0], [width, y, 0.0]]) * size + sway * 0.7
-            canvas.draw.line(canvas.project(ends), fill=shade(look.cloth, 1.5), width=round(0.022 * canvas.scale(0.0)))
+            canvas.draw.line(canvas.project(ends), fill=shade(look.cloth, 1.35), width=round(0.022 * canvas.scale(0.0)))
     collar = np.array([[x, y, 0.0] for x, y in COLLAR]) * size + sway
     canvas.draw.polygon(canvas.project(collar), fill=shade(look.skin, 0.94))
     canvas.draw.line(canvas.project(collar[1:-1]), fill=shade(look.cloth, 0.6), width=7, joint="curve")

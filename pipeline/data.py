@@ -1,0 +1,277 @@
+"""Batches straight from the cache: plain row copies from mapped shards into a few reused buffers, filled by one background thread."""
+
+from __future__ import annotations
+
+import math
+import queue
+import resource
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline import manifest
+from pipeline.cache import Features, open_stage
+from pipeline.errors import UserError
+from pipeline.manifest import Home
+from pipeline.types import SPLITS, Array
+
+AHEAD = 2
+"""Batches that wait for the consumer."""
+WINDOW = 8
+"""Batches whose clips are bucketed by length together: enough to save padding, few enough to stay random."""
+UNKNOWN = -1
+"""The class index of a clip whose label is withheld."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """`features[stage]` `(B, T, *row_shape)`, zero beyond `lengths[stage]` `(B,)`; `labels` `(B,)` int64, -1 where unknown."""
+
+    ids: tuple[str, ...]
+    features: dict[str, Tensor]
+    lengths: dict[str, Tensor]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: str | torch.device) -> Batch:
+        """The same batch on a device."""
+        features = {stage: values.to(device) for stage, values in self.features.items()}
+        return Batch(self.ids, features, {stage: n.to(device) for stage, n in self.lengths.items()}, self.labels.to(device))
+
+
+def fused(batch: Batch, stages: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """`(B, T, sum of D)` float32 on the time axis of the first stage, and its `(B,)` lengths.
+
+    A stage of another length is aligned on normalised time: row `floor((t + 0.5) * its length / first length)`.
+    Padding stays zero. A clip without rows in the first stage has length 0; one without rows in another reads zeros there.
+    """
+    for stage in stages:
+        if batch.features[stage].ndim != 3:
+            shape = "x".join(map(str, batch.features[stage].shape[2:]))
+            raise UserError(f"rows of stage {stage!r} are {shape or 'single values'}, and this model takes vectors; choose other stages: --set stages=...")
+    first = batch.features[stages[0]]
+    lengths = batch.lengths[stages[0]]
+    parts = [first.float(), *(_aligned(batch, stage, lengths, first.shape[1]) for stage in stages[1:])]
+    return (torch.cat(parts, 2) if len(parts) > 1 else parts[0]), lengths
+
+
+def _aligned(batch: Batch, stage: str, lengths: Tensor, steps: int) -> Tensor:
+    """`(B, steps, D)`: the rows of a stage at the times of another that has `lengths` rows."""
+    values, own = batch.features[stage].float(), batch.lengths[stage]
+    if values.shape[1] == steps and torch.equal(own, lengths):
+        return values
+    if not values.shape[1]:
+        return values.new_zeros(len(own), steps, values.shape[2])
+    times = torch.arange(steps, device=values.device)
+    rows = (2 * times + 1) * own[:, None] // (2 * lengths[:, None]).clamp(min=1)  # whole numbers: no rounding at the edges
+    real = (times < lengths[:, None]) & (own[:, None] > 0)
+    rows = torch.where(real, rows, 0)
+    clips = torch.arange(len(own), device=values.device)[:, None]
+    return values[clips, rows].masked_fill_(~real[:, :, None], 0)
+
+
+class Ring:
+    """A few flat arrays, given out again only when nobody holds them: not as a tensor, a view, numpy, nor for backward.
+
+    `torch.from_numpy` keeps its array alive as long as any storage does, so the array's reference count tells.
+    """
+
+    def __init__(self, dtype: str, size: int = AHEAD + 2) -> None:
+        self.dtype, self.size = np.dtype(dtype), size
+        self.arrays: list[Array] = []
+        self.lock = threading.Lock()
+
+    def take(self, count: int) -> Array:
+        """`(count,)` values of an array that is nobody else's, their content undefined."""
+        with self.lock:
+            for i in range(len(self.arrays)):
+                if sys.getrefcount(self.arrays[i]) == 2:  # the list's and the call's own
+                    if len(self.arrays[i]) < count:
+                        self.arrays[i] = np.empty(count, self.dtype)
+                    return self.arrays[i][:count]
+            if len(self.arrays) >= self.size:
+                del self.arrays[0]  # whoever keeps it frees it
+            self.arrays.append(np.empty(count, self.dtype))
+            return self.arrays[-1][:count]
+
+
+@dataclass
+class Table:
+    """Clips of one split with their opened stages; `labels[i]` indexes `classes`.
+
+    A training takes its randomness from `seed`; `folder`, where given, survives a kill: checkpoints and figures go there.
+    """
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    stages: Mapping[str, Features]
+    seed: int = 0
+    folder: Path | None = None
+    rings: dict[str, Ring] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.rings = {stage: Ring(features.dtype) for stage, features in self.stages.items()}
+        _allow_open_files(sum(len(features.index.shards) for features in self.stages.values()))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def row_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of a row of each stage."""
+        return {stage: features.row_shape for stage, features in self.stages.items()}
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Values in a row of each stage."""
+        return {stage: math.prod(shape) for stage, shape in self.row_shapes.items()}
+
+    @cached_property
+    def lengths(self) -> dict[str, NDArray[np.int64]]:
+        """`(N,)` rows of each clip in each stage; raises UserError for a clip without features."""
+        return {stage: np.array([f.length(clip) for clip in self.ids], np.int64) for stage, f in self.stages.items()}
+
+    def moments(self, stage: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`(D,)` mean and `(D,)` standard deviation of the values of all rows; 1 where a value never changes."""
+        count, total, squares = 0, np.zeros(self.dims[stage]), np.zeros(self.dims[stage])
+        for clip in self.ids:
+            rows = self.stages[stage][clip].reshape(-1, len(total)).astype(np.float64)
+            count, total, squares = count + len(rows), total + rows.sum(0), squares + (rows**2).sum(0)
+        mean = total / max(count, 1)
+        deviation = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
+        return mean, np.where(deviation > 1e-6, deviation, 1.0)
+
+    def batches(self, batch_size: int, *, epoch: int = 0, shuffle: bool = True) -> Iterator[Batch]:
+        """Every clip once. Batches are gathered ahead in a thread, which ends with the iterator."""
+        longest = np.max(list(self.lengths.values()), axis=0) if self.stages else np.zeros(len(self), np.int64)
+        plan = order(longest, batch_size, seed=self.seed, epoch=epoch, shuffle=shuffle)
+        return _ahead(map(self.gather, plan))
+
+    def gather(self, numbers: NDArray[np.int64]) -> Batch:
+        """The batch of these clips, padded to the longest of them."""
+        ids = tuple(self.ids[i] for i in numbers)
+        lengths = {stage: every[numbers] for stage, every in self.lengths.items()}
+        features = {stage: self._padded(stage, ids, lengths[stage]) for stage in self.stages}
+        return Batch(ids, features, {s: torch.from_numpy(n) for s, n in lengths.items()}, torch.from_numpy(self.labels[numbers]))
+
+    def _padded(self, stage: str, ids: Sequence[str], lengths: NDArray[np.int64]) -> Tensor:
+        features = self.stages[stage]
+        shape = (len(ids), int(lengths.max(initial=0)), *features.row_shape)
+        out = self.rings[stage].take(math.prod(shape)).reshape(shape)
+        for clip, length, rows in zip(ids, lengths.tolist(), out, strict=True):
+            rows[:length] = features[clip]
+            rows[length:] = 0
+        return torch.from_numpy(out)
+
+
+def order(
+    lengths: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True
+) -> list[NDArray[np.int64]]:
+    """The clips of each batch, from (seed, epoch) alone: shuffled windows, bucketed by length inside, then shuffled batches."""
+    if not shuffle:
+        numbers = np.arange(len(lengths), dtype=np.int64)
+        return [numbers[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+    random = np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch])
+    numbers = random.permutation(len(lengths))
+    found = []
+    for begin in range(0, len(numbers), WINDOW * batch_size):
+        window = numbers[begin : begin + WINDOW * batch_size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        found += [window[start : start + batch_size] for start in range(0, len(window), batch_size)]
+    return [found[i] for i in random.permutation(len(found))]
+
+
+def _ahead(source: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches of `source`, made in a thread that is at most AHEAD batches ahead and ends when this iterator is closed."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
+    stop = threading.Event()
+
+    def fill() -> None:
+        end: BaseException | None = None
+        try:
+            for batch in source:
+                ready.put(batch)
+                if stop.is_set():
+                    return
+        except BaseException as error:
+            end = error
+        ready.put(end)
+
+    thread = threading.Thread(target=fill, name="signcache-reader", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        while not ready.empty():  # a waiting put goes through, then the thread sees the stop
+            ready.get()
+        if thread is not threading.current_thread():  # a garbage collection may close this anywhere
+            thread.join()
+
+
+def _allow_open_files(count: int) -> None:
+    """Each mapped shard holds a file handle; 1024 a process, the usual soft limit, are 64 thousand clips."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(max(wanted, soft), hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def batches(
+    dataset: str,
+    stages: Sequence[str],
+    *,
+    split: str = "train",
+    batch_size: int = 64,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    stale: Literal["refuse", "allow"] = "refuse",
+    allow_missing: int = 0,
+    cache: Path | str | None = None,
+    manifests: Path | str | None = None,
+) -> Iterator[Batch]:
+    """Batches of a split, every clip once, in an order that comes from (seed, epoch) alone, or that of the manifest.
+
+    A batch may be kept: it never changes. Clips without features are refused beyond `allow_missing`. As in::
+
+        for epoch in range(50):
+            for batch in batches("lis", ["resnet50", "radar_cnn"], epoch=epoch):
+                x, lengths = fused(batch, ["resnet50", "radar_cnn"])  # (B, T, 2144), (B,)
+                loss = cross_entropy(model(x, lengths), batch.labels)
+    """
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
+    default = Home()
+    home = Home(Path(cache) if cache else default.cache, Path(manifests) if manifests else default.manifests)
+    table = manifest.read(home, dataset)
+    opened = {stage: open_stage(dataset, stage, cache=home.cache, manifests=home.manifests, stale=stale) for stage in stages}
+    samples = [sample for sample in table.samples if sample.split == split]
+    missing = [sample.id for sample in samples if any(sample.id not in features for features in opened.values())]
+    if len(missing) > allow_missing:
+        raise UserError(
+            f"{len(missing)} of {len(samples)} {split} clips of {dataset} have no features in {', '.join(stages)} (first: {missing[0]}); "
+            f"run: signcache extract {dataset} {' '.join(stages)}, or go on without them: allow_missing={len(missing)}"
+        )
+    gone = set(missing)
+    samples = [sample for sample in samples if sample.id not in gone]
+    index = table.class_index
+    labels = np.array([UNKNOWN if s.label is None else index[s.label] for s in samples], np.int64)
+    rows = Table(tuple(sample.id for sample in samples), labels, table.classes, opened, seed)
+    return rows.batches(batch_size, epoch=epoch, shuffle=shuffle)

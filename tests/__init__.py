@@ -1,0 +1,1 @@
+"""The rules of signcache in English, each with the code that holds it."""
