@@ -59,7 +59,9 @@ def fused(batch: Batch, stages: Sequence[str]) -> tuple[Tensor, Tensor]:
     for stage in stages:
         if batch.features[stage].ndim != 3:
             shape = "x".join(map(str, batch.features[stage].shape[2:]))
-            raise UserError(f"rows of stage {stage!r} are {shape or 'single values'}, and this model takes vectors; choose other stages: --set stages=...")
+            raise UserError(
+                f"rows of stage {stage!r} are {shape or 'single values'}, and this model takes vectors; choose other stages: --set stages=..."
+            )
     first = batch.features[stages[0]]
     lengths = batch.lengths[stages[0]]
     parts = [first.float(), *(_aligned(batch, stage, lengths, first.shape[1]) for stage in stages[1:])]
@@ -176,9 +178,7 @@ class Table:
         return torch.from_numpy(out)
 
 
-def order(
-    lengths: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True
-) -> list[NDArray[np.int64]]:
+def order(lengths: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True) -> list[NDArray[np.int64]]:
     """The clips of each batch, from (seed, epoch) alone: shuffled windows, bucketed by length inside, then shuffled batches."""
     if not shuffle:
         numbers = np.arange(len(lengths), dtype=np.int64)

@@ -75,10 +75,9 @@ def open_clip(paths: Sequence[Path], *, decord: bool, lengths: dict[Path, int]) 
 
 
 def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
-    if not path.exists():
-        raise ClipError(f"{path.name} is missing")
-    if path.stat().st_size == 0:
-        raise ClipError(f"{path.name} is empty")
+    with _media_errors(path):
+        if path.stat().st_size == 0:
+            raise ClipError(f"{path.name} is empty")
     if path.suffix.lower() == ".npy":
         return Track(path, len(_array(path)), 0.0, "numpy")
     with _media_errors(path), _container(path) as (container, stream):
@@ -91,7 +90,8 @@ def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
 
 
 def _decord_is_exact(path: Path, packets: int) -> bool:
-    """Whether decord's frames are the stream's: it breaks on rotation, misorders MPEG-TS, and can disagree on the count."""
+    """Whether decord's count and first frame are the stream's: it misorders MPEG-TS, breaks on rotation and on widths whose
+    lines are padded much (48 pixels), and rounds 10-bit colours in its own way."""
     try:
         import decord
     except ImportError:
@@ -100,10 +100,12 @@ def _decord_is_exact(path: Path, packets: int) -> bool:
         first = next(container.decode(stream), None)
         if first is None or first.rotation or container.format.name.startswith("mpegts"):
             return False
+        image = first.to_ndarray(format="rgb24")
     try:
-        return len(decord.VideoReader(str(path), num_threads=1)) == packets
-    except (decord.DECORDError, RuntimeError):
-        return False
+        reader = decord.VideoReader(str(path), num_threads=1)
+        return len(reader) == packets and np.array_equal(reader.next().asnumpy(), image)
+    except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError):
+        return False  # a name that is no UTF-8 cannot be given to decord
 
 
 def _aligned(track: Track, wanted: NDArray[np.int64], length: int) -> Iterator[Array]:
@@ -125,18 +127,26 @@ def _read(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
 
 
 def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
-    """Every frame up to the last wanted one is decoded in turn: decord's seeks give neighbours of the wanted frame on clips with B-frames."""
+    """Every frame is decoded in turn: decord's seeks give neighbours of the wanted frame on clips with B-frames.
+
+    Where frames run out before the packets do, decord repeats the last one; so two equal last frames are left to PyAV.
+    """
     import decord
 
     keep = set(wanted.tolist())
+    before = image = None
     try:
         reader = decord.VideoReader(str(track.path), num_threads=1)
-        for index in range(int(wanted[-1]) + 1 if len(wanted) else 0):
-            image = reader.next()
+        for index in range(track.length):
+            frame = reader.next()
+            if index in keep or index >= track.length - 2:
+                before, image = image, frame.asnumpy()
             if index in keep:
-                yield image.asnumpy()
+                yield image
     except (decord.DECORDError, RuntimeError, StopIteration) as error:
         raise DecoderFailed(str(error)) from error
+    if before is not None and np.array_equal(before, image):
+        raise DecoderFailed(f"{track.path.name} ends with a frame twice")
 
 
 def _read_pyav(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
@@ -192,6 +202,8 @@ class _media_errors:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         import av
 
+        if isinstance(error, FileNotFoundError):
+            raise ClipError(f"{self.path.name} is missing") from error
         if isinstance(error, PermissionError):
             raise ClipError(f"{self.path.name} may not be read (permissions)") from error
         if isinstance(error, (av.FFmpegError, OSError, ValueError)):
@@ -200,11 +212,13 @@ class _media_errors:
 
 def _array(path: Path) -> Array:
     try:
-        values: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        values: Array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, OSError, EOFError) as error:
         raise ClipError(f"{path.name} is no plain .npy array: {error}") from error
     if values.ndim == 0:
         raise ClipError(f"{path.name} holds one number, not one row an instant")
+    if not len(values):
+        raise ClipError(f"{path.name} holds no frames")
     return values
 
 

@@ -33,6 +33,7 @@ from pipeline.shards import Failure
 from pipeline.spool import Job, Prepared, prepare_clip, start_decoder
 from pipeline.types import Extractor
 
+SPOOL_PREFIX = ".spool-"
 SPOOL_BYTES = 2 << 30
 """Prepared items that may wait on disk for the device before decoding pauses."""
 
@@ -122,10 +123,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     """One pass over the clips: a decode for all stages of a modality, then each stage's lane."""
     device, threads = _device(options.device, plans.values()), cores()
     attempts = {(name, todo.sample.id): todo.attempts for name, result in plans.items() for todo in result.todo}
-    folder = home.cache / table.name
-    for leftover in folder.glob(".spool-*"):
-        _remove_unless_alive(leftover)
-    spool = Path(tempfile.mkdtemp(prefix=f".spool-{os.getpid()}-", dir=folder))
+    spool = _spool([home.cache / table.name / name for name in plans])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.spool", "PIL.Image"])
     writer = ThreadPoolExecutor(1, "shard-writer")
@@ -185,11 +183,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _remove_unless_alive(spool: Path) -> None:
-    """A spool folder of a run that was killed."""
-    process = spool.name.split("-")[1]
-    if not process.isdecimal() or not Path(f"/proc/{process}").exists():
-        shutil.rmtree(spool, ignore_errors=True)
+def _spool(folders: Sequence[Path]) -> Path:
+    """A new folder for items. What lies in these locked stages' folders from before belongs to runs that were killed."""
+    for folder in folders:
+        for leftover in folder.glob(f"{SPOOL_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=SPOOL_PREFIX, dir=folders[0]))
 
 
 def _jobs(home: Home, table: Manifest, plans: Mapping[str, StagePlan], spool: Path, options: Options) -> Iterator[Job]:

@@ -114,9 +114,11 @@ def _rebound(name: str, old: Binding, asked: Mapping[str, Any]) -> Binding:
     """Another root rebinds; another corpus, split or seed would change what was trained, so it is refused."""
     for key in ("corpus", "split", "seed"):
         if asked.get(key) is not None and asked[key] != getattr(old, key):
+            options = {"corpus": old.corpus, "root": asked.get("root") or old.root, key: asked[key]}
+            example = " ".join(f"--{option} {value}" for option, value in options.items())
             raise UserError(
                 f"{name!r} is bound with {key} {getattr(old, key)!r}, not {asked[key]!r}; use another name, as in: "
-                f"signcache manifest {name}2 --corpus {old.corpus} --root {old.root} --{key} {asked[key]}"
+                f"signcache manifest {name}2 {example}"
             )
     return replace(old, root=Path(asked["root"]).expanduser().absolute()) if asked.get("root") else old
 
@@ -169,7 +171,7 @@ def read(home: Home, name: str) -> Manifest:
             samples = tuple(_sample(row) for row in csv.DictReader(file))
         list(_checked(iter(samples), binding.root))
         return Manifest(name, binding, tuple(bound["classes"]), samples)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(f"the manifest of {name!r} is damaged ({error}); delete {path} and run: signcache manifest {name}") from error
 
 

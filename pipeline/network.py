@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from pipeline import atomic
 from pipeline.data import Batch, Table
+from pipeline.epochs import Display, Epoch, write_figures
 from pipeline.errors import UserError
 from pipeline.types import Array, Recipe
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-WEIGHTS, CHECKPOINT, FIGURES = "weights.safetensors", "checkpoint.pt", "metrics.csv"
+WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.pt"
 CHECKPOINT_SHARE = 0.1
 """Most of the time that checkpoints may take; where epochs are shorter than that allows, some are skipped."""
-QUIET_SECONDS, QUIET_EPOCHS = 5.0, 10
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """The figures of one epoch: mean losses, fraction right on validation, learning rate at its end."""
-
-    epoch: int
-    loss: float
-    val_loss: float
-    val_top1: float
-    lr: float
-    seconds: float
-
-    def line(self, of: int) -> str:
-        """`epoch 3/150  loss 0.4321  val loss 0.5012  val top-1 81.2 %  lr 0.0001  1.3 s`."""
-        return (
-            f"epoch {self.epoch}/{of}  loss {self.loss:.4f}  val loss {self.val_loss:.4f}  "
-            f"val top-1 {100 * self.val_top1:.1f} %  lr {self.lr:.3g}  {self.seconds:.1f} s"
-        )
 
 
 class NetworkPredictor:
@@ -156,7 +135,7 @@ class _Fitting:
 
     def run(self) -> NetworkPredictor:
         self._restore()
-        with _Display(self.recipe.epochs) as display:
+        with Display(self.recipe.epochs) as display:
             while not self._is_over():
                 figures = self._epoch(len(self.state.figures))
                 self._judge(figures)
@@ -209,9 +188,10 @@ class _Fitting:
 
     def _judge(self, figures: Epoch) -> None:
         """Keep the weights where they are the best yet: by accuracy, the lower loss of equals; or by loss."""
-        self.state.figures.append(figures)
         score = (figures.val_top1 if self.recipe.best_by == "top1" else 0.0, -figures.val_loss)
-        if score > self.state.best or not self.state.best_weights:
+        is_best = score > self.state.best or not self.state.best_weights
+        self.state.figures.append(replace(figures, best=int(is_best)))
+        if is_best:
             self.state.best, self.state.best_epoch = score, figures.epoch
             self.state.best_weights = {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
 
@@ -219,7 +199,7 @@ class _Fitting:
         """Figures of every epoch, and a checkpoint as often as its share of the time allows."""
         if self.train.folder is None:
             return
-        write_figures(self.train.folder / FIGURES, self.state.figures)
+        write_figures(self.train.folder, self.state.figures)
         began = time.monotonic()
         if (began - self.saved_at) * CHECKPOINT_SHARE < self.saving_took:
             return
@@ -254,43 +234,3 @@ class _Fitting:
         if self.device == "cuda" and content["cuda_generator"] is not None:
             torch.cuda.set_rng_state(content["cuda_generator"])
         Console(stderr=True).print(f"resumed after epoch {len(figures)}", highlight=False, markup=False)
-
-
-def write_figures(path: Path, figures: list[Epoch]) -> None:
-    """One line an epoch; the last is appended where the lines before are there already."""
-    out = io.StringIO()
-    table = csv.DictWriter(out, list(asdict(figures[0])), lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(row) for row in figures)
-    atomic.replace(path, out.getvalue().encode())
-
-
-class _Display:
-    """A bar on a terminal, else a plain line every ten epochs or five seconds; on stderr."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.said = epochs, time.monotonic()
-        self.console = Console(stderr=True, soft_wrap=True)
-        self.bar: Progress | None = None
-        if self.console.is_terminal:
-            columns = (BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-            self.bar = Progress(*columns, console=self.console)
-
-    def __enter__(self) -> _Display:
-        if self.bar:
-            self.bar.start()
-            self.task = self.bar.add_task("", total=self.epochs)
-        return self
-
-    def show(self, figures: Epoch) -> None:
-        """One more epoch is done."""
-        line, now = figures.line(self.epochs), time.monotonic()
-        if self.bar:
-            self.bar.update(self.task, completed=figures.epoch, description=line)
-        elif figures.epoch % QUIET_EPOCHS == 0 or figures.epoch in (1, self.epochs) or now - self.said > QUIET_SECONDS:
-            self.said = now
-            self.console.print(line, highlight=False, markup=False)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()

@@ -36,6 +36,8 @@ def find(kind: Kind, name: str) -> Any:
             f"no {kind} called {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}. A new one is one file: {folder}/{name}.py"
         )
     module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
+    if not hasattr(module, kind):
+        raise UserError(f"{module.__file__} registers no {kind}; its last line is to be `{kind} = ...`")
     return getattr(module, kind)
 
 
@@ -65,6 +67,6 @@ def _typed(model: type[BaseModel], field: str, value: Any) -> Any:
     parts = {annotation, *typing.get_args(annotation)}
     if value.lower() == "none" and type(None) in parts:
         return None
-    if typing.get_origin(annotation) in (tuple, list):
+    if any(typing.get_origin(part) in (tuple, list) for part in parts):
         return [word.strip() for word in value.split(",") if word.strip()]
     return value

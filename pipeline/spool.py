@@ -6,12 +6,13 @@ import ctypes
 import queue
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.decode import Clip, DecoderFailed, Recounted, open_clip
 from pipeline.errors import ClipError
@@ -82,15 +83,18 @@ def prepare_clip(job: Job) -> Prepared:
     The kernel's alarm kills this process when nothing moves for `deadline_seconds`: a decoder may hang with the GIL held.
     """
     _progress(job)
-    content, stat = job.key or (content_of(job.paths), stat_of(job.paths))
-    prepared = Prepared(content, stat)
+    content, stat = job.key or ("", stat_of(job.paths))
+    prepared = Prepared(content or content_of(job.paths), stat)
     try:
         _decode(job, prepared)
         if job.key is None and stat_of(job.paths) != stat:
             raise ClipError("the file changed while it was read")
-    except ClipError as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever a clip does to the code is its recorded failure
+        reason = str(error) if isinstance(error, ClipError) else f"{type(error).__name__}: {error}"
         prepared.items = {}
-        prepared.failures = dict.fromkeys(job.stages, str(error)) | prepared.failures
+        prepared.failures = dict.fromkeys(job.stages, reason) | prepared.failures
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return prepared
@@ -121,8 +125,8 @@ def _decode(job: Job, prepared: Prepared) -> None:
 
 def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:
     """One decode for all stages: every frame goes to the threads of the stages that selected it."""
-    feeds = [_Feed(job, name, extractor, clip) for name, extractor in job.stages.items()]
-    wanted = np.unique(np.concatenate([feed.wanted for feed in feeds]))
+    feeds, failures = _feeds(job, clip)
+    wanted = np.unique(np.concatenate([np.empty(0, np.int64), *(feed.wanted for feed in feeds)]))
     for feed in feeds:
         feed.start()
     end: BaseException | None = None
@@ -141,7 +145,29 @@ def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:
         if feed.refused:
             raise feed.refused
     prepared.items = {feed.stage: feed.items() for feed in feeds if not feed.failure}
-    prepared.failures = {feed.stage: feed.failure for feed in feeds if feed.failure}
+    prepared.failures = failures | {feed.stage: feed.failure for feed in feeds if feed.failure}
+
+
+def _feeds(job: Job, clip: Clip) -> tuple[list[_Feed], dict[str, str]]:
+    """The feeds of the stages, and why others cannot choose their frames."""
+    feeds, failures = [], {}
+    for name, extractor in job.stages.items():
+        try:
+            feeds.append(_Feed(job, name, extractor, clip))
+        except Exception as error:
+            failures[name] = _phrase(error)
+    return feeds, failures
+
+
+def _phrase(error: Exception) -> str:
+    """A clip's own reason as it is; a stage's mistake with its kind."""
+    return str(error) if isinstance(error, ClipError) else f"{type(error).__name__}: {error}"
+
+
+def _checked_selection(wanted: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    if len(wanted) and (wanted[0] < 0 or wanted[-1] >= length or (np.diff(wanted) < 0).any()):
+        raise ClipError(f"its selection {wanted[0]}..{wanted[-1]} is not ascending within {length} frames")
+    return wanted
 
 
 class _Feed(threading.Thread):
@@ -150,13 +176,13 @@ class _Feed(threading.Thread):
     def __init__(self, job: Job, stage: str, extractor: Extractor, clip: Clip) -> None:
         super().__init__(daemon=True)
         self.job, self.stage, self.extractor = job, stage, extractor
-        self.wanted = extractor.select(clip.length, clip.rate_hz)
+        self.wanted = _checked_selection(extractor.select(clip.length, clip.rate_hz), clip.length)
         self.times = dict(zip(*(part.tolist() for part in np.unique(self.wanted, return_counts=True)), strict=True))
         self.path = job.spool / f"{job.number}-{stage}"
         self.frames: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=4)
         self.failure = ""
         self.refused: OSError | None = None
-        self.count, self.shape, self.dtype = 0, tuple[int, ...](), ""
+        self.count, self.shape, self.dtype = 0, tuple[int, ...](), "|u1"
 
     def give(self, index: int, frame: Frame) -> None:
         for _ in range(self.times.get(index, 0)):
@@ -172,14 +198,13 @@ class _Feed(threading.Thread):
     def run(self) -> None:
         received = self._received()
         try:
-            with open(self.path, "wb") as spool:
+            with self._disk(open, self.path, "wb") as spool:
                 for item in self.extractor.prepare(received):
-                    self._write(spool, self._checked(item))
+                    self._disk(spool.write, self._checked(item).data)
                     _progress(self.job)
-        except ClipError as error:
-            self.failure = str(error)
-        except Exception as error:  # a stage's own mistake is this clip's recorded failure, with its kind
-            self.failure = f"{type(error).__name__}: {error}"
+                self._disk(spool.flush)
+        except Exception as error:  # a stage's own mistake is this clip's recorded failure
+            self.failure = _phrase(error)
         for _ in received:
             pass  # never leave the decoder waiting for a stage that has ended
 
@@ -189,9 +214,10 @@ class _Feed(threading.Thread):
                 return
             yield frame
 
-    def _write(self, spool: BinaryIO, item: Array) -> None:
+    def _disk(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """What the disk refuses ends the run, not the clip."""
         try:
-            spool.write(item.data)
+            return act(*arguments)
         except OSError as error:
             self.refused = error
             raise

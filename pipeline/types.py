@@ -137,6 +137,10 @@ class Recipe(BaseModel):
         """A module that maps a Batch to `(B, n_classes)` logits; `dims` are the values a row of each stage."""
         raise NotImplementedError
 
+    def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> Predictor:
+        """An untrained one, to `load` a run's weights into."""
+        raise NotImplementedError
+
     def fit(self, train: Table, val: Table, device: str) -> Predictor:
         """Train on one table, stop and select on the other; neither is ever the scored one."""
         raise NotImplementedError

@@ -43,8 +43,8 @@ def phrase(description: Mapping[str, Any] | None) -> str:
 def seed_of(weights: str) -> int:
     """The seed in `random:SEED`."""
     text = weights.removeprefix(RANDOM)
-    if not text.isdecimal():
-        raise UserError(f"weights={weights!r}: the seed is a whole number, as in random:0")
+    if not text.isdecimal() or int(text) >= 1 << 64:
+        raise UserError(f"weights={weights!r}: the seed is a whole number below 2**64, as in random:0")
     return int(text)
 
 
@@ -66,17 +66,19 @@ def initialised(build: Callable[[], nn.Module], weights: str, state: Callable[[]
 
 
 def read_checkpoint(path: str) -> Mapping[str, Tensor]:
-    """The tensors of a `.safetensors` file or of a torch file, read without executing anything in it."""
-    import pickle
+    """The tensors of a `.safetensors` file or of a torch file, read without executing anything in it.
 
+    Raises UserError where the file is damaged, holds code, or holds anything but tensors by name (in `state_dict` or itself).
+    """
     import torch
     from safetensors.torch import load_file
 
-    if path.endswith(".safetensors"):
-        return load_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"weights={path!r} is no checkpoint of plain tensors: {str(error).splitlines()[0]}") from error
-    state: Mapping[str, Tensor] = content.get("state_dict", content)
+        content = load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a pickle reader raises on any other file has no common kind
+        kind = type(error).__name__
+        raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it is damaged, or holds code to run ({kind})") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) and isinstance(values, torch.Tensor) for name, values in state.items()):
+        raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it holds no state_dict")
     return state

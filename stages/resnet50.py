@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.error import URLError
 
@@ -80,17 +82,19 @@ def _network() -> nn.Module:
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
-    """torchvision's own download, checked against the hash in its URL."""
+    """torchvision's own download, checked against the hash in its URL, as is a file that lies there already."""
     from torch import hub
     from torchvision.models import ResNet50_Weights
 
     published = ResNet50_Weights[name]
+    file = Path(hub.get_dir(), "checkpoints", published.url.rsplit("/", 1)[-1])
+    if file.exists() and not hashlib.sha256(file.read_bytes()).hexdigest().startswith(ResNet50.checkpoints[name]):
+        raise UserError(f"{file} is not what torchvision publishes as {name}: delete it, or use --set weights={file}")
     try:
         return published.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError) as error:
-        file = published.url.rsplit("/", 1)[-1]
+    except (URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"weights {name} of resnet50 cannot be downloaded here ({error}): put {file} into {hub.get_dir()}/checkpoints, "
+            f"weights {name} of resnet50 cannot be downloaded here ({error}): put {file.name} into {file.parent}, "
             f"or use --set weights=FILE, or --set weights=random:0 for seeded random ones"
         ) from error
 

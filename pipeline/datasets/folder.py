@@ -33,7 +33,7 @@ class Folder:
             split, signer = table.pop(file.as_posix(), ("unassigned", None))
             yield Sample(file.with_suffix("").as_posix(), {"rgb": (file.as_posix(),)}, file.parts[0], split, signer)
         if table:
-            raise UserError(f"{root / SPLIT_TABLE} names {next(iter(table))!r}, and {len(table) - 1} more files that are not there")
+            raise UserError(f"{root / SPLIT_TABLE} names {len(table)} files that are not there, first {next(iter(table))!r}")
 
     def classes(self, labels: set[str]) -> list[str]:
         return sorted(labels)
@@ -51,11 +51,16 @@ def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:
     """`{file: (split, signer)}` of a split.csv; empty cells are unknown."""
     if not path.exists():
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    table: dict[str, tuple[Split, str | None]] = {}
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         rows = csv.DictReader(file)
         if "file" not in (rows.fieldnames or ()):
             raise UserError(f"{path} has no column 'file'; expected the columns file, split, signer")
-        return {row["file"]: (_split(path, row.get("split") or ""), row.get("signer") or None) for row in rows}
+        for row in rows:
+            entry = (_split(path, row.get("split") or ""), row.get("signer") or None)
+            if table.setdefault(row["file"], entry) != entry:
+                raise UserError(f"{path} names {row['file']!r} twice, with different splits or signers")
+    return table
 
 
 def _split(path: Path, word: str) -> Split:

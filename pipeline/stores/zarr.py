@@ -50,7 +50,9 @@ class ZarrStore:
         if offset is None:
             import zarr
 
-            return np.asarray(zarr.open_array(path, mode="r")[:])
+            values = np.asarray(zarr.open_array(path, mode="r")[:])
+            values.flags.writeable = False
+            return values
         return np.memmap(_shard_file(path, len(shape)), dtype, "r", offset, shape)
 
 
@@ -59,7 +61,7 @@ def _shard_file(path: Path, dimensions: int) -> Path:
 
 
 def _contiguous_offset(path: Path, meta: dict[str, object]) -> int | None:
-    """Where the rows begin in the one shard file, or None where they are compressed, scattered or incomplete."""
+    """Where the rows begin in the one shard file, or None where they are compressed or scattered; ValueError where some are lost."""
     grid = meta["chunk_grid"]["configuration"]["chunk_shape"]  # type: ignore[index]
     codec = meta["codecs"][0]  # type: ignore[index]
     if codec["name"] != "sharding_indexed" or [c["name"] for c in codec["configuration"]["codecs"]] != ["bytes"]:
@@ -74,7 +76,9 @@ def _contiguous_offset(path: Path, meta: dict[str, object]) -> int | None:
         shard.seek(-index_bytes - INDEX_CRC_BYTES, 2)
         index = np.frombuffer(shard.read(index_bytes), "<u8").reshape(-1, 2)
     offsets, sizes = index[:, 0], index[:, 1]
-    if (offsets == NO_CHUNK).any() or (offsets[1:] != offsets[:-1] + sizes[:-1]).any():
+    if (offsets == NO_CHUNK).any():
+        raise ValueError(f"chunks are missing in {file.name}")
+    if (offsets[1:] != offsets[:-1] + sizes[:-1]).any():
         return None
     return int(offsets[0])
 

@@ -1,0 +1,183 @@
+"""What a training reads: opened stages, clips that lack features, folds, and what is doubtful about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from pipeline import cache, plan, registry
+from pipeline.cache import Features
+from pipeline.data import UNKNOWN, Table
+from pipeline.errors import UserError, did_you_mean
+from pipeline.fingerprint import digest_of
+from pipeline.manifest import Home, Manifest
+from pipeline.splits import crossing_signers
+from pipeline.types import SPLITS, STAGE_PREFIX, Sample
+
+Stale = Literal["refuse", "allow"]
+
+
+def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) -> dict[str, Features]:
+    """The published features of every stage; raises UserError that lists what is published where one is not."""
+    known = cache.published_names(home, table.name)
+    for stage in stages:
+        if stage not in known:
+            raise UserError(
+                f"{table.name} has no features of {stage!r}; published: {', '.join(known) or 'nothing'}; {_remedy(table, stage, known)}"
+            )
+    refusal = cast(Stale, stale)
+    return {stage: cache.open_stage(table.name, stage, cache=home.cache, manifests=home.manifests, stale=refusal) for stage in stages}
+
+
+def _remedy(table: Manifest, stage: str, known: Sequence[str]) -> str:
+    """What to run where a stage is not published."""
+    others = f"train on others: --set stages={','.join(known)}"
+    if stage not in registry.names("stage"):
+        every = sorted({*known, *registry.names("stage")})
+        return f"there is no stage of that name{did_you_mean(stage, every)} {others if known else f'Stages: {chr(44).join(every)}'}"
+    source = str(registry.find("stage", stage).model_fields["source"].default)
+    media = {modality for sample in table.samples for modality in sample.media}
+    if not source.startswith(STAGE_PREFIX) and source not in media:
+        return f"its clips have no {source} media, which that stage reads; {others}" if known else f"its clips have no {source} media"
+    return f"run: signcache extract {table.name} {stage}" + (f", or {others}" if known else "")
+
+
+def without_features(home: Home, table: Manifest, opened: Mapping[str, Features], samples: Sequence[Sample], stale: str) -> dict[str, str]:
+    """`{clip: "stage: reason"}` of the clips that have no features of their files as they are now.
+
+    Where no media are there at all (a cache brought from another machine), and with `stale="allow"`, what is published counts.
+    """
+    missing: dict[str, str] = {}
+    for name, features in opened.items():
+        stage = cache.configure(home, table, name) if stale == "refuse" else None
+        reasons: Mapping[str, str] = {}
+        if stage is not None and _has_media(table, stage):
+            planned = plan.settle(plan.plan(home, table, [stage])[name], table)
+            reasons = {**{t.sample.id: t.reason for t in planned.todo}, **{f.id: f.reason for f in planned.failed}}
+        for sample in samples:
+            failure = features.index.failures.get(sample.id)
+            reason = reasons.get(sample.id) or (None if sample.id in features else failure.reason if failure else "not published yet")
+            if reason:
+                missing.setdefault(sample.id, f"{name}: {reason}")
+    return missing
+
+
+def _has_media(table: Manifest, stage: cache.Stage) -> bool:
+    while stage.upstream:
+        stage = stage.upstream
+    return any(path.exists() for sample in table.samples for path in table.paths(sample, stage.extractor.source))
+
+
+def refuse_missing(table: Manifest, missing: Mapping[str, str], clips: int, allowed: int, *, option: bool = True) -> None:
+    """Raise UserError where more clips lack features than were allowed."""
+    if len(missing) <= allowed:
+        return
+    first, text = next(iter(missing.items()))
+    reason = text.partition(": ")[2]
+    stages = sorted({text.partition(": ")[0] for text in missing.values()})
+    where = " and ".join(f"{table.name}/{stage}" for stage in stages)
+    go_on = f", or go on without them: --allow-missing {len(missing)}" if option else ""
+    verb = "has" if len(missing) == 1 else "have"
+    raise UserError(
+        f"{len(missing)} of {clips} clips {verb} no features in {where} (first: {first}: {reason}); "
+        f"run: signcache extract {table.name} {' '.join(stages)}{go_on}"
+    )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The labelled clips that a training or a scoring reads, with their opened stages."""
+
+    table: Manifest
+    opened: Mapping[str, Features]
+    samples: tuple[Sample, ...]
+
+    def of(self, split: str) -> list[Sample]:
+        return [sample for sample in self.samples if sample.split == split]
+
+    @property
+    def scored(self) -> str:
+        """The fold that scores: test, or validation where no test clip has a label."""
+        return "test" if self.of("test") else "val"
+
+    def learned(self) -> list[str]:
+        """Labels that training sees."""
+        return sorted({str(sample.label) for sample in self.of("train")})
+
+    def fold(self, split: str, seed: int, folder: Path | None = None) -> Table:
+        """The clips of a split for a recipe."""
+        return self.rows(self.of(split), self.table.classes, seed, folder)
+
+    def rows(self, samples: Sequence[Sample], classes: tuple[str, ...], seed: int = 0, folder: Path | None = None) -> Table:
+        index = {label: number for number, label in enumerate(classes)}
+        labels = np.array([index.get(str(sample.label), UNKNOWN) for sample in samples], np.int64)
+        return Table(tuple(sample.id for sample in samples), labels, classes, self.opened, seed, folder)
+
+    def check(self) -> None:
+        """Raise UserError where a fold is empty, or nothing can be told apart."""
+        name = self.table.name
+        for split, use in (("train", "train on"), ("val", "stop and select on")):
+            if not self.of(split):
+                raise UserError(
+                    f"{name} has no labelled {split} clips to {use}; labelled: {labelled_splits(self.table)}; see: manifests/{name}.csv"
+                )
+        if len(self.table.classes) < 2:
+            raise UserError(f"{name} has one class, {self.table.classes[0]!r}; a recogniser needs two or more")
+
+    def contents(self, sample: Sample) -> list[str]:
+        """What each stage's rows of a clip were made from."""
+        found = []
+        for features in self.opened.values():
+            number = features.index.position[sample.id]
+            found.append(features.index.columns["content"][number].decode())
+        return found
+
+    def digest(self) -> str:
+        """Changes with any clip that is read: its rows, label or split."""
+        return digest_of([[s.id, s.label, s.split, self.contents(s)] for s in self.samples])
+
+    def warnings(self) -> list[str]:
+        """A line each: clips with the same bytes, and signers, in more than one split; what the scored fold was used for."""
+        lines = [*self._duplicates()]
+        crossing = crossing_signers(self.samples)
+        if crossing:
+            first, splits = next(iter(crossing.items()))
+            lines.append(
+                f"{count(len(crossing), 'signer')} in more than one split, so scores say little of new signers "
+                f"(first: {first}: {', '.join(splits)}); split by signer: signcache manifest NAME --split signer"
+            )
+        strange = [sample for sample in self.of(self.scored) if sample.label not in set(self.learned())]
+        if strange:
+            labels = sorted({str(sample.label) for sample in strange})
+            lines.append(f"{count(len(strange), f'{self.scored} clip')} of labels that train lacks, counted as wrong: {some(labels)}")
+        if self.scored == "val":
+            lines.append("no test clip has a label: validation is scored, which also selected the weights, so the scores flatter")
+        return lines
+
+    def _duplicates(self) -> Iterable[str]:
+        by_content: dict[tuple[str, ...], list[Sample]] = {}
+        for sample in self.samples:
+            by_content.setdefault(tuple(self.contents(sample)), []).append(sample)
+        groups = [group for group in by_content.values() if len({sample.split for sample in group}) > 1]
+        if groups:
+            first = " = ".join(f"{sample.split} {sample.id}" for sample in groups[0])
+            clips = sum(map(len, groups))
+            yield f"{clips} clips have the same bytes as one of another split, so scores flatter (first: {first})"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def some(words: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def labelled_splits(table: Manifest) -> str:
+    counts = {split: sum(s.split == split and s.label is not None for s in table.samples) for split in SPLITS}
+    return ", ".join(f"{split} {count}" for split, count in counts.items() if count) or "none"
