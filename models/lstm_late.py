@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -27,14 +27,14 @@ class LstmLate(Network):
     hidden: PositiveInt = 512
     layers: PositiveInt = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    standardize: bool = False
-    """Subtract the training rows' mean and divide by their deviation; the source does not."""
+    normalize: Literal["none", "train", "clip"] = "none"
+    """Each value less its mean, by its deviation, over the training rows or over the clip's own; the source does neither."""
 
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         return LateLstm(self, sum(dims[stage] for stage in self.stages), n_classes)
 
     def prepare(self, module: nn.Module, train: Table) -> None:
-        if self.standardize:
+        if self.normalize == "train":
             moments = [train.moments(stage) for stage in self.stages]
             module.get_buffer("mean").copy_(torch.cat([torch.from_numpy(mean) for mean, _ in moments]))
             module.get_buffer("deviation").copy_(torch.cat([torch.from_numpy(deviation) for _, deviation in moments]))
@@ -49,12 +49,12 @@ class LateLstm(nn.Module):
     def __init__(self, recipe: LstmLate, width: int, n_classes: int) -> None:
         super().__init__()
         self.stages: Sequence[str] = recipe.stages
-        self.standardize = recipe.standardize
+        self.normalize = recipe.normalize
         widths = [width, *[recipe.hidden] * (recipe.layers - 1)]
         self.lstm = nn.ModuleList(nn.LSTM(size, recipe.hidden, batch_first=True) for size in widths)
         self.dropout = nn.Dropout(recipe.dropout)
         self.head = nn.Linear(recipe.hidden, n_classes)
-        if self.standardize:
+        if self.normalize == "train":
             self.register_buffer("mean", torch.zeros(width))
             self.register_buffer("deviation", torch.ones(width))
 
@@ -62,8 +62,10 @@ class LateLstm(nn.Module):
         rows, lengths = fused(batch, self.stages)
         if not rows.shape[1]:
             rows = rows.new_zeros(len(rows), 1, rows.shape[2])
-        if self.standardize:
-            rows = (rows - self.mean) / self.deviation
+        if self.normalize == "clip":
+            rows = within_clips(rows, lengths)
+        elif self.normalize == "train":
+            rows = (rows - self.get_buffer("mean")) / self.get_buffer("deviation")
         packed = pack_padded_sequence(rows, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
         for number, layer in enumerate(self.lstm):
             if number:
@@ -71,6 +73,18 @@ class LateLstm(nn.Module):
             packed, (last, _) = layer(packed)
         logits: Tensor = self.head(self.dropout(last[0]))
         return logits
+
+
+def within_clips(rows: Tensor, lengths: Tensor) -> Tensor:
+    """`(B, T, D)` rows, each value less its clip's mean and by its deviation in the clip: what moves counts, not what is worn.
+
+    Values that hardly move are kept small: a thousandth of the clip's mean deviation is added to each. Padding is zero.
+    """
+    real = (torch.arange(rows.shape[1], device=rows.device) < lengths[:, None])[:, :, None]
+    steps = lengths.clamp(min=1)[:, None, None]
+    centred = (rows - torch.where(real, rows, 0).sum(1, keepdim=True) / steps).where(real, 0)
+    deviation = ((centred**2).sum(1, keepdim=True) / steps).sqrt()
+    return centred / (deviation + 1e-3 * deviation.mean(2, keepdim=True) + 1e-6)
 
 
 model: type[Recipe] = LstmLate

@@ -65,7 +65,9 @@ def published(home: Home, dataset: str, name: str) -> Published | None:
         if content["format"] > FORMAT:
             raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
         row_shape = tuple(content["row_shape"])
-        return Published(**{key: content[key] for key in ("stage", "digest", "identity", "settings", "dtype", "index")}, row_shape=row_shape)
+        return Published(
+            **{key: content[key] for key in ("stage", "digest", "identity", "settings", "dtype", "index")}, row_shape=row_shape
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -84,7 +86,13 @@ def kind_of(home: Home, dataset: str, name: str) -> str:
 
 
 def configure(
-    home: Home, table: Manifest, name: str, *, now: Mapping[str, Any] | None = None, kind: str = "", known: Mapping[str, Stage] | None = None
+    home: Home,
+    table: Manifest,
+    name: str,
+    *,
+    now: Mapping[str, Any] | None = None,
+    kind: str = "",
+    known: Mapping[str, Stage] | None = None,
 ) -> Stage:
     """The stage with its settings: class default < the corpus' < those published by `--set` < `now`, where an empty value forgets one.
 
@@ -297,7 +305,9 @@ class Features(Mapping[str, Array]):
                 raise UserError(f"the shard {shard.name} of {self.dataset}/{self.name} holds no rows")
             values = shards.open_shard(self.folder, shard.store, shard.file).view(np.ndarray)
             if values.shape[1:] != self.row_shape or values.dtype != np.dtype(self.dtype):
-                raise UserError(f"the shard {self.folder / shard.file} holds {values.dtype} {values.shape}, not {self.dtype} {self.row_shape}")
+                raise UserError(
+                    f"the shard {self.folder / shard.file} holds {values.dtype} {values.shape}, not {self.dtype} {self.row_shape}"
+                )
             values.flags.writeable = False
             self._shards[number] = values
         return self._shards[number]

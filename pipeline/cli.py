@@ -111,7 +111,9 @@ def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Pa
 @click.option("--as", "second_name", default="", metavar="NAME", help="A second name for the stage.")
 @_json
 @click.pass_context
-def plan(ctx: click.Context, name: str, stages: tuple[str, ...], settings: tuple[str, ...], root: Path | None, second_name: str, as_json: bool) -> None:
+def plan(
+    ctx: click.Context, name: str, stages: tuple[str, ...], settings: tuple[str, ...], root: Path | None, second_name: str, as_json: bool
+) -> None:
     """Say what extract would do and why; reads no media."""
     from pipeline import plan as planning
 
@@ -142,20 +144,26 @@ def plan(ctx: click.Context, name: str, stages: tuple[str, ...], settings: tuple
 @click.pass_context
 def extract(ctx: click.Context, name: str, stages: tuple[str, ...], root: Path | None, as_json: bool, **given: Any) -> None:
     """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
-    from pipeline import plan as planning, registry
-    from pipeline.show import print_outcome, print_plans
+    from pipeline import plan as planning
+    from pipeline import registry
+    from pipeline.show import print_outcome, print_plans, print_untrained
 
     registry.find("store", given["store"])
     home, table = _home(ctx), _bound(ctx, name, root=root)
     wanted = planning.wanted_stages(home, table, stages, _pairs(given.pop("settings")), given.pop("second_name"))
-    print_plans(planning.plan(home, table, wanted, retry_failed=given["retry_failed"]), err=True)
-    from pipeline.extract import Options, extract as run
+    before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"])
+    print_plans(before, err=True)
+    print_untrained(before)
+    from pipeline.extract import Options
+    from pipeline.extract import extract as run
     from pipeline.progress import Progress
 
     outcome = run(home, table, wanted, Options(**given), Progress())
     after = planning.plan(home, table, wanted)
     if as_json:
-        _print_json({"dataset": name, "extracted": outcome.extracted, "stages": {stage: result.as_json() for stage, result in after.items()}})
+        _print_json(
+            {"dataset": name, "extracted": outcome.extracted, "stages": {stage: result.as_json() for stage, result in after.items()}}
+        )
     print_outcome(outcome, after)
     if any(outcome.failed.values()):
         ctx.exit(EXIT_FAILURES)
@@ -167,7 +175,8 @@ def extract(ctx: click.Context, name: str, stages: tuple[str, ...], root: Path |
 @click.pass_context
 def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
     """What is published, fresh, stale and failed; of every bound name if none is given."""
-    from pipeline import manifest, plan as planning
+    from pipeline import manifest
+    from pipeline import plan as planning
     from pipeline.errors import UserError
     from pipeline.show import print_status
 
@@ -193,7 +202,9 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
 @_root
 @click.option("--seed", type=int, default=0, show_default=True)
 @_device
-@click.option("--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage.")
+@click.option(
+    "--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage."
+)
 @click.option("--allow-missing", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Go on without up to N clips.")
 @click.option("--again", is_flag=True, help="Train anew though the same run is finished.")
 @_json
@@ -215,7 +226,7 @@ def _scored(trained: Any, page: Path, as_json: bool) -> None:
 
     print_scores(trained, page)
     if as_json:
-        _print_json({"run": str(trained.folder), "report": str(page), **trained.result})
+        _print_json({**trained.scores, "run": str(trained.folder), "report": str(page)})
 
 
 def _run_folder(text: str) -> Path:
@@ -224,10 +235,10 @@ def _run_folder(text: str) -> Path:
 
 @main.command()
 @click.argument("run", metavar="RUN")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: the split that the run was scored on]")
 @_json
 @click.pass_context
-def evaluate(ctx: click.Context, run: str, split: str, as_json: bool) -> None:
+def evaluate(ctx: click.Context, run: str, split: str | None, as_json: bool) -> None:
     """Score a run on a split, from the published features."""
     from pipeline.show import scores_line
     from pipeline.training import evaluate as score
@@ -242,9 +253,8 @@ def evaluate(ctx: click.Context, run: str, split: str, as_json: bool) -> None:
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def report(runs: tuple[str, ...]) -> None:
     """Write the report page of runs again and print where it is."""
-    from pipeline import report as reporting, runs as store
+    from pipeline import report as reporting
+    from pipeline import runs as store
 
     for run in runs:
         click.echo(reporting.write(store.read(_run_folder(run))))
-
-

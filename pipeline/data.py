@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import queue
 import resource
-import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import manifest
+from pipeline.buffers import Ring, ahead
 from pipeline.cache import Features, open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home
-from pipeline.types import SPLITS, Array
+from pipeline.types import SPLITS
 
-AHEAD = 2
-"""Batches that wait for the consumer."""
 WINDOW = 8
 """Batches whose clips are bucketed by length together: enough to save padding, few enough to stay random."""
 UNKNOWN = -1
@@ -57,15 +53,18 @@ def fused(batch: Batch, stages: Sequence[str]) -> tuple[Tensor, Tensor]:
     Padding stays zero. A clip without rows in the first stage has length 0; one without rows in another reads zeros there.
     """
     for stage in stages:
-        if batch.features[stage].ndim != 3:
-            shape = "x".join(map(str, batch.features[stage].shape[2:]))
-            raise UserError(
-                f"rows of stage {stage!r} are {shape or 'single values'}, and this model takes vectors; choose other stages: --set stages=..."
-            )
+        check_vectors(stage, tuple(batch.features[stage].shape[2:]))
     first = batch.features[stages[0]]
     lengths = batch.lengths[stages[0]]
     parts = [first.float(), *(_aligned(batch, stage, lengths, first.shape[1]) for stage in stages[1:])]
     return (torch.cat(parts, 2) if len(parts) > 1 else parts[0]), lengths
+
+
+def check_vectors(stage: str, row_shape: tuple[int, ...]) -> None:
+    """Raise UserError where the rows of a stage are no vectors."""
+    if len(row_shape) != 1:
+        said = "x".join(map(str, row_shape)) or "single values"
+        raise UserError(f"the rows of stage {stage!r} are {said}, and this model takes vectors; choose other stages: --set stages=a,b")
 
 
 def _aligned(batch: Batch, stage: str, lengths: Tensor, steps: int) -> Tensor:
@@ -81,31 +80,6 @@ def _aligned(batch: Batch, stage: str, lengths: Tensor, steps: int) -> Tensor:
     rows = torch.where(real, rows, 0)
     clips = torch.arange(len(own), device=values.device)[:, None]
     return values[clips, rows].masked_fill_(~real[:, :, None], 0)
-
-
-class Ring:
-    """A few flat arrays, given out again only when nobody holds them: not as a tensor, a view, numpy, nor for backward.
-
-    `torch.from_numpy` keeps its array alive as long as any storage does, so the array's reference count tells.
-    """
-
-    def __init__(self, dtype: str, size: int = AHEAD + 2) -> None:
-        self.dtype, self.size = np.dtype(dtype), size
-        self.arrays: list[Array] = []
-        self.lock = threading.Lock()
-
-    def take(self, count: int) -> Array:
-        """`(count,)` values of an array that is nobody else's, their content undefined."""
-        with self.lock:
-            for i in range(len(self.arrays)):
-                if sys.getrefcount(self.arrays[i]) == 2:  # the list's and the call's own
-                    if len(self.arrays[i]) < count:
-                        self.arrays[i] = np.empty(count, self.dtype)
-                    return self.arrays[i][:count]
-            if len(self.arrays) >= self.size:
-                del self.arrays[0]  # whoever keeps it frees it
-            self.arrays.append(np.empty(count, self.dtype))
-            return self.arrays[-1][:count]
 
 
 @dataclass
@@ -155,11 +129,11 @@ class Table:
         deviation = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
         return mean, np.where(deviation > 1e-6, deviation, 1.0)
 
-    def batches(self, batch_size: int, *, epoch: int = 0, shuffle: bool = True) -> Iterator[Batch]:
-        """Every clip once. Batches are gathered ahead in a thread, which ends with the iterator."""
+    def batches(self, batch_size: int, *, epoch: int = 0, shuffle: bool = True, seed: int | None = None) -> Iterator[Batch]:
+        """Every clip once, in the order of (seed, epoch). Batches are gathered ahead in a thread, which ends with the iterator."""
         longest = np.max(list(self.lengths.values()), axis=0) if self.stages else np.zeros(len(self), np.int64)
-        plan = order(longest, batch_size, seed=self.seed, epoch=epoch, shuffle=shuffle)
-        return _ahead(map(self.gather, plan))
+        plan = order(longest, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle)
+        return ahead(map(self.gather, plan))
 
     def gather(self, numbers: NDArray[np.int64]) -> Batch:
         """The batch of these clips, padded to the longest of them."""
@@ -191,37 +165,6 @@ def order(lengths: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: 
         window = window[np.argsort(lengths[window], kind="stable")]
         found += [window[start : start + batch_size] for start in range(0, len(window), batch_size)]
     return [found[i] for i in random.permutation(len(found))]
-
-
-def _ahead(source: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches of `source`, made in a thread that is at most AHEAD batches ahead and ends when this iterator is closed."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
-    stop = threading.Event()
-
-    def fill() -> None:
-        end: BaseException | None = None
-        try:
-            for batch in source:
-                ready.put(batch)
-                if stop.is_set():
-                    return
-        except BaseException as error:
-            end = error
-        ready.put(end)
-
-    thread = threading.Thread(target=fill, name="signcache-reader", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        while not ready.empty():  # a waiting put goes through, then the thread sees the stop
-            ready.get()
-        if thread is not threading.current_thread():  # a garbage collection may close this anywhere
-            thread.join()
 
 
 def _allow_open_files(count: int) -> None:
@@ -260,6 +203,18 @@ def batches(
         raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
     default = Home()
     home = Home(Path(cache) if cache else default.cache, Path(manifests) if manifests else default.manifests)
+    files = [home.manifests / f"{dataset}.json", home.manifests / f"{dataset}.csv"]
+    files += [home.cache / dataset / stage / "published.json" for stage in stages]
+    stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None for file in files)
+    table = _opened(home, dataset, tuple(stages), split, stale, allow_missing, stamps)
+    return table.batches(batch_size, epoch=epoch, shuffle=shuffle, seed=seed)
+
+
+@lru_cache(maxsize=2)
+def _opened(
+    home: Home, dataset: str, stages: tuple[str, ...], split: str, stale: Literal["refuse", "allow"], allow_missing: int, stamps: object
+) -> Table:
+    """The clips of a split, opened once for many epochs; another manifest or publication has other `stamps`."""
     table = manifest.read(home, dataset)
     opened = {stage: open_stage(dataset, stage, cache=home.cache, manifests=home.manifests, stale=stale) for stage in stages}
     samples = [sample for sample in table.samples if sample.split == split]
@@ -269,9 +224,7 @@ def batches(
             f"{len(missing)} of {len(samples)} {split} clips of {dataset} have no features in {', '.join(stages)} (first: {missing[0]}); "
             f"run: signcache extract {dataset} {' '.join(stages)}, or go on without them: allow_missing={len(missing)}"
         )
-    gone = set(missing)
+    gone, index = set(missing), table.class_index
     samples = [sample for sample in samples if sample.id not in gone]
-    index = table.class_index
     labels = np.array([UNKNOWN if s.label is None else index[s.label] for s in samples], np.int64)
-    rows = Table(tuple(sample.id for sample in samples), labels, table.classes, opened, seed)
-    return rows.batches(batch_size, epoch=epoch, shuffle=shuffle)
+    return Table(tuple(sample.id for sample in samples), labels, table.classes, opened)

@@ -91,14 +91,16 @@ def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
 
 def _decord_is_exact(path: Path, packets: int) -> bool:
     """Whether decord's count and first frame are the stream's: it misorders MPEG-TS, breaks on rotation and on widths whose
-    lines are padded much (48 pixels), and rounds 10-bit colours in its own way."""
+    lines are padded much (48 pixels), and has its own colours for interlaced and 10-bit frames."""
     try:
         import decord
     except ImportError:
         return False
     with _media_errors(path), _container(path) as (container, stream):
         first = next(container.decode(stream), None)
-        if first is None or first.rotation or container.format.name.startswith("mpegts"):
+        if first is None or first.rotation or first.interlaced_frame or first.format.components[0].bits > 8:
+            return False
+        if container.format.name.startswith("mpegts"):
             return False
         image = first.to_ndarray(format="rgb24")
     try:
@@ -134,18 +136,18 @@ def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
     import decord
 
     keep = set(wanted.tolist())
-    before = image = None
+    last: list[Array] = []
     try:
         reader = decord.VideoReader(str(track.path), num_threads=1)
         for index in range(track.length):
             frame = reader.next()
             if index in keep or index >= track.length - 2:
-                before, image = image, frame.asnumpy()
+                last = [*last[-1:], frame.asnumpy()]
             if index in keep:
-                yield image
+                yield last[-1]
     except (decord.DECORDError, RuntimeError, StopIteration) as error:
         raise DecoderFailed(str(error)) from error
-    if before is not None and np.array_equal(before, image):
+    if len(last) == 2 and np.array_equal(last[0], last[1]):
         raise DecoderFailed(f"{track.path.name} ends with a frame twice")
 
 
@@ -184,7 +186,7 @@ class _container:
         if stream is None:
             self.container.close()
             raise ClipError(f"{self.path.name} has no video stream")
-        stream.codec_context.thread_count = 1  # type: ignore[attr-defined]
+        stream.codec_context.thread_count = 1
         return self.container, stream  # type: ignore[return-value]
 
     def __exit__(self, *_: object) -> None:

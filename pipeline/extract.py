@@ -104,7 +104,9 @@ def _locked(home: Home, stages: Iterable[Stage]) -> Iterator[None]:
                 try:
                     stack.enter_context(FileLock(folder / ".lock", timeout=0))
                 except Timeout:
-                    raise UserError(f"another extraction of {stage.dataset}/{stage.name} is running; wait for it, then run this again") from None
+                    raise UserError(
+                        f"another extraction of {stage.dataset}/{stage.name} is running; wait for it, then run this again"
+                    ) from None
         yield
 
 
@@ -115,7 +117,9 @@ def _disk_errors(home: Home) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
-            raise UserError(f"cannot write to the cache {home.cache}: {error.strerror}; finished clips are kept, run the same line again") from error
+            raise UserError(
+                f"cannot write to the cache {home.cache}: {error.strerror}; finished clips are kept, run the same line again"
+            ) from error
         raise
 
 

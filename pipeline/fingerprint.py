@@ -98,7 +98,7 @@ def code_hashes(file: str | Path, own_class: str = "", left_out: Container[str] 
             tree = ast.parse(path.read_bytes())
             for node in tree.body if not found else ():
                 if isinstance(node, ast.ClassDef) and node.name == own_class:
-                    node.body = [part for part in map(lambda part: _without_value(part, left_out), node.body) if part]
+                    node.body = [part for part in (_without_value(part, left_out) for part in node.body) if part]
             found[name] = digest_of(canonical(tree))
             waiting += _siblings(tree, package)
     return dict(sorted(found.items()))

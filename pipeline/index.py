@@ -34,7 +34,16 @@ class Entry(NamedTuple):
     shard: Shard
 
 
-COLUMNS = {"start": "i8", "length": "i8", "source_length": "i8", "rate_hz": "f8", "stat": "u8", "size": "i8", "content": "S32", "checksum": "S16"}
+COLUMNS = {
+    "start": "i8",
+    "length": "i8",
+    "source_length": "i8",
+    "rate_hz": "f8",
+    "stat": "u8",
+    "size": "i8",
+    "content": "S32",
+    "checksum": "S16",
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,9 @@ def read(path: Path) -> Index:
     with np.load(path, allow_pickle=False) as file:
         count = len(file["shard_of"])
         details = json.loads(file["details"].tobytes())
-        texts = [file[name].tobytes().decode(errors="surrogateescape").split("\0") if count else [] for name in ("ids", "decoders", "tracks")]
+        texts = [
+            file[name].tobytes().decode(errors="surrogateescape").split("\0") if count else [] for name in ("ids", "decoders", "tracks")
+        ]
         return Index(
             ids=texts[0],
             decoders=texts[1],

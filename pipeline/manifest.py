@@ -85,7 +85,7 @@ def bind(home: Home, name: str, **asked: Any) -> Manifest:
     `asked` may hold corpus, root, split and seed; what is None stays as bound, or is the corpus' default.
     Raises UserError where they contradict the binding, or where the root does not hold the corpus.
     """
-    old = read(home, checked_name(name)) if _table(home, name).exists() else None
+    old = read(home, name) if _table(home, checked_name(name)).exists() else None
     binding = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
     dataset: Dataset = registry.create("dataset", binding.corpus)
     found = sorted(_checked(dataset.samples(binding.root), binding.root), key=lambda sample: sample.id)
@@ -144,13 +144,14 @@ def missing_files(manifest: Manifest) -> list[str]:
 
 
 def summary(manifest: Manifest) -> str:
-    """`90 clips, 9 classes, train 72, val 9, test 9 (stratified), rgb 90, signers 1`."""
+    """`90 clips, 9 classes, train 72, val 9, test 9 (stratified), rgb 90`."""
     media: dict[str, int] = {}
     for sample in manifest.samples:
         for modality in sample.media:
             media[modality] = media.get(modality, 0) + 1
     counts = ", ".join(f"{modality} {count}" for modality, count in media.items())
-    return f"{len(manifest.samples)} clips, {len(manifest.classes)} classes, {describe(manifest.samples)} ({manifest.binding.split}), {counts}"
+    parts = f"{describe(manifest.samples)} ({manifest.binding.split})"
+    return f"{len(manifest.samples)} clips, {len(manifest.classes)} classes, {parts}, {counts}"
 
 
 def _table(home: Home, name: str) -> Path:
@@ -190,11 +191,12 @@ def _sample(row: Mapping[str, str]) -> Sample:
 def _write(home: Home, manifest: Manifest) -> None:
     """The table first, then the binding: a name exists when its `.json` does. One column a track, `rgb`, `radar.0`, `radar.1`."""
     columns = list(dict.fromkeys(column for sample in manifest.samples for column in _media_columns(sample)))
+    rows = [{"id": s.id, "label": s.label, "split": s.split, "signer": s.signer, **_media_columns(s)} for s in manifest.samples]
+    returns = any("\r" in str(value) for row in rows for value in row.values())  # Python 3.11 leaves these unquoted
     out = io.StringIO()
-    table = csv.DictWriter(out, [*FIXED_COLUMNS, *columns], lineterminator="\n")
+    table = csv.DictWriter(out, [*FIXED_COLUMNS, *columns], lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
     table.writeheader()
-    for s in manifest.samples:
-        table.writerow({"id": s.id, "label": s.label, "split": s.split, "signer": s.signer, **_media_columns(s)})
+    table.writerows(rows)
     path = _table(home, manifest.name)
     atomic.replace(path.with_suffix(".csv"), out.getvalue().encode("utf-8", errors="surrogateescape"))
     bound = manifest.binding

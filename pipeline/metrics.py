@@ -74,9 +74,7 @@ def score(
     names = (*classes, *sorted(set(labels) - set(classes)))
     index = {name: i for i, name in enumerate(names)}
     truth = np.array([index[label] for label in labels], np.int64)
-    allowed = np.array([name in seen for name in classes])
-    ranked = np.argsort(np.where(allowed, -np.asarray(logits, np.float64), np.inf), axis=1, kind="stable")
-    ranked = ranked[:, : int(allowed.sum())]
+    ranked = _ranked(logits, np.array([name in seen for name in classes]))
     guess = ranked[:, 0]
     hits = ranked[:, :5] == truth[:, None]
     low, high, by = interval(hits[:, 0], groups, seed)
@@ -94,6 +92,12 @@ def score(
         confusion=confusion_matrix(truth, guess, labels=np.arange(len(names))).astype(np.int64),
         unlearned=tuple(i for i, label in enumerate(labels) if label not in seen),
     )
+
+
+def _ranked(logits: Array, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """`(N, allowed classes)` class indices, the likeliest first."""
+    order = np.argsort(np.where(allowed, -np.asarray(logits, np.float64), np.inf), axis=1, kind="stable")
+    return order[:, : int(allowed.sum())]
 
 
 def _per_class(truth: NDArray[np.int64], guess: NDArray[np.int64], names: Sequence[str]) -> tuple[dict[str, Any], ...]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from pipeline import atomic
-from pipeline.data import Batch, Table
+from pipeline.data import Batch, Table, check_vectors
 from pipeline.epochs import Display, Epoch, write_figures
 from pipeline.errors import UserError
 from pipeline.types import Array, Recipe
@@ -89,7 +89,7 @@ class Network(Recipe):
 
     def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a module's parameters."""
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
     def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> NetworkPredictor:
@@ -100,9 +100,7 @@ class Network(Recipe):
         """The module with its best weights on `val`; goes on from the checkpoint in `train.folder` where there is one."""
         if not self.takes_maps:
             for stage, shape in train.row_shapes.items():
-                if len(shape) != 1:
-                    said = "x".join(map(str, shape)) or "single values"
-                    raise UserError(f"rows of stage {stage!r} are {said}, and this model takes vectors; choose others: --set stages=...")
+                check_vectors(stage, shape)
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
             torch.manual_seed(train.seed)
             return _Fitting(self, train, val, device).run()

@@ -64,7 +64,11 @@ class StagePlan:
     def needs_publishing(self) -> bool:
         """Whether what is published differs from what is finished, though nothing is to be extracted."""
         stale = not self.is_published or bool(self.removed or self.found or self.done.markers)
-        return stale or any(clip not in self.done.index.position for clip in self.fresh) or {f.id for f in self.failed} != set(self.done.index.failures)
+        return (
+            stale
+            or any(clip not in self.done.index.position for clip in self.fresh)
+            or {f.id for f in self.failed} != set(self.done.index.failures)
+        )
 
     def reasons(self) -> dict[str, int]:
         """How many clips are to do for each reason."""
@@ -82,9 +86,7 @@ class StagePlan:
         }
 
 
-def wanted_stages(
-    home: Home, table: Manifest, names: Sequence[str], settings: Mapping[str, str], second_name: str = ""
-) -> list[Stage]:
+def wanted_stages(home: Home, table: Manifest, names: Sequence[str], settings: Mapping[str, str], second_name: str = "") -> list[Stage]:
     """The named stages, or the corpus' defaults and whatever is published, each after the stages that it derives from.
 
     `settings` go to every named stage that has the field, `STAGE.field` to that one. Raises UserError where no stage takes one.

@@ -51,19 +51,27 @@ def without_features(home: Home, table: Manifest, opened: Mapping[str, Features]
 
     Where no media are there at all (a cache brought from another machine), and with `stale="allow"`, what is published counts.
     """
+    reasons = _pending(home, table, list(opened)) if stale == "refuse" else {}
     missing: dict[str, str] = {}
     for name, features in opened.items():
-        stage = cache.configure(home, table, name) if stale == "refuse" else None
-        reasons: Mapping[str, str] = {}
-        if stage is not None and _has_media(table, stage):
-            planned = plan.settle(plan.plan(home, table, [stage])[name], table)
-            reasons = {**{t.sample.id: t.reason for t in planned.todo}, **{f.id: f.reason for f in planned.failed}}
         for sample in samples:
             failure = features.index.failures.get(sample.id)
-            reason = reasons.get(sample.id) or (None if sample.id in features else failure.reason if failure else "not published yet")
+            unpublished = None if sample.id in features else failure.reason if failure else "not published yet"
+            reason = reasons.get((name, sample.id)) or unpublished
             if reason:
                 missing.setdefault(sample.id, f"{name}: {reason}")
     return missing
+
+
+def _pending(home: Home, table: Manifest, names: Sequence[str]) -> dict[tuple[str, str], str]:
+    """`{(stage, clip): why}` of clips that an extraction would do or has failed on, of the stages whose media are there."""
+    stages = [stage for name in names if _has_media(table, stage := cache.configure(home, table, name))]
+    found: dict[tuple[str, str], str] = {}
+    for name, planned in plan.plan(home, table, stages).items():
+        settled = plan.settle(planned, table)
+        found |= {(name, todo.sample.id): todo.reason for todo in settled.todo}
+        found |= {(name, failure.id): failure.reason for failure in settled.failed}
+    return found
 
 
 def _has_media(table: Manifest, stage: cache.Stage) -> bool:

@@ -47,7 +47,8 @@ def create(kind: Kind, name: str, fields: Mapping[str, Any] | None = None) -> An
     if not isinstance(found, type):
         return found
     fields = dict(fields or {})
-    known = list(found.model_fields)
+    model: type[BaseModel] = found
+    known = list(model.model_fields)
     for field in fields:
         if field not in known:
             raise UserError(f"{kind} {name!r} has no field {field!r}{did_you_mean(field, known)} Fields: {', '.join(known)}")

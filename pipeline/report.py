@@ -20,65 +20,11 @@ from pipeline.types import Array
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TEMPLATE = Path(__file__).with_suffix(".html")
 NAMED_CLASSES = 40
 """More classes than this are numbers beside the confusion matrix, named in the table below it."""
 PAIRS = 15
 BLUE, RED, GREY = "#2f6690", "#b23a48", "#8d99ae"
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{{ record.model }} on {{ record.dataset }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 980px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-.sub { color: #666; margin-top: .2rem; } .big { font-size: 2.4rem; font-weight: 600; }
-.cards { display: flex; gap: 2.5rem; flex-wrap: wrap; margin: 1rem 0; } .cards small { color: #666; display: block; }
-table { border-collapse: collapse; margin: .6rem 0; } th, td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #bbb; font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-td { border-bottom: 1px solid #eee; overflow-wrap: anywhere; } img { max-width: 100%; } code, pre { font-size: .88rem; }
-.warn { background: #fff4e0; border-left: 4px solid #e0a030; padding: .5rem 1rem; margin: .5rem 0; } pre { white-space: pre-wrap; }
-</style>
-<h1>{{ record.model }} on {{ record.dataset }}</h1>
-<p class="sub">run {{ record.id }}, {{ result.n }} clips of split {{ result.split }}</p>
-<div class="cards">
-<div><span class="big">{{ percent(result.top1) }}</span><small>top-1, 95 % interval {{ percent(result.interval.low) }} to
-{{ percent(result.interval.high) }}<br>(bootstrap by {{ result.interval.by }})</small></div>
-<div><span class="big">{{ percent(result.top5) }}</span><small>top-5</small></div>
-<div><span class="big">{{ percent(result.macro_f1) }}</span><small>macro F1</small></div>
-<div><span class="big">{{ percent(result.chance.majority) }}</span><small>top-1 of always the most frequent class<br>
-({{ percent(result.chance.uniform) }} by guessing)</small></div>
-</div>
-<img alt="top-1 beside chance" src="{{ pictures.score }}">
-{% for line in record.warnings %}<p class="warn">{{ line }}</p>{% endfor %}
-{% if pictures.curves %}<h2>Training</h2><img alt="loss and accuracy of every epoch" src="{{ pictures.curves }}">
-<p>The weights of epoch {{ best.epoch }} of {{ epochs }} are kept: validation loss {{ "%.4f"|format(best.val_loss) }},
-top-1 {{ percent(best.val_top1) }}.</p>{% endif %}
-<h2>Confusion</h2><img alt="confusion matrix" src="{{ pictures.confusion }}">
-{% if pairs %}<table><tr><th>taken for</th><th>was</th><th class="n">clips</th></tr>
-{% for truth, guess, count in pairs %}<tr><td>{{ guess }}</td><td>{{ truth }}</td><td class="n">{{ count }}</td></tr>{% endfor %}</table>
-{% else %}<p>No clip was confused.</p>{% endif %}
-<h2>Classes, the weakest first</h2>
-<table><tr><th class="n">index</th><th>class</th><th class="n">clips</th><th class="n">precision</th><th class="n">recall</th><th class="n">F1</th></tr>
-{% for row in per_class %}<tr><td class="n">{{ row.index }}</td><td>{{ row.label }}</td><td class="n">{{ row.clips }}</td>
-<td class="n">{{ percent(row.precision) }}</td><td class="n">{{ percent(row.recall) }}</td><td class="n">{{ percent(row.f1) }}</td></tr>{% endfor %}</table>
-{% if result.counted_wrong %}<h2>Counted as wrong: labels that train lacks</h2>
-<table>{% for clip, label in result.counted_wrong.items() %}<tr><td>{{ clip }}</td><td>{{ label }}</td></tr>{% endfor %}</table>{% endif %}
-{% if record.dropped %}<h2>Left out for want of features</h2>
-<table>{% for clip, reason in record.dropped.items() %}<tr><td>{{ clip }}</td><td>{{ reason }}</td></tr>{% endfor %}</table>{% endif %}
-<h2>Settings</h2><table>{% for key, value in settings.items() %}<tr><td>{{ key }}</td><td><code>{{ value }}</code></td></tr>{% endfor %}</table>
-<h2>What was read</h2>
-<table><tr><th>stage</th><th>digest</th><th>row</th></tr>
-{% for name, stage in record.stages.items() %}<tr><td>{{ name }}</td><td><code>{{ stage.digest }}</code></td>
-<td>{{ stage.row_shape|join(" x ") }} {{ stage.dtype }}</td></tr>{% endfor %}</table>
-<table><tr><td>clips</td><td>{% for split, count in record.clips.items() %}{{ split }} {{ count }}{{ ", " if not loop.last }}{% endfor %}
-({{ record.manifest.split }} split)</td></tr>
-<tr><td>rows</td><td><code>{{ record.rows }}</code></td></tr><tr><td>manifest</td><td><code>{{ record.manifest.digest }}</code></td></tr>
-<tr><td>root</td><td><code>{{ record.manifest.root }}</code></td></tr><tr><td>again</td><td><code>{{ record.command }}</code></td></tr></table>
-<details><summary>Fingerprints of the stages</summary><pre>{{ stages }}</pre></details>
-<h2>Environment</h2><table>{% for key, value in environment.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
-</html>
-"""
 
 
 def write(run: Run) -> Path:
@@ -87,7 +33,7 @@ def write(run: Run) -> Path:
 
     result, epochs = run.scores, read_figures(run.folder)
     place = {label: number for number, label in enumerate(result["classes"])}
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text("utf-8"))
     text = page.render(
         record=run.record,
         result=result,
@@ -98,7 +44,8 @@ def write(run: Run) -> Path:
         pairs=_confused(result),
         per_class=[{**row, "index": place[row["label"]]} for row in sorted(result["per_class"], key=lambda row: row["f1"])],
         settings={key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in run.record["settings"].items()},
-        stages=json.dumps({name: stage["identity"] for name, stage in run.record["stages"].items()}, indent=1, ensure_ascii=False),
+        inputs=_inputs(run.record),
+        fingerprints=json.dumps({name: stage["identity"] for name, stage in run.record["stages"].items()}, indent=1, ensure_ascii=False),
         environment={key: value for key, value in run.record["environment"].items() if key != "argv"},
     )
     path = run.folder / REPORT
@@ -109,6 +56,14 @@ def write(run: Run) -> Path:
 def percent(share: float) -> str:
     """`81.2 %`."""
     return f"{100 * share:.1f} %"
+
+
+def _inputs(record: Mapping[str, Any]) -> dict[str, str]:
+    """Which clips were read, and the line that does it again."""
+    table = record["manifest"]
+    counts = ", ".join(f"{split} {count}" for split, count in record["clips"].items())
+    digests = {"rows": record["rows"], "manifest": table["digest"]}
+    return {"clips": f"{counts} ({table['split']} split)", **digests, "root": table["root"], "again": record["command"]}
 
 
 def _confused(result: Mapping[str, Any]) -> list[tuple[str, str, int]]:

@@ -91,6 +91,13 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def sweep(folder: Path) -> None:
+    """Remove the half-written files of a training that was killed."""
+    for path in folder.glob(".*"):
+        if path.name != LOCK:
+            path.unlink()
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One training of a run at a time."""
@@ -105,14 +112,8 @@ def locked(folder: Path) -> Iterator[None]:
 def environment(device: str, threads: int) -> dict[str, Any]:
     """What a run depends on besides its inputs."""
     libraries = {name: _version(name) for name in LIBRARIES}
-    return {
-        "python": platform.python_version(),
-        **libraries,
-        "device": device,
-        "threads": threads,
-        "platform": platform.platform(),
-        "argv": sys.argv,
-    }
+    machine = {"device": device, "threads": threads, "platform": platform.platform()}
+    return {"python": platform.python_version(), **libraries, **machine, "argv": sys.argv}
 
 
 def _version(name: str) -> str | None:

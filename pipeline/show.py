@@ -49,6 +49,14 @@ def print_status(table: Manifest, plans: Mapping[str, StagePlan]) -> None:
             click.echo(f"    and {len(result.failed) - FAILURES_SHOWN} more; all of them with --json")
 
 
+def print_untrained(plans: Mapping[str, StagePlan]) -> None:
+    """Which stages to extract compute with seeded random weights: their features are no pretrained ones."""
+    for name, result in plans.items():
+        weights = str(getattr(result.stage.extractor, "weights", ""))
+        if result.todo and weights.startswith("random:"):
+            click.echo(f"note: {name} uses weights={weights}: seeded and untrained, not the published ones", err=True)
+
+
 def print_outcome(outcome: Outcome, plans: Mapping[str, StagePlan]) -> None:
     """What an extraction made, and every clip that it could not."""
     for name, result in plans.items():
@@ -67,17 +75,17 @@ def print_outcome(outcome: Outcome, plans: Mapping[str, StagePlan]) -> None:
 
 
 def scores_line(result: Mapping[str, Any]) -> str:
-    """`demo/lstm_late on test: top-1 72.2 % (95 % interval 61.1 to 83.3), top-5 ..., macro F1 ..., chance 12.5 %, 18 clips`."""
-    low, high = result["interval"]
+    """`demo/lstm_late on test: top-1 72.2% (95% interval 61.1% to 83.3% by clip), chance 12.5%, top-5 ..., 18 clips`."""
+    interval, chance = result["interval"], result["chance"]
     return (
         f"{result['dataset']}/{result['model']} on {result['split']}: top-1 {result['top1']:.1%} "
-        f"(95 % interval {low:.1%} to {high:.1%}), top-5 {result['top5']:.1%}, macro F1 {result['macro_f1']:.3f}, "
-        f"chance {result['chance']:.1%}, {result['n']} clips"
+        f"({interval['level']:.0%} interval {interval['low']:.1%} to {interval['high']:.1%} by {interval['by']}), chance {chance['uniform']:.1%}, "
+        f"top-5 {result['top5']:.1%}, macro F1 {result['macro_f1']:.3f}, {result['n']} clips"
     )
 
 
 def print_scores(trained: Any, page: Path) -> None:
     """The score beside chance, warnings, and where the run and its report lie."""
-    click.echo(scores_line(trained.result), err=True)
+    click.echo(scores_line(trained.scores), err=True)
     click.echo(f"run:    {trained.folder}", err=True)
     click.echo(f"report: {page}", err=True)

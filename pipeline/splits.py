@@ -17,7 +17,8 @@ SHARES: Mapping[Split, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 def assign(samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str, Sample]) -> tuple[str, list[Sample]]:
     """The kind of split and the samples with theirs; `known` ids keep what they had.
 
-    Default: official where every clip has one, else by signer where every signer is known, else stratified by label.
+    Default: official where every clip has one, else by signer where every signer is known, else stratified by label;
+    where the corpus gives only some clips a split, these keep it.
     Where a corpus names no labelled validation clip, a seeded cut of train (by signer where known) becomes it.
     """
     official = all(sample.split != "unassigned" for sample in samples)
@@ -33,7 +34,10 @@ def assign(samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str,
         return kind, _with_validation(samples, seed, known)
     if kind == "signer" and not by_signer:
         raise UserError("--split signer: the corpus names fewer than two signers; use --split stratified")
-    return kind, _divided(samples, kind == "signer", seed, known, SHARES)
+    given = {} if official else {sample.id: sample for sample in samples if sample.split != "unassigned"}
+    for signer, splits in (crossing_signers(list(given.values())) if kind == "signer" else {}).items():
+        raise UserError(f"--split signer: the corpus puts signer {signer!r} into {' and '.join(splits)}; use --split stratified")
+    return kind, _divided(samples, kind == "signer", seed, {**known, **given}, SHARES)
 
 
 def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Sample]) -> list[Sample]:
@@ -61,7 +65,8 @@ def _divided(
         if before:
             placed[name] = before[0]
             _count(counts, members, before[0])
-    waiting = sorted((name for name in groups if name not in placed), key=lambda name: xxhash.xxh64_intdigest(f"{seed}:{name}".encode(errors="surrogateescape")))
+    drawn = {name: xxhash.xxh64_intdigest(f"{seed}:{name}".encode(errors="surrogateescape")) for name in groups if name not in placed}
+    waiting = sorted(drawn, key=lambda name: drawn[name])
     for left, name in zip(range(len(waiting), 0, -1), waiting, strict=True):
         split = _signer_split(counts, left, shares) if by_signer else _clip_split(counts, groups[name][0].label, shares)
         placed[name] = split

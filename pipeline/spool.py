@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import queue
 import signal
@@ -71,10 +72,8 @@ def start_decoder() -> None:
     """Runs first in every decode process: it dies with its parent, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    try:
+    with contextlib.suppress(AttributeError):  # not Linux: forkserver children end when their pipe closes
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    except AttributeError:
-        pass  # not Linux: forkserver children end when their pipe closes
 
 
 def prepare_clip(job: Job) -> Prepared:

@@ -51,21 +51,27 @@ def train(
     record = _record(home, reading, recipe, model_name, settings, seed)
     folder = runs.folder_of(home, table.name, model_name, record["id"])
     with runs.locked(folder):
-        if (folder / runs.RESULT).exists() and not again:
-            _say([f"finished before: {folder}; --again trains it anew"])
-            return runs.read(folder)
+        runs.sweep(folder)
         if again:
             runs.clear(folder)
-        device = chosen_device(device)
-        warnings = [*_dropped_line(missing), *reading.warnings()]
-        _say(warnings)
-        evidence = {"dropped": missing, "warnings": warnings, "environment": runs.environment(device, torch.get_num_threads())}
-        runs.write_record(folder, {**record, **evidence})
-        predictor = recipe.fit(reading.fold("train", seed, folder), reading.fold("val", seed), device)
-        predictor.save(folder)
-        runs.write_result(folder, _result(folder, reading, predictor, record))
-        (folder / network.CHECKPOINT).unlink(missing_ok=True)
+        if (folder / runs.RESULT).exists():
+            _say([f"finished before: {folder}; --again trains it anew"])
+        else:
+            device = chosen_device(device)
+            warnings = [*_dropped_line(missing), *reading.warnings()]
+            _say(warnings)
+            evidence = {"dropped": missing, "warnings": warnings, "environment": runs.environment(device, torch.get_num_threads())}
+            runs.write_record(folder, {**record, **evidence})
+            _fit(recipe, reading, folder, record, device)
     return runs.read(folder)
+
+
+def _fit(recipe: Recipe, reading: Reading, folder: Path, record: Mapping[str, Any], device: str) -> None:
+    """Train, or go on where a kill left it; weights and scores into the run's folder."""
+    predictor = recipe.fit(reading.fold("train", record["seed"], folder), reading.fold("val", record["seed"]), device)
+    predictor.save(folder)
+    runs.write_result(folder, _result(folder, reading, predictor, record))
+    (folder / network.CHECKPOINT).unlink(missing_ok=True)
 
 
 def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device: str = "auto") -> dict[str, Any]:
@@ -74,12 +80,24 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     Raises UserError where the features are not those that it was trained on.
     """
     run = runs.read(folder)
-    split = split or run.scores["split"]
+    scored = run.scores["split"]
+    split = split or str(scored)
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
-    table = manifest.read(home, run.dataset)
     recipe: Recipe = registry.create("model", run.model, run.record["settings"])
-    opened = {stage: _as_trained(home, run, stage) for stage in recipe.stages}
+    reading, dropped = _read_again(home, run, recipe, split)
+    classes = tuple(run.record["classes"])
+    predictor = recipe.predictor(reading.fold("test", 0).dims, len(classes), chosen_device(device))
+    predictor.load(run.folder)
+    scores, _ = _scores(reading, predictor, split, classes, run.record["learned"])
+    found = {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary()}
+    return {**found, "dropped": dropped} if dropped else found
+
+
+def _read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Reading, int]:
+    """The labelled clips of a split as they are now, and how many of them the run left out already."""
+    table = manifest.read(home, run.dataset)
+    opened = {stage: _as_trained(home, run, table, stage) for stage in recipe.stages}
     labelled = [sample for sample in table.samples if sample.split == split and sample.label is not None]
     if not labelled:
         raise UserError(f"{run.dataset} has no labelled clips in split {split!r}; it has: {labelled_splits(table)}")
@@ -88,15 +106,8 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     refuse_missing(table, unheard, len(labelled), 0, option=False)
     reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing))
     if not reading.samples:
-        raise UserError(
-            f"none of the {len(labelled)} labelled {split} clips of {run.dataset} has features; run: signcache extract {run.dataset}"
-        )
-    classes = tuple(run.record["classes"])
-    predictor = recipe.predictor(reading.fold("test", 0).dims, len(classes), chosen_device(device))
-    predictor.load(run.folder)
-    scores, _ = _scores(reading, predictor, split, classes, run.record["learned"])
-    dropped = {"dropped": len(missing)} if missing else {}
-    return {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary(), **dropped}
+        raise UserError(f"no labelled {split} clip of {run.dataset} has features; run: signcache extract {run.dataset}")
+    return reading, len(missing)
 
 
 def configured(table: Manifest, model_name: str, settings: Mapping[str, str]) -> Recipe:
@@ -189,9 +200,9 @@ def _scores(
     return metrics.score(logits, labels, classes, learned=learned, groups=[s.signer for s in samples]), samples
 
 
-def _as_trained(home: Home, run: Run, stage: str) -> Features:
+def _as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:
     """The published features of a stage, which must be those that the run was trained on."""
-    features = open_stages(home, manifest.read(home, run.dataset), [stage], "allow")[stage]
+    features = open_stages(home, table, [stage], "allow")[stage]
     trained = run.record["stages"][stage]["digest"]
     if features.digest != trained:
         raise UserError(

@@ -45,12 +45,16 @@ class RadarCNN(Extractor):
             yield np.stack([nearest(gray(image), self.resize) for image in maps])
 
     def load(self, device: str) -> Forward:
-        network = checkpoint.initialised(_network, self.weights, lambda: checkpoint.read_checkpoint(self.weights)).to(device)
+        import torch
+
+        network = checkpoint.initialised(_network, self.weights, lambda: checkpoint.read_checkpoint(self.weights))
+        network = network.to(device).to(memory_format=torch.channels_last)
 
         def forward(maps: Tensor) -> Tensor:
             batch, receivers, height, width = maps.shape
-            rows: Tensor = network(maps.view(batch * receivers, 1, height, width).float().div(255))
-            return rows.view(batch, receivers * 32)
+            images = maps.reshape(batch * receivers, 1, height, width).float().div(255)
+            rows: Tensor = network(images.contiguous(memory_format=torch.channels_last))
+            return rows.reshape(batch, receivers * 32)
 
         return forward
 
@@ -59,8 +63,8 @@ def _network() -> nn.Module:
     from torch import nn
 
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     )  # fmt: skip
 
 

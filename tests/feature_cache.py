@@ -8,14 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pipeline import cache, index, manifest, media, shards
+from pipeline import cache, manifest, media, shards
 from pipeline.cache import Stage
 from pipeline.data import Table
 from pipeline.manifest import Home, Manifest
 from pipeline.shards import Failure, Marker, Row
 from pipeline.types import Array
-
-GIVEN = {"rgb": "resnet50"}
 
 
 def corpus(root: Path, clips: Mapping[str, tuple[str, str]], *, name: str = "signs") -> tuple[Home, Manifest]:
@@ -61,24 +59,24 @@ def publish(
     failed: Mapping[str, str] | None = None,
     shard_clips: int = 5,
 ) -> Stage:
-    """Write shards of these rows, with these failures, and publish them as today's features of the stage."""
+    """Write shards with these rows and failures, and publish them as today's features of the stage."""
     configured = cache.configure(home, table, stage)
-    source = configured.extractor.source
-    stats = {s.id: media.stat_of(table.paths(s, source)) for s in table.samples}
-    contents = {s.id: media.content_of(table.paths(s, source)) for s in table.samples}
-    failures = [
-        Failure(clip, why, "decord", 1, contents[clip], stats[clip].token, stats[clip].size) for clip, why in (failed or {}).items()
-    ]
+    shape, dtype = configured.extractor.row_shape, configured.extractor.dtype
+    paths = {s.id: table.paths(s, configured.extractor.source) for s in table.samples}
+    stats = {clip: media.stat_of(files) for clip, files in paths.items()}
+
+    def failure(clip: str, why: str) -> Failure:
+        return Failure(clip, why, "decord", 1, media.content_of(paths[clip]), stats[clip].token, stats[clip].size)
+
+    failures = [failure(clip, why) for clip, why in (failed or {}).items()]
     clips = list(rows)
-    groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
-    for order, group in enumerate(groups):
+    for order, group in enumerate(clips[first : first + shard_clips] for first in range(0, len(clips), shard_clips)):
         made, start = [], 0
         for clip in group:
             length, stat = len(rows[clip]), stats[clip]
-            sums = (contents[clip], stat.token, stat.size, "decord", (length,), shards.checksum(rows[clip]))
+            sums = (media.content_of(paths[clip]), stat.token, stat.size, "decord", (length,), shards.checksum(rows[clip]))
             made.append(Row(clip, start, length, length, 25.0, *sums))
             start += length
-        shape, dtype = configured.extractor.row_shape, configured.extractor.dtype
         name = shards.new_name(order)
         marker = Marker(name, f"{name}.zarr", "zarr", dtype, shape, tuple(made), tuple(failures) if not order else ())
         values = shards.joined([rows[clip] for clip in group], shape, dtype)
@@ -115,4 +113,4 @@ def table_of(lengths: Sequence[int], width: int = 3, *, classes: int = 2, seed: 
     return Table(ids, labels, tuple(f"class{i}" for i in range(classes)), opened, seed)  # type: ignore[arg-type]
 
 
-__all__ = ["GIVEN", "Rows", "balanced", "corpus", "publish", "signals", "table_of"]
+__all__ = ["Rows", "balanced", "corpus", "publish", "signals", "table_of"]

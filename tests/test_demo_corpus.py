@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,7 @@ def wrist_speed(motion: Motion) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(np.gradient(motion.right.wrist, 1 / TICK_HZ, axis=0), axis=1))
 
 
-def test_there_are_at_least_a_hundred_and_twenty_clips_of_eight_glosses_and_five_signers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_there_are_fifteen_clips_of_each_of_eight_glosses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(demo, "make_missing", lambda root: 0)
     samples = list(demo.dataset.samples(tmp_path))
     assert len(samples) == len({sample.id for sample in samples}) == 120
@@ -84,7 +83,8 @@ def test_a_signer_is_in_one_split_only_and_each_split_has_every_gloss(monkeypatc
 
 def test_every_listed_file_exists_and_nothing_else_is_left_behind(few: Path) -> None:
     listed = {path for sample in demo.dataset.samples(few) for paths in sample.media.values() for path in paths}
-    assert listed == set(contents(few)) and len(listed) == 5 * len(CLIPS)
+    assert listed == set(contents(few))
+    assert len(listed) == 5 * len(CLIPS)
 
 
 def test_a_clip_made_alone_equals_the_one_made_with_the_corpus(root: Path, tmp_path: Path) -> None:
@@ -139,7 +139,8 @@ def test_all_media_of_a_clip_last_equally_long_at_rates_of_their_own(root: Path,
     assert 30 <= len(pictures) <= 55
     for path in media["radar"]:
         shown, radar_hz = decoded(root / path, "gray")
-        assert radar_hz == RADAR_HZ and shown.shape[1:] == (128, DOPPLERS)
+        assert radar_hz == RADAR_HZ
+        assert shown.shape[1:] == (RANGES, DOPPLERS)
         assert abs(len(shown) / radar_hz - motion.seconds) < 1 / radar_hz
     values = np.load(root / media["inertial"][0], allow_pickle=False)
     assert (values.dtype, values.shape[1]) == (np.float32, 6)
@@ -160,8 +161,8 @@ def test_arms_keep_their_length_and_hands_start_and_end_at_rest(gloss: str) -> N
 
 
 @pytest.fixture(scope="module", params=["HELLO", "THANKS", "RAIN"])
-def motion(request: pytest.FixtureRequest) -> Iterator[Motion]:
-    yield clip_motion(request.param, "signer1", 1)
+def motion(request: pytest.FixtureRequest) -> Motion:
+    return clip_motion(request.param, "signer1", 1)
 
 
 def test_the_sensor_feels_one_g_at_rest_and_more_in_the_stroke(motion: Motion) -> None:
@@ -177,7 +178,7 @@ def test_what_the_sensor_feels_adds_up_to_the_velocity_of_the_wrist(motion: Moti
     axes = wrist_axes(motion.right)[::every][: len(values)]
     pushed = GRAVITY * (np.einsum("tij,ti->tj", axes, values[:, :3]) - (0.0, 1.0, 0.0))
     velocity = np.gradient(motion.right.wrist, 1 / TICK_HZ, axis=0)[::every][: len(values)]
-    steps = np.diff(velocity, axis=0, n=1)
+    steps = np.diff(velocity, axis=0)
     for axis in range(3):
         assert np.corrcoef(pushed[1:, axis] + pushed[:-1, axis], steps[:, axis])[0, 1] > 0.8
 
@@ -206,7 +207,8 @@ def test_all_of_the_body_is_within_the_ranges_and_speeds_of_the_maps(motion: Mot
     points, _ = scatterers(motion, SIGNERS["signer1"])
     for receiver in RECEIVERS:
         distance, speed = seen(points, np.array(receiver))
-        assert NEAREST + 0.05 < distance.min() and distance.max() < NEAREST + RANGES * RANGE_STEP - 0.05
+        assert distance.min() > NEAREST + 0.05
+        assert distance.max() < NEAREST + RANGES * RANGE_STEP - 0.05
         assert np.abs(speed).max() < FASTEST
 
 
@@ -216,6 +218,7 @@ def test_receivers_at_different_places_see_different_maps() -> None:
         assert (np.abs(shown[first] - shown[second]) > 60).mean() > 0.002
 
 
+@pytest.mark.filterwarnings("ignore:SymbolDatabase")
 def test_holistic_finds_the_pose_the_face_and_the_waving_hand(root: Path) -> None:
     holistic = pytest.importorskip("mediapipe").solutions.holistic
     pictures, _ = decoded(root / clip_media(*CLIPS[0])["rgb"][0], "rgb24")

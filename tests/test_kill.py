@@ -67,7 +67,11 @@ def test_killed_and_resumed_rows_equal_those_of_an_uninterrupted_run(unharmed: C
 
 def test_a_kill_between_shard_and_marker_leaves_no_shard(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
-    checkout.edit("pipeline/shards.py", "    text = json.dumps(", "    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n    text = json.dumps(")
+    checkout.edit(
+        "pipeline/shards.py",
+        "    text = json.dumps(",
+        "    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n    text = json.dumps(",
+    )
     process = checkout.start(*LINE)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -93,7 +97,11 @@ def test_a_kill_just_before_publishing_keeps_every_shard(unharmed: Checkout, tmp
 def test_ctrl_c_keeps_finished_clips_and_says_how_to_go_on(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
     checkout.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
-    checkout.edit("stages/colour.py", "        for (image,) in frames:", "        import time\n        for (image,) in frames:\n            time.sleep(0.1)")
+    checkout.edit(
+        "stages/colour.py",
+        "        for (image,) in frames:",
+        "        import time\n        for (image,) in frames:\n            time.sleep(0.1)",
+    )
     process = checkout.start("extract", "tiny", "colour")
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("colour: 3/"))
@@ -107,7 +115,11 @@ def test_ctrl_c_keeps_finished_clips_and_says_how_to_go_on(unharmed: Checkout, t
 
 def test_a_killed_run_leaves_no_process_and_no_spool_behind(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
-    checkout.edit("stages/colour.py", "        for (image,) in frames:", "        import time\n        for (image,) in frames:\n            time.sleep(0.1)")
+    checkout.edit(
+        "stages/colour.py",
+        "        for (image,) in frames:",
+        "        import time\n        for (image,) in frames:\n            time.sleep(0.1)",
+    )
     checkout.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
     process = checkout.start("extract", "tiny", "colour")
     assert process.stderr is not None

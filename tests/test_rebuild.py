@@ -122,7 +122,14 @@ def test_an_edited_clip_costs_that_clip(checkout: Checkout) -> None:
 def test_a_touched_clip_costs_nothing(checkout: Checkout) -> None:
     os.utime(checkout.clip(2))
     assert checkout.extracted(*ALL) == {}
-    assert checkout.plan("colour")["colour"] | {"digest": ""} == {"digest": "", "fresh": 6, "todo": 0, "failed": 0, "removed": 0, "reasons": {}}
+    assert checkout.plan("colour")["colour"] | {"digest": ""} == {
+        "digest": "",
+        "fresh": 6,
+        "todo": 0,
+        "failed": 0,
+        "removed": 0,
+        "reasons": {},
+    }
 
 
 def test_a_renamed_clip_finds_its_rows(checkout: Checkout) -> None:

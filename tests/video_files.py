@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,7 +25,15 @@ def numbered(number: int, size: tuple[int, int]) -> Image:
     width, height = size
     rows, columns = np.arange(height) * ROWS // height, np.arange(width) * COLUMNS // width
     bit = COLUMNS * ROWS - 1 - (rows[:, None] * COLUMNS + columns)
-    return np.repeat(np.where(number >> bit & 1, LIGHT, DARK).astype(np.uint8)[..., None], 3, axis=2)
+    image: Image = np.repeat(np.where(number >> bit & 1, LIGHT, DARK).astype(np.uint8)[..., None], 3, axis=2)
+    return image
+
+
+def coloured(number: int, size: tuple[int, int]) -> Image:
+    """As `numbered`, tinted and with seeded noise: colours that decoders could round otherwise."""
+    noise = np.random.default_rng(number).normal(0, 8, (size[1], size[0], 3))
+    image: Image = np.clip(numbered(number, size) * np.array([1, 0.85, 0.7]) + noise + np.array([0, 10, 30]), 0, 255).astype(np.uint8)
+    return image
 
 
 def number_of(image: Image) -> int:
@@ -54,10 +62,11 @@ def write_clip(
     format: str | None = None,
     draw: Callable[[int, tuple[int, int]], Image] = numbered,
 ) -> Path:
-    """A clip of `frames` numbered frames at `rate`, or at these `times` in seconds."""
+    """A clip of `frames` numbered frames at `rate`, or at these `times` in seconds; `draw` may draw others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format=format, options=dict(container or {})) as output:
         stream = output.add_stream(codec, rate=Fraction(rate).limit_denominator(1001), options=dict(options or {}))
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.codec_context.thread_count = 1
         ticks = Fraction(1, 90000) if times else None
@@ -118,20 +127,24 @@ def cut(path: Path, share: float) -> Path:
 
 
 def damaged(path: Path, share: float, *, length: int = 64) -> Path:
-    """The file with bytes overwritten somewhere in it."""
+    """The file with zeros somewhere in it."""
     content = bytearray(path.read_bytes())
     start = int(len(content) * share)
-    content[start : start + length] = bytes(len(content[start : start + length]))
+    content[start : start + length] = bytes(length)
     path.write_bytes(content)
     return path
 
 
-def write_y4m(path: Path, images: Iterable[Image]) -> Path:
-    """Uncompressed video written without any encoder: gray frames, the same bytes everywhere."""
-    body = b""
-    width = height = 0
-    for image in images:
-        height, width = image.shape[:2]
-        body += b"FRAME\n" + image[..., 0].tobytes()
-    path.write_bytes(b"YUV4MPEG2 W%d H%d F25:1 Ip A1:1 Cmono\n" % (width, height) + body)
+def beheaded(path: Path, share: float) -> Path:
+    """The MPEG-TS file without its first part: a recording that starts between two key frames."""
+    content = path.read_bytes()
+    path.write_bytes(content[int(len(content) * share) // 188 * 188 :])
+    return path
+
+
+def write_planes(path: Path, frames: Sequence[Sequence[Image]]) -> Path:
+    """Uncompressed video written without an encoder, the same bytes everywhere: Y, U and V planes of each frame (4:2:0)."""
+    height, width = frames[0][0].shape
+    body = b"".join(b"FRAME\n" + b"".join(plane.tobytes() for plane in planes) for planes in frames)
+    path.write_bytes(b"YUV4MPEG2 W%d H%d F25:1 Ip A1:1 C420jpeg\n" % (width, height) + body)
     return path

@@ -27,9 +27,12 @@ Clip: TypeAlias = tuple[str, str, int]
 class Demo:
     """120 clips of 1.2 to 2.2 seconds; one signer is for validation and one for the test."""
 
-    layout = "any writable folder: what is missing of <GLOSS>/<signer>_rep<n>{.mkv,_RDM1.mp4,_RDM2.mp4,_RDM3.mp4,_inertial.npy} is made there"
-    stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {"weights": "random:0", "max_frames": 16}, "radar_cnn": {"max_frames": 16}}
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {}}
+    layout = "a writable folder; what is missing of <GLOSS>/<signer>_rep<n>{.mkv,_RDM1.mp4,_RDM2.mp4,_RDM3.mp4,_inertial.npy} is made there"
+    stages: Mapping[str, Mapping[str, Any]] = {
+        "resnet50": {"weights": "random:0", "max_frames": 12},
+        "radar_cnn": {"max_frames": 12, "resize": (112, 112)},
+    }
+    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"normalize": "clip", "lr": 1e-3, "batch_size": 32, "epochs": 30}}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         """Every clip, after making those that are not below `root`."""

@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.types import SPLITS, Dataset, Sample, Split
@@ -19,8 +19,8 @@ class Folder:
     """`<class>/<clip>.mp4` at any depth; the label is the first folder. The id is the path below the root without its suffix."""
 
     layout = "<class>/<clip>.mp4 (or .mkv .mov .avi .webm ..., any case), optionally split.csv with columns file, split, signer"
-    stages: ClassVar[Mapping[str, Mapping[str, Any]]] = {"resnet50": {}}
-    training: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lstm_late": {"stages": ("resnet50",)}}
+    stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}}
+    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("resnet50",)}}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         if not root.is_dir():
@@ -66,7 +66,7 @@ def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:
 def _split(path: Path, word: str) -> Split:
     if word and word not in SPLITS:
         raise UserError(f"{path}: split {word!r} is none of {', '.join(SPLITS)}")
-    return cast(Split, word or "unassigned")
+    return word or "unassigned"
 
 
 dataset: Dataset = Folder()

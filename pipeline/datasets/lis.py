@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split
@@ -21,8 +21,8 @@ class Lis:
     """
 
     layout = "train/<index>_<NAME>/SAMPLE_<n>/SAMPLE_<n>_{RGB.mkv,RDM1.mp4,RDM2.mp4,RDM3.mp4}, val/SAMPLE_<n>/..., test/SAMPLE_<n>/..."
-    stages: ClassVar[Mapping[str, Mapping[str, Any]]] = {"resnet50": {}, "radar_cnn": {}}
-    training: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lstm_late": {}}
+    stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}, "radar_cnn": {}}
+    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {}}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         if not (root / "train").is_dir():

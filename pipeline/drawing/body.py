@@ -31,7 +31,8 @@ SHORTEST_LONGEST = (1.2, 2.2)
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One arm, ticks first: `shoulder`, `elbow`, `wrist` (T, 3) in metres, `fingers`, `palm` (T, 3) unit vectors, `curls` (T, 5), `spread` (T,)."""
+    """One arm, ticks first: `shoulder`, `elbow`, `wrist` (T, 3) in metres, `fingers` and `palm` (T, 3) unit vectors, `curls` (T, 5),
+    `spread` (T,); `side` is -1 for the right arm, 1 for the left."""
 
     side: int
     shoulder: Floats
@@ -142,8 +143,8 @@ def _jointed(side: int, wrist: Floats, directions: tuple[Floats, Floats], hand: 
 
 
 def _turned(rest: tuple[Floats, Floats], signing: tuple[Floats, Floats], raised: Floats) -> tuple[Floats, Floats]:
-    """(T, 3) fingers and palm at right angles: the rest's pose turned towards the sign's (T, 3) by the shortest way, as far as `raised` says."""
-    from scipy.spatial.transform import Rotation  # type: ignore[import-untyped]
+    """(T, 3) fingers and palm at right angles: the rest's pose turned by the shortest way towards the sign's, as far as `raised` says."""
+    from scipy.spatial.transform import Rotation
 
     start, end = Rotation.from_matrix(_axes(*rest)), Rotation.from_matrix(_axes(*signing))
     way = (start.inv() * end).as_rotvec()

@@ -91,7 +91,9 @@ PLEASE = Gloss(  # a flat hand circles on the chest
 LOOK = Gloss(  # two fingers go from the eyes outwards
     "LOOK",
     0.42,
-    Stroke(VEE, (-0.15, 0.06, 0.18), (0.0, 1.0, 0.1), (0.0, 0.0, 1.0), drift=(-0.27, 0.12, 0.10), opened=((-0.4, 1.0, 0.3), (0.0, 0.0, 1.0))),
+    Stroke(
+        VEE, (-0.15, 0.06, 0.18), (0.0, 1.0, 0.1), (0.0, 0.0, 1.0), drift=(-0.27, 0.12, 0.10), opened=((-0.4, 1.0, 0.3), (0.0, 0.0, 1.0))
+    ),
 )
 _PAGE = Stroke(
     FLAT, (-0.04, -0.20, 0.27), (0.1, 1.0, 0.25), (1.0, 0.0, 0.15), drift=(-0.25, 0.0, 0.02), opened=((-0.35, 1.0, 0.2), (0.1, 0.0, 1.0))

@@ -71,7 +71,8 @@ class Head:
         edge = float(np.arcsin(low / FACE[1]))
         angles = np.linspace(edge, np.pi - edge, 24)
         cap = [self.at(1.05 * FACE[0] * float(np.cos(a)), 1.04 * FACE[1] * float(np.sin(a))) for a in angles]
-        arch = [self.at(x, low - 0.012 + 0.030 * (1 - (x / FACE[0]) ** 2)) for x in np.linspace(-FACE[0] * 0.86, FACE[0] * 0.86, 12).tolist()]
+        across = np.linspace(-0.86, 0.86, 12).tolist()
+        arch = [self.at(x * FACE[0], low - 0.012 + 0.030 * (1 - x**2)) for x in across]
         self.canvas.draw.polygon(cap + arch, fill=self.look.hair)
 
     def _paint_eye(self, side: int) -> None:

@@ -56,7 +56,7 @@ def seen(points: Floats, receiver: Floats) -> tuple[Floats, Floats]:
 
 def scatterers(motion: Motion, signer: Signer) -> tuple[Floats, Floats]:
     """(T, n, 3) metres and (n,) echo powers of points along torso, head, upper arms, forearms and hands."""
-    trunk = np.stack([motion.head + (x, y, 0.08) for y in (-0.30, -0.45, -0.60) for x in (-0.10, 0.10)], axis=1)
+    trunk = np.stack([motion.head + np.array([x, y, 0.08]) for y in (-0.30, -0.45, -0.60) for x in (-0.10, 0.10)], axis=1)
     arms = [_along(arm, signer.size) for arm in (motion.right, motion.left)]
     points = np.concatenate([trunk, motion.head[:, None], *arms], axis=1)
     limb = [0.5] * 4 + [0.6] * 5 + [1.4] * 4

@@ -1,0 +1,113 @@
+"""The page of a run: whole in itself, true to the result, and safe whatever the labels are."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import report, runs
+from pipeline.epochs import Epoch, write_figures
+from pipeline.errors import UserError
+from pipeline.metrics import score
+from pipeline.runs import Run
+
+CLASSES = ("<script>alert(1)</script>", "$x_{", "水 & salt", "plain")
+RECORD: dict[str, Any] = {
+    "id": "0123456789abcdef",
+    "dataset": "signs",
+    "model": "lstm_late",
+    "settings": {"stages": ["resnet50"], "lr": 1e-4},
+    "stages": {"resnet50": {"digest": "fedcba9876543210", "row_shape": [2048], "dtype": "float32", "identity": {"class": "ResNet50"}}},
+    "rows": "00112233",
+    "manifest": {"digest": "44556677", "root": "/data/<signs>", "split": "signer"},
+    "clips": {"train": 18, "val": 6, "test": 8},
+    "command": "signcache train signs lstm_late --seed 1",
+    "warnings": ["<img src=x onerror=alert(2)>"],
+    "dropped": {"a/1": "resnet50: cannot be decoded"},
+    "environment": {"python": "3.11", "argv": []},
+}
+
+
+def run_in(folder: Path, *, epochs: int = 3, finished: bool = True) -> Run:
+    """A run whose labels are as bad as labels get."""
+    runs.write_record(folder, RECORD)
+    labels = [*CLASSES, *CLASSES]
+    scores = score(np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 0, 2, 3]], labels, CLASSES, groups=list("ssssuuuu"))
+    if finished:
+        runs.write_result(folder, {"split": "test", "counted_wrong": {"b/2": CLASSES[0]}, **scores.summary(), **scores.details()})
+    if epochs:
+        write_figures(folder, [Epoch(n + 1, 1 / (n + 1), 1 / (n + 1), n / epochs, 1e-4, 0.5, 1) for n in range(epochs)])
+    return runs.read(folder)
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_labels_and_warnings_are_escaped(tmp_path: Path) -> None:
+    page = report.write(run_in(tmp_path)).read_text("utf-8")
+    tags = Tags(page).found
+    assert not [tag for tag, _ in tags if tag == "script"]
+    assert not [attributes for _, attributes in tags if "onerror" in attributes]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "水 &amp; salt" in page
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    page = report.write(run_in(tmp_path)).read_text("utf-8")
+    sources = [attributes["src"] or "" for tag, attributes in Tags(page).found if tag == "img"]
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert not re.search(r"(?:href|src)=[\"']?(?:https?:)?//", page)
+    assert "@import" not in page
+
+
+def test_the_page_says_the_scores_beside_chance_and_what_was_read(tmp_path: Path) -> None:
+    page = report.write(run_in(tmp_path)).read_text("utf-8")
+    words = ["87.5 %", "25.0 %", "bootstrap by signer", "fedcba9876543210", "0123456789abcdef", "a/1", "cannot be decoded", "--seed 1"]
+    assert [word for word in words if word not in page] == []
+    assert "weights after epoch 3 of 3" in page
+
+
+def test_a_recipe_without_epochs_has_a_page_without_curves(tmp_path: Path) -> None:
+    page = report.write(run_in(tmp_path, epochs=0)).read_text("utf-8")
+    assert "loss and accuracy of every epoch" not in page
+
+
+def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    assert report.write(run).read_bytes() == report.write(run).read_bytes()
+
+
+def test_many_classes_give_a_page_too(tmp_path: Path) -> None:
+    run_in(tmp_path)
+    names = [f"{number}_SIGN" for number in range(126)]
+    scores = score(np.eye(126, dtype=np.float32), names, names)
+    runs.write_result(tmp_path, {"split": "test", "counted_wrong": {}, **scores.summary(), **scores.details()})
+    assert "No clip was confused." in report.write(runs.read(tmp_path)).read_text("utf-8")
+
+
+def test_an_unfinished_run_has_no_page(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is unfinished; start its training again to go on: signcache train signs lstm_late --seed 1"):
+        report.write(run_in(tmp_path, finished=False))
+
+
+def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
+    run_in(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps([1]))
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        runs.read(tmp_path)

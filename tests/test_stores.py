@@ -1,0 +1,203 @@
+"""What every store keeps to: each file of `pipeline/stores/` is tested without being named here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import registry
+from pipeline.errors import UserError
+from pipeline.shards import open_shard
+from pipeline.stores import zarr as zarr_store
+from pipeline.types import Array, Store
+
+STORES = registry.names("store")
+DTYPES = ("float32", "float16", "uint8", "int64")
+SHAPES = [(0,), (0, 5), (1,), (1, 1), (1, 2048), (3, 2, 4), (17, 96), (600, 1024), (5, 300_000), (2, 2048, 7, 7)]
+
+
+def store_of(name: str) -> Store:
+    found: Store = registry.create("store", name)
+    return found
+
+
+def values_of(shape: tuple[int, ...], dtype: str, *, zeros: bool = False) -> Array:
+    if zeros:
+        return np.zeros(shape, dtype)
+    return (np.random.default_rng(0).random(shape, np.float32) * 200).astype(dtype)
+
+
+def plainly(path: Path) -> Array:
+    """The rows as the format's own library gives them to anyone."""
+    if path.suffix == ".zarr":
+        return np.asarray(zarr.open_array(path, mode="r")[...])
+    with h5py.File(path) as file:
+        (dataset,) = file.values()
+        return np.asarray(dataset[...])
+
+
+def written(folder: Path, name: str, values: Array) -> Path:
+    path = folder / f"shard{store_of(name).suffix}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    store_of(name).write(path, values)
+    return path
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", STORES)
+def test_rows_come_back_as_they_were_and_open_plainly(name: str, shape: tuple[int, ...], zeros: bool, tmp_path: Path) -> None:
+    values = values_of(shape, "float32", zeros=zeros)
+    path = written(tmp_path, name, values)
+    for back in (store_of(name).open(path), plainly(path)):
+        assert back.dtype == values.dtype
+        np.testing.assert_array_equal(back, values, strict=True)
+
+
+@pytest.mark.parametrize("name", STORES)
+@given(
+    shape=st.lists(st.integers(1, 6), max_size=3).map(tuple),
+    rows=st.integers(0, 40),
+    dtype=st.sampled_from(DTYPES),
+    chunk_bytes=st.sampled_from([1, 64, 1 << 20]),
+    zeros=st.booleans(),
+)
+def test_any_shape_and_type_comes_back(
+    name: str, shape: tuple[int, ...], rows: int, dtype: str, chunk_bytes: int, zeros: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    values = values_of((rows, *shape), dtype, zeros=zeros)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zarr_store, "CHUNK_BYTES", chunk_bytes)
+        path = written(tmp_path_factory.getbasetemp(), name, values)
+    np.testing.assert_array_equal(store_of(name).open(path), values, strict=True)
+    np.testing.assert_array_equal(plainly(path), values, strict=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", STORES)
+def test_rows_are_mapped_and_read_only(name: str, dtype: str, tmp_path: Path) -> None:
+    rows = store_of(name).open(written(tmp_path, name, values_of((40, 96), dtype)))
+    assert isinstance(rows, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 0
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_shard_is_never_written_twice(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, name, values_of((3, 4), "float32"))
+    with pytest.raises(Exception, match=r"(?i)exist"):
+        store_of(name).write(path, values_of((3, 4), "float32", zeros=True))
+    np.testing.assert_array_equal(plainly(path), values_of((3, 4), "float32"))
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_missing_shard_is_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the shard .*gone.* is missing or damaged .*delete its marker, then run extract again"):
+        open_shard(tmp_path, name, f"gone{store_of(name).suffix}")
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_reading_imports_no_zarr_and_no_torch(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, name, values_of((40, 96), "float32"))
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        from pipeline import registry
+        values = registry.create("store", {name!r}).open(Path({str(path)!r}))
+        print(float(values.sum()) > 0, "zarr" in sys.modules, "torch" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "False"]
+
+
+def shard_file(path: Path) -> Path:
+    (file,) = (part for part in path.rglob("*") if part.is_file() and part.name != "zarr.json")
+    return file
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (3000, 512)])
+def test_a_zarr_shard_is_one_array_in_one_file_with_whole_rows_a_chunk(shape: tuple[int, int], tmp_path: Path) -> None:
+    path = written(tmp_path, "zarr", values_of(shape, "float32"))
+    array = zarr.open_array(path, mode="r")
+    assert (array.chunks[1], array.shards and array.shards[0] >= shape[0]) == (shape[1], True)
+    assert len([part for part in path.rglob("*") if part.is_file()]) == 2
+    assert shard_file(path).stat().st_size >= np.prod(shape) * 4
+
+
+def test_all_zero_rows_are_written_and_not_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path, "zarr", values_of((3000, 512), "float32", zeros=True))
+    assert shard_file(path).stat().st_size >= 3000 * 512 * 4
+    assert isinstance(zarr_store.store.open(path), np.memmap)
+
+
+def foreign(path: Path, values: Array, **settings: Any) -> Array:
+    """An array that another program wrote, as our store opens it."""
+    array = zarr.create_array(store=path, shape=values.shape, dtype=values.dtype, **settings)
+    array[:] = values
+    return zarr_store.store.open(path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"chunks": (8, 16), "shards": (64, 16)},
+        {"chunks": (64, 16)},
+        {"chunks": (8, 16), "shards": (16, 16), "compressors": None},
+        {"chunks": (8, 8), "shards": (64, 16), "compressors": None},
+        {"chunks": (64, 8), "shards": (64, 16), "compressors": None},
+    ],
+    ids=["compressed", "not sharded", "many shards", "split rows", "two columns"],
+)
+def test_an_array_that_cannot_be_mapped_is_decoded(settings: dict[str, Any], tmp_path: Path) -> None:
+    values = values_of((60, 16), "float32")
+    rows = foreign(tmp_path / "other.zarr", values, **settings)
+    assert not isinstance(rows, np.memmap)
+    np.testing.assert_array_equal(rows, values)
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 0
+
+
+def test_chunks_that_are_out_of_order_are_decoded(tmp_path: Path) -> None:
+    crc32c = pytest.importorskip("google_crc32c")
+    values = values_of((64, 16), "float32")
+    foreign(tmp_path / "other.zarr", values, chunks=(32, 16), shards=(64, 16), compressors=None)
+    file = shard_file(tmp_path / "other.zarr")
+    first, second, offsets = (content := file.read_bytes())[:2048], content[2048:4096], np.array([[2048, 2048], [0, 2048]], "<u8").tobytes()
+    file.write_bytes(second + first + offsets + crc32c.value(offsets).to_bytes(4, "little"))
+    rows = zarr_store.store.open(tmp_path / "other.zarr")
+    assert not isinstance(rows, np.memmap)
+    np.testing.assert_array_equal(rows, values)
+
+
+def test_a_lost_chunk_is_not_read_as_zeros(tmp_path: Path) -> None:
+    values = values_of((60, 16), "float32")
+    values[8:16] = 0  # zarr leaves this chunk out by default, as if it were lost
+    with pytest.raises(ValueError, match="chunks are missing in 0"):
+        foreign(tmp_path / "lost.zarr", values, chunks=(8, 16), shards=(64, 16), compressors=None)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5])
+def test_a_cut_shard_is_one_line(kept: float, tmp_path: Path) -> None:
+    path = written(tmp_path, "zarr", values_of((600, 1024), "float32"))
+    content = shard_file(path).read_bytes()
+    shard_file(path).write_bytes(content[: int(kept * len(content)) if kept < 1 else int(kept)])
+    with pytest.raises(UserError, match=r"the shard .*shard\.zarr is missing or damaged \(.+\): delete its marker"):
+        open_shard(tmp_path, "zarr", path.name)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"shape": [3]}'])
+def test_damaged_metadata_is_one_line(text: str, tmp_path: Path) -> None:
+    path = written(tmp_path, "zarr", values_of((3, 4), "float32"))
+    (path / "zarr.json").write_text(text)
+    with pytest.raises(UserError, match="is missing or damaged"):
+        open_shard(tmp_path, "zarr", path.name)
