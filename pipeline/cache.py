@@ -11,115 +11,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from pipeline import atomic, index, manifest, registry, shards
+from pipeline import atomic, index, manifest, shards
+from pipeline.configured import FORMAT, Published, Stage, configure, published, staleness
 from pipeline.errors import UserError
-from pipeline.fingerprint import Fingerprint, differences, fingerprint
 from pipeline.index import Entry, Index
-from pipeline.manifest import Home, Manifest
+from pipeline.manifest import Home
 from pipeline.shards import Failure, Marker
-from pipeline.types import STAGE_PREFIX, Array, Extractor
+from pipeline.types import Array
 
-FORMAT = 1
 INDEX_PREFIX = "rows-"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage as configured for a data set: `name` in tables, `kind` the file in `stages/`, `settings` what `--set` gave."""
-
-    dataset: str
-    name: str
-    kind: str
-    settings: Mapping[str, Any]
-    extractor: Extractor
-    fingerprint: Fingerprint
-    upstream: Stage | None
-
-    def folder(self, home: Home) -> Path:
-        """Where the shards of this identity lie."""
-        return home.cache / self.dataset / self.name / self.fingerprint.digest
-
-
-@dataclass(frozen=True)
-class Published:
-    """What `published.json` says: the features that training reads."""
-
-    stage: str
-    digest: str
-    identity: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    row_shape: tuple[int, ...]
-    dtype: str
-    index: str
-
-
-def published(home: Home, dataset: str, name: str) -> Published | None:
-    """The published features of a stage, or None; raises UserError where the file is damaged or newer."""
-    path = home.cache / dataset / name / "published.json"
-    try:
-        content = json.loads(path.read_bytes())
-        if content["format"] > FORMAT:
-            raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
-        row_shape = tuple(content["row_shape"])
-        return Published(
-            **{key: content[key] for key in ("stage", "digest", "identity", "settings", "dtype", "index")}, row_shape=row_shape
-        )
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run: signcache extract {dataset} {name}") from error
-
-
-def published_names(home: Home, dataset: str) -> list[str]:
-    """Every name that has published features."""
-    return sorted(path.parent.name for path in (home.cache / dataset).glob("*/published.json"))
-
-
-def kind_of(home: Home, dataset: str, name: str) -> str:
-    """The file in `stages/` that a stage's name stands for: what is published under it, else the name itself."""
-    before = published(home, dataset, name)
-    return before.stage if before else name
-
-
-def configure(
-    home: Home,
-    table: Manifest,
-    name: str,
-    *,
-    now: Mapping[str, Any] | None = None,
-    kind: str = "",
-    known: Mapping[str, Stage] | None = None,
-) -> Stage:
-    """The stage with its settings: class default < the corpus' < those published by `--set` < `now`, where an empty value forgets one.
-
-    `kind` is the file in `stages/` where `name` is a second name for it; `known` stages are taken as upstream as they are.
-    Raises UserError for what does not exist.
-    """
-    before = published(home, table.name, name)
-    kind = kind or (before.stage if before else name)
-    if before and before.stage != kind:
-        raise UserError(f"{table.name}/{name} holds features of {before.stage!r}; choose another name for {kind!r}")
-    given = {**(before.settings if before else {}), **(now or {})}
-    given = {key: value for key, value in given.items() if value != ""}
-    extractor: Extractor = registry.create("stage", kind, {**table.dataset.stages.get(kind, {}), **given})
-    settings = {key: value for key, value in extractor.model_dump(mode="json").items() if key in given}
-    upstream = None
-    if extractor.source.startswith(STAGE_PREFIX):
-        source = extractor.source.removeprefix(STAGE_PREFIX)
-        upstream = (known or {}).get(source) or configure(home, table, source)
-    identity = fingerprint(extractor, upstream.fingerprint.digest if upstream else None)
-    return Stage(table.name, manifest.checked_name(name), kind, settings, extractor, identity, upstream)
-
-
-def staleness(stage: Stage, before: Published) -> str:
-    """`max_frames 30 -> 60; code of stages/resnet50.py`, or an empty string where the published features are today's."""
-    if before.digest == stage.fingerprint.digest:
-        return ""
-    return "; ".join(differences(before.identity, stage.fingerprint.identity)) or "identity"
 
 
 @dataclass

@@ -11,16 +11,17 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from pipeline import __version__
-from pipeline.cache import Stage, publish
+from pipeline.cache import publish
+from pipeline.configured import Stage
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.index import Entry
@@ -160,7 +161,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
             lane.salvage()
         raise
     finally:
-        pool.stop()
+        pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
         writer.shutdown()
         progress.stop()
@@ -228,7 +229,7 @@ class _Decoding:
 
     def __init__(self, pool: ProcessPool, jobs: Iterator[Job], ahead: int) -> None:
         self.pool, self.jobs, self.ahead = pool, jobs, ahead
-        self.done: queue.Queue[tuple[Job, ProcessFuture, int]] = queue.Queue()
+        self.done: queue.Queue[tuple[Job, Future[Prepared], int]] = queue.Queue()
         self.running = 0
         self.spooled = 0
         self.lock = threading.Lock()
@@ -259,7 +260,7 @@ class _Decoding:
         self.running += 1
         self.pool.schedule(prepare_clip, args=(job,)).add_done_callback(lambda future: self._ready(job, future))
 
-    def _ready(self, job: Job, future: ProcessFuture) -> None:
+    def _ready(self, job: Job, future: Future[Prepared]) -> None:
         files = [job.spool / f"{job.number}-{name}" for name in job.stages]
         size = sum(file.stat().st_size for file in files if file.exists())
         with self.lock:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import registry, shards
-from pipeline.cache import Stage
+from pipeline.configured import Stage
 from pipeline.shards import Failure, Marker, Row
 from pipeline.spool import Prepared
 from pipeline.types import Array, Forward
@@ -106,16 +106,15 @@ class Lane:
         """One forward pass over rows of as many clips as fit; each row goes back to its clip."""
         import torch
 
-        first = self._input(self.pending[0])
-        batch, inputs = [], []
+        assert self.forward is not None
+        batch: list[tuple[_Clip, int, slice]] = []
+        inputs: list[Array] = []
         while self.pending and len(batch) < DEVICE_BATCH[self.device]:
             values = self._input(self.pending[0])
-            if values.shape != first.shape:
+            if inputs and values.shape != inputs[0].shape:
                 break
-            batch.append(self.pending[0])
+            batch.append(self.pending.popleft())
             inputs.append(values)
-            self.pending.popleft()
-        assert self.forward is not None
         with torch.inference_mode():
             rows = self.forward(torch.from_numpy(np.stack(inputs)).to(self.device)).cpu().numpy()
         for (clip, number, _), row in zip(batch, rows, strict=True):

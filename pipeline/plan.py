@@ -12,7 +12,8 @@ from pathlib import Path
 import xxhash
 
 from pipeline import index, registry
-from pipeline.cache import Finished, Published, Stage, configure, finished, kind_of, published, published_names, staleness
+from pipeline.cache import Finished, finished
+from pipeline.configured import Published, Stage, configure, kind_of, published, published_names, staleness
 from pipeline.errors import UserError
 from pipeline.index import Entry
 from pipeline.manifest import Home, Manifest

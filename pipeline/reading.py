@@ -9,8 +9,9 @@ from typing import Literal, cast
 
 import numpy as np
 
-from pipeline import cache, plan, registry
-from pipeline.cache import Features
+from pipeline import plan, registry
+from pipeline.cache import Features, open_stage
+from pipeline.configured import Stage, configure, published_names
 from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
@@ -23,14 +24,14 @@ Stale = Literal["refuse", "allow"]
 
 def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) -> dict[str, Features]:
     """The published features of every stage; raises UserError that lists what is published where one is not."""
-    known = cache.published_names(home, table.name)
+    known = published_names(home, table.name)
     for stage in stages:
         if stage not in known:
             raise UserError(
                 f"{table.name} has no features of {stage!r}; published: {', '.join(known) or 'nothing'}; {_remedy(table, stage, known)}"
             )
     refusal = cast(Stale, stale)
-    return {stage: cache.open_stage(table.name, stage, cache=home.cache, manifests=home.manifests, stale=refusal) for stage in stages}
+    return {stage: open_stage(table.name, stage, cache=home.cache, manifests=home.manifests, stale=refusal) for stage in stages}
 
 
 def _remedy(table: Manifest, stage: str, known: Sequence[str]) -> str:
@@ -65,7 +66,7 @@ def without_features(home: Home, table: Manifest, opened: Mapping[str, Features]
 
 def _pending(home: Home, table: Manifest, names: Sequence[str]) -> dict[tuple[str, str], str]:
     """`{(stage, clip): why}` of clips that an extraction would do or has failed on, of the stages whose media are there."""
-    stages = [stage for name in names if _has_media(table, stage := cache.configure(home, table, name))]
+    stages = [stage for name in names if _has_media(table, stage := configure(home, table, name))]
     found: dict[tuple[str, str], str] = {}
     for name, planned in plan.plan(home, table, stages).items():
         settled = plan.settle(planned, table)
@@ -74,7 +75,7 @@ def _pending(home: Home, table: Manifest, names: Sequence[str]) -> dict[tuple[st
     return found
 
 
-def _has_media(table: Manifest, stage: cache.Stage) -> bool:
+def _has_media(table: Manifest, stage: Stage) -> bool:
     while stage.upstream:
         stage = stage.upstream
     return any(path.exists() for sample in table.samples for path in table.paths(sample, stage.extractor.source))

@@ -77,9 +77,10 @@ def print_outcome(outcome: Outcome, plans: Mapping[str, StagePlan]) -> None:
 def scores_line(result: Mapping[str, Any]) -> str:
     """`demo/lstm_late on test: top-1 72.2% (95% interval 61.1% to 83.3% by clip), chance 12.5%, top-5 ..., 18 clips`."""
     interval, chance = result["interval"], result["chance"]
+    spread = f"{interval['level']:.0%} interval {interval['low']:.1%} to {interval['high']:.1%} by {interval['by']}"
     return (
-        f"{result['dataset']}/{result['model']} on {result['split']}: top-1 {result['top1']:.1%} "
-        f"({interval['level']:.0%} interval {interval['low']:.1%} to {interval['high']:.1%} by {interval['by']}), chance {chance['uniform']:.1%}, "
+        f"{result['dataset']}/{result['model']} on {result['split']}: top-1 {result['top1']:.1%} ({spread}), "
+        f"chance {chance['uniform']:.1%}, "
         f"top-5 {result['top5']:.1%}, macro F1 {result['macro_f1']:.3f}, {result['n']} clips"
     )
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import cache, data, manifest, metrics, network, registry, runs
+from pipeline import data, manifest, metrics, network, registry, runs
 from pipeline.cache import Features
+from pipeline.configured import published
 from pipeline.errors import UserError
 from pipeline.fingerprint import canonical, code_hashes, digest_of
 from pipeline.manifest import Home, Manifest
@@ -169,7 +170,7 @@ def _record(home: Home, reading: Reading, recipe: Recipe, model_name: str, setti
 
 def _stage_record(home: Home, features: Features) -> dict[str, Any]:
     """The fingerprint of a stage as it is read."""
-    said = cache.published(home, features.dataset, features.name)
+    said = published(home, features.dataset, features.name)
     identity = said.identity if said and said.digest == features.digest else None
     return {"digest": features.digest, "row_shape": list(features.row_shape), "dtype": features.dtype, "identity": identity}
 

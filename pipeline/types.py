@@ -20,7 +20,10 @@ Split: TypeAlias = Literal["train", "val", "test", "unassigned"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Array: TypeAlias = NDArray[Any]
 Frame: TypeAlias = tuple[Array, ...]
-"""One instant of a clip, an array a track: `(H, W, 3)` uint8 of a video, `(C,)` of a sensor. Most clips have one track: `for (image,) in frames`."""
+"""One instant of a clip, an array a track: `(H, W, 3)` uint8 of a video, `(C,)` of a sensor.
+
+Most clips have one track: `for (image,) in frames`.
+"""
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 STAGE_PREFIX = "stage:"
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pipeline import cache, manifest, media, shards
-from pipeline.cache import Stage
+from pipeline.configured import Stage, configure
 from pipeline.data import Table
 from pipeline.manifest import Home, Manifest
 from pipeline.shards import Failure, Marker, Row
@@ -60,7 +60,7 @@ def publish(
     shard_clips: int = 5,
 ) -> Stage:
     """Write shards with these rows and failures, and publish them as today's features of the stage."""
-    configured = cache.configure(home, table, stage)
+    configured = configure(home, table, stage)
     shape, dtype = configured.extractor.row_shape, configured.extractor.dtype
     paths = {s.id: table.paths(s, configured.extractor.source) for s in table.samples}
     stats = {clip: media.stat_of(files) for clip, files in paths.items()}

@@ -133,6 +133,28 @@ def test_a_file_of_the_same_folder_counts_when_it_is_imported(line: str, tmp_pat
     assert changed["stages/part.py"] != found["stages/part.py"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        ("most: int = 30", "most: int = 60", False),
+        ("most: int = 30", "most: int", False),
+        ("version = 1", "version = 2", False),
+        ("version = 1\n", "\n", False),
+        ("most: int = 30", "most: float = 30", True),
+        ("LIMIT = 5", "LIMIT = 6", True),
+        ("class Other:\n    most: int = 3", "class Other:\n    most: int = 4", True),
+    ],
+)
+def test_defaults_of_fields_and_the_version_are_told_once_and_not_as_code(before: str, after: str, counts: bool, tmp_path: Path) -> None:
+    def hashed(text: str) -> dict[str, str]:
+        (tmp_path / "stage.py").write_text(text)
+        return code_hashes(tmp_path / "stage.py", "Own", {"most", "version"})
+
+    text = "class Own:\n    version = 1\n    most: int = 30\n    LIMIT = 5\n\n\nclass Other:\n    most: int = 3\n"
+    assert before in text
+    assert (hashed(text.replace(before, after)) != hashed(text)) is counts
+
+
 def test_imports_count_at_any_depth_and_may_turn_in_a_circle(tmp_path: Path) -> None:
     files = {"stage": "from . import one", "one": "from stages.two import f", "two": "from . import stage, three", "three": "Z = 1"}
     found = hashes(tmp_path, **files)

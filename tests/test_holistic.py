@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from pipeline import manifest, registry
-from pipeline.cache import configure, open_stage
+from pipeline.cache import open_stage
+from pipeline.configured import configure
 from pipeline.drawing.clip import make_clip
 from pipeline.errors import UserError
 from pipeline.extract import Options, extract

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline import manifest, registry
-from pipeline.cache import configure, open_stage
+from pipeline.cache import open_stage
+from pipeline.configured import configure
 from pipeline.errors import UserError
 from pipeline.extract import Options, extract
 from pipeline.fingerprint import fingerprint

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet50
 
 from pipeline import manifest, registry
-from pipeline.cache import configure, open_stage
+from pipeline.cache import open_stage
+from pipeline.configured import configure
 from pipeline.errors import UserError
 from pipeline.extract import Options, extract
 from pipeline.fingerprint import fingerprint
@@ -183,3 +184,37 @@ def test_without_network_the_line_says_where_the_weights_belong(tmp_path: Path, 
         UserError, match=r"cannot be downloaded here \(Network is unreachable\): put resnet50-11ad3fa6\.pth into .*checkpoints, or"
     ):
         registry.create("stage", "resnet50").load("cpu")
+
+
+@pytest.mark.parametrize(("size", "places"), [((64, 64), (2, 2)), ((65, 100), (3, 4)), ((224, 224), (7, 7))])
+def test_the_map_is_what_the_average_pool_would_take(size: tuple[int, int], places: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    made = registry.create("stage", "resnet50", {"output": "map", "resize": size})
+    assert (made.row_shape, made.dtype) == ((2048, *places), "float16")
+    maps = rows(images, weights="random:0", output="map", resize=size)
+    assert (tuple(maps.shape), maps.dtype) == ((2, 2048, *places), torch.float16)
+    net = network().eval()
+    net.avgpool, net.fc = torch.nn.Identity(), torch.nn.Identity()
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        expected = net((pixels - mean[:, None, None]) / std[:, None, None]).reshape(2, 2048, *places)
+    assert torch.isfinite(maps).all()
+    torch.testing.assert_close(maps.float(), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    pooled = rows(images, weights="random:0", resize=size)
+    torch.testing.assert_close(maps.float().mean((2, 3)), pooled, rtol=0, atol=1e-3 * float(pooled.abs().max()))
+
+
+def test_the_map_is_published_under_a_second_name_beside_the_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.extract.cores", lambda: 1)
+    write_clip(tmp_path / "data/a/one.mp4", 5, size=(64, 48), draw=coloured)
+    home = Home(tmp_path / "cache", tmp_path / "manifests")
+    table = manifest.bind(home, "small", corpus="folder", root=tmp_path / "data")
+    fields = {"weights": "random:0", "resize": SMALL}
+    vectors = configure(home, table, "resnet50", now=fields)
+    maps = configure(home, table, "resnet50_map", now={**fields, "output": "map"}, kind="resnet50")
+    extract(home, table, [vectors, maps], Options(device="cpu"), Progress())
+    opened = {name: open_stage("small", name, cache=home.cache, manifests=home.manifests)["a/one"] for name in ("resnet50", "resnet50_map")}
+    assert (opened["resnet50_map"].shape, str(opened["resnet50_map"].dtype)) == ((5, 2048, 2, 3), "float16")
+    means = opened["resnet50_map"].astype(np.float32).mean((2, 3))
+    np.testing.assert_allclose(means, opened["resnet50"], atol=1e-3 * np.abs(opened["resnet50"]).max())

@@ -1,0 +1,129 @@
+"""Stage one: manifest, plan, extract, status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json, root_option, settings_option
+
+EXIT_FAILURES = 1
+
+
+@click.command("manifest")
+@click.argument("name")
+@click.option("--corpus", help="Kind of corpus, a file of pipeline/datasets [default: NAME].")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the corpus [default: data/NAME].")
+@click.option("--split", help="official, signer or stratified [default: the first of these that the corpus allows].")
+@click.option("--seed", type=int, help="Seed of the split [default: 0].")
+@click.pass_context
+def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Path | None, split: str | None, seed: int | None) -> None:
+    """Bind NAME to a corpus and list its clips."""
+    from pipeline import manifest, splits
+
+    table = manifest.bind(home_of(ctx), name, corpus=corpus, root=root, split=split, seed=seed)
+    click.echo(f"{name}: {manifest.summary(table)}")
+    missing = manifest.missing_files(table)
+    if missing:
+        click.echo(f"warning: {len(missing)} expected files are missing, first {missing[0]}; their clips will fail", err=True)
+    for signer, parts in splits.crossing_signers(table.samples).items():
+        click.echo(f"warning: signer {signer} is in {' and '.join(parts)}", err=True)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("stages", nargs=-1, metavar="[STAGE]...")
+@settings_option
+@root_option
+@click.option("--as", "second_name", default="", metavar="NAME", help="A second name for the stage.")
+@json_option
+@click.pass_context
+def plan(
+    ctx: click.Context, name: str, stages: tuple[str, ...], settings: tuple[str, ...], root: Path | None, second_name: str, as_json: bool
+) -> None:
+    """Say what extract would do and why; reads no media."""
+    from pipeline import manifest
+    from pipeline import plan as planning
+
+    table = manifest.bind(home_of(ctx), name, root=root)
+    wanted = planning.wanted_stages(home_of(ctx), table, stages, pairs(settings), second_name)
+    plans = planning.plan(home_of(ctx), table, wanted)
+    if as_json:
+        print_json({"dataset": name, "stages": {stage: result.as_json() for stage, result in plans.items()}})
+    else:
+        from pipeline.show import print_plans
+
+        print_plans(plans)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("stages", nargs=-1, metavar="[STAGE]...")
+@settings_option
+@root_option
+@click.option("--as", "second_name", default="", metavar="NAME", help="A second name for the stage.")
+@click.option("--store", default="zarr", show_default=True, help="File format of new shards, a file of pipeline/stores.")
+@device_option
+@click.option("--limit", type=click.IntRange(min=1), help="Extract at most N clips of each stage.")
+@click.option("--only", multiple=True, metavar="ID", help="Extract only this clip. Repeats.")
+@click.option("--retry-failed", is_flag=True, help="Try clips again that failed before.")
+@click.option("--rehash", is_flag=True, help="Read every clip again to find bytes that changed under the same size and time.")
+@json_option
+@click.pass_context
+def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Path | None, as_json: bool, **given: Any) -> None:
+    """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
+    from pipeline import manifest, registry
+    from pipeline import plan as planning
+    from pipeline.show import print_outcome, print_plans, print_untrained
+
+    registry.find("store", given["store"])
+    home = home_of(ctx)
+    table = manifest.bind(home, name, root=root)
+    wanted = planning.wanted_stages(home, table, stages, pairs(given.pop("settings")), given.pop("second_name"))
+    before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"])
+    print_plans(before, err=True)
+    print_untrained(before)
+    from pipeline.extract import Options
+    from pipeline.extract import extract as run
+    from pipeline.progress import Progress
+
+    outcome = run(home, table, wanted, Options(**given), Progress())
+    after = planning.plan(home, table, wanted)
+    if as_json:
+        print_json(
+            {"dataset": name, "extracted": outcome.extracted, "stages": {stage: result.as_json() for stage, result in after.items()}}
+        )
+    print_outcome(outcome, after)
+    if any(outcome.failed.values()):
+        ctx.exit(EXIT_FAILURES)
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+@click.pass_context
+def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
+    """What is published, fresh, stale and failed; of every bound name if none is given."""
+    from pipeline import manifest
+    from pipeline import plan as planning
+    from pipeline.errors import UserError
+    from pipeline.show import print_status
+
+    home = home_of(ctx)
+    names = [name] if name else sorted(path.stem for path in home.manifests.glob("*.json"))
+    if not names:
+        raise UserError("no name is bound yet; run: signcache manifest NAME --corpus folder --root DIR, or: make demo")
+    documents = []
+    for each in names:
+        table = manifest.read(home, each)
+        plans = planning.plan(home, table, planning.wanted_stages(home, table, (), {}))
+        documents.append({"dataset": each, "stages": {stage: planning.status_json(result) for stage, result in plans.items()}})
+        if not as_json:
+            print_status(table, plans)
+    if as_json:
+        print_json(documents[0] if name else documents)
+
+
+COMMANDS = (manifest_command, plan, extract, status)

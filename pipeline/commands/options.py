@@ -1,0 +1,51 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Home
+
+
+def home_of(ctx: click.Context) -> Home:
+    """The folders given before the command, else the checkout's."""
+    from pipeline.manifest import Home
+
+    cache, manifests = ctx.obj
+    default = Home()
+    return Home((cache or default.cache).absolute(), (manifests or default.manifests).absolute())
+
+
+settings_option = click.option(
+    "--set", "settings", multiple=True, metavar="[STAGE.]K=V", help="A field's value; empty forgets one. Repeats."
+)
+root_option = click.option(
+    "--root", type=click.Path(path_type=Path), help="Folder of the corpus, as if `manifest NAME --root DIR` came first."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, everything else on stderr.")
+device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+
+
+def pairs(settings: Sequence[str]) -> dict[str, str]:
+    """`{k: v}` of repeated `--set k=v`."""
+    from pipeline.errors import UserError
+
+    pairs = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {setting!r}: expected K=V, as in --set max_frames=60")
+        pairs[key] = value
+    return pairs
+
+
+def print_json(content: Any) -> None:
+    """The one JSON document of a command, as the last line of stdout."""
+    import json
+
+    click.echo(json.dumps(content, ensure_ascii=True))
