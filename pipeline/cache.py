@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pipeline.configured import FORMAT, Published, Stage, configure, published, 
 from pipeline.errors import UserError
 from pipeline.index import Entry, Index
 from pipeline.manifest import Home
+from pipeline.sealed import seal
 from pipeline.shards import Failure, Marker
 from pipeline.types import Array
 
@@ -135,7 +135,7 @@ def publish(home: Home, stage: Stage, done: Finished, bound: Mapping[str, Entry]
         "shards": [shard.name for shard in table.shards],
         "at": time.time(),
     }
-    atomic.replace(folder.parent / "published.json", json.dumps(content, indent=1).encode())
+    atomic.replace(folder.parent / "published.json", seal(content, indent=1))
     _write_lengths(home, stage, [entry for entry in entries if entry.row.id != index.ORPHAN])
     for old in folder.glob(f"{INDEX_PREFIX}*.npz"):
         if old.name != name:

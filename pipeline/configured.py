@@ -12,6 +12,7 @@ from pipeline import manifest, registry
 from pipeline.errors import UserError
 from pipeline.fingerprint import Fingerprint, differences, fingerprint
 from pipeline.manifest import Home, Manifest
+from pipeline.sealed import unseal
 from pipeline.types import STAGE_PREFIX, Extractor
 
 FORMAT = 1
@@ -51,9 +52,11 @@ def published(home: Home, dataset: str, name: str) -> Published | None:
     """The published features of a stage, or None; raises UserError where the file is damaged or newer."""
     path = home.cache / dataset / name / "published.json"
     try:
-        content = json.loads(path.read_bytes())
+        raw = path.read_bytes()
+        content = json.loads(raw)
         if content["format"] > FORMAT:
             raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
+        content = unseal(raw)
         row_shape = tuple(content["row_shape"])
         return Published(
             **{key: content[key] for key in ("stage", "digest", "identity", "settings", "dtype", "index")}, row_shape=row_shape
@@ -61,7 +64,9 @@ def published(home: Home, dataset: str, name: str) -> Published | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run: signcache extract {dataset} {name}") from error
+        raise UserError(
+            f"{path} is damaged ({error}); run: signcache verify {dataset} {name} --mend, then: signcache extract {dataset} {name}"
+        ) from error
 
 
 def published_names(home: Home, dataset: str) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ClipError
 from pipeline.shards import open_shard
+from pipeline.tables import Reader, read_rows, reader_of
 from pipeline.types import Array, Frame
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-Decoder = Literal["decord", "pyav", "numpy", "cache"]
+Decoder = Literal["decord", "pyav", "cache"] | Reader
 
 
 class DecoderFailed(Exception):
@@ -37,7 +38,7 @@ class Recounted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One media file: its number of frames, their mean rate (0 where unknown), and who decodes it.
+    """One media file, or a folder or series of frames: its number of frames, their mean rate (0 where unknown), and who decodes it.
 
     A clip of a derived stage is `length` rows of an upstream shard, from `start`, which `store` opens.
     """
@@ -75,11 +76,13 @@ def open_clip(paths: Sequence[Path], *, decord: bool, lengths: dict[Path, int]) 
 
 
 def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
-    with _media_errors(path):
-        if path.stat().st_size == 0:
-            raise ClipError(f"{path.name} is empty")
-    if path.suffix.lower() == ".npy":
-        return Track(path, len(_array(path)), 0.0, "numpy")
+    reader = reader_of(path)
+    if reader is None or path.is_file():
+        with _media_errors(path):
+            if path.stat().st_size == 0:
+                raise ClipError(f"{path.name} is empty")
+    if reader:
+        return Track(path, len(read_rows(path)), 0.0, reader)
     with _media_errors(path), _container(path) as (container, stream):
         packets = sum(1 for packet in container.demux(stream) if packet.size)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
@@ -122,10 +125,12 @@ def _aligned(track: Track, wanted: NDArray[np.int64], length: int) -> Iterator[A
 
 
 def _read(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
-    if track.decoder in ("numpy", "cache"):
-        values = _array(track.path) if track.decoder == "numpy" else open_shard(track.path.parent, track.store, track.path.name)
-        return (np.array(values[track.start + i]) for i in wanted)
-    return _read_decord(track, wanted) if track.decoder == "decord" else _read_pyav(track, wanted)
+    if track.decoder == "decord":
+        return _read_decord(track, wanted)
+    if track.decoder == "pyav":
+        return _read_pyav(track, wanted)
+    values = open_shard(track.path.parent, track.store, track.path.name) if track.store else read_rows(track.path)
+    return (np.array(values[track.start + i]) for i in wanted)
 
 
 def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
@@ -210,18 +215,6 @@ class _media_errors:
             raise ClipError(f"{self.path.name} may not be read (permissions)") from error
         if isinstance(error, (av.FFmpegError, OSError, ValueError)):
             raise ClipError(f"{self.path.name} cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _array(path: Path) -> Array:
-    try:
-        values: Array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        raise ClipError(f"{path.name} is no plain .npy array: {error}") from error
-    if values.ndim == 0:
-        raise ClipError(f"{path.name} holds one number, not one row an instant")
-    if not len(values):
-        raise ClipError(f"{path.name} holds no frames")
-    return values
 
 
 def resized(image: Array, size: tuple[int, int]) -> Array:

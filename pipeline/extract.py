@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
-import os
-import queue
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired, ProcessPool
 
-from pipeline import __version__
+from pipeline import engine
 from pipeline.cache import publish
 from pipeline.configured import Stage
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.index import Entry
-from pipeline.lanes import Lane
 from pipeline.manifest import Home, Manifest
-from pipeline.media import stat_of
 from pipeline.plan import StagePlan, derived_content, derived_stat, plan, settle
 from pipeline.progress import Progress
 from pipeline.shards import Failure
-from pipeline.spool import Job, Prepared, prepare_clip, start_decoder
-from pipeline.types import Extractor
+from pipeline.spool import Job
 
 SPOOL_PREFIX = ".spool-"
-SPOOL_BYTES = 2 << 30
-"""Prepared items that may wait on disk for the device before decoding pauses."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +37,8 @@ class Options:
     only: Sequence[str] = ()
     retry_failed: bool = False
     rehash: bool = False
+    workers: int = 0
+    threads: int = 0
     deadline_seconds: float = 60.0
 
 
@@ -125,67 +115,42 @@ def _disk_errors(home: Home) -> Iterator[None]:
 
 
 def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: Options, progress: Progress, outcome: Outcome) -> None:
-    """One pass over the clips: a decode for all stages of a modality, then each stage's lane."""
-    device, threads = _device(options.device, plans.values()), cores()
-    attempts = {(name, todo.sample.id): todo.attempts for name, result in plans.items() for todo in result.todo}
+    """One pass over the clips: a decode for all stages of a modality, here or on local workers."""
+    todo = {name: result for name, result in plans.items() if result.todo}
+    stages = {name: result.stage for name, result in todo.items()}
+    needs_device = any(engine.has_forward(stage.extractor) for stage in stages.values())
+    share = max(1, engine.cores() // max(1, options.workers))
+    work = engine.Work(
+        stages=stages,
+        folders={name: stage.folder(home) for name, stage in stages.items()},
+        attempts={(name, item.sample.id): item.attempts for name, result in todo.items() for item in result.todo if item.attempts},
+        device=engine.chosen_device(options.device) if needs_device else "cpu",
+        threads=options.threads or share,
+        decoders=share,
+        store=options.store,
+    )
+
+    def report(name: str, items: int, failure: Failure | None) -> None:
+        if failure:
+            outcome.failed.setdefault(name, []).append(failure)
+        else:
+            outcome.extracted[name] = outcome.extracted.get(name, 0) + 1
+        progress.advance(name, frames=items, failed=failure is not None)
+
     spool = _spool([home.cache / table.name / name for name in plans])
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.spool", "PIL.Image"])
-    writer = ThreadPoolExecutor(1, "shard-writer")
-    pool = ProcessPool(max_workers=threads, initializer=start_decoder, context=context)
-    lanes: dict[str, Lane] = {}
+    jobs = _jobs(home, table, todo, spool, options)
+    progress.start({name: len(result.todo) for name, result in todo.items()})
     try:
-        progress.start({name: len(result.todo) for name, result in plans.items() if result.todo})
-        prepared = _Decoding(pool, _jobs(home, table, plans, spool, options), ahead=2 * threads + 2)
-        made = {"device": device, "threads": threads, "signcache": __version__}
-        for name, result in plans.items():
-            if result.todo:
-                forward = result.stage.extractor.load(device)
-                lanes[name] = Lane(result.stage, result.stage.folder(home), forward, device, options.store, made, writer)
-        for job, found in prepared:
-            for name in job.stages:
-                items = 0
-                if name in found.failures:
-                    failure = _failure(job, found, found.failures[name], attempts[name, job.id])
-                    lanes[name].fail(failure)
-                    outcome.failed.setdefault(name, []).append(failure)
-                else:
-                    items = found.items[name].shape[0]
-                    lanes[name].add(job.number, job.id, found)
-                    outcome.extracted[name] = outcome.extracted.get(name, 0) + 1
-                progress.advance(name, failed=name in found.failures, frames=items)
-        for lane in lanes.values():
-            lane.close()
-    except BaseException:
-        for lane in lanes.values():
-            lane.salvage()
-        raise
+        if options.workers:
+            from pipeline.cluster import run_on_workers
+
+            run_on_workers(work, list(jobs), options.workers, report)
+        else:
+            with engine.Engine(work) as here:
+                here.run(jobs, report)
     finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
-        writer.shutdown()
         progress.stop()
         shutil.rmtree(spool, ignore_errors=True)
-    for lane in lanes.values():
-        lane.finish()
-
-
-def _device(asked: str, plans: Iterable[StagePlan]) -> str:
-    """`cpu` or `cuda`; torch is asked only where a stage to do has a forward pass."""
-    if not any(type(result.stage.extractor).load is not Extractor.load for result in plans if result.todo):
-        return "cpu"
-    import torch
-
-    torch.set_num_threads(cores())
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spool(folders: Sequence[Path]) -> Path:
@@ -222,72 +187,6 @@ def _derived(home: Home, job: Job, upstream: Stage, entry: Entry) -> Job:
     rate_hz = row.rate_hz * row.length / row.source_length if row.source_length else row.rate_hz
     track = Track(upstream.folder(home) / str(shard.file), row.length, rate_hz, "cache", row.start, shard.store)
     return replace(job, rows=Clip((track,)), key=(derived_content(upstream, entry), derived_stat(upstream, entry)))
-
-
-class _Decoding:
-    """Prepared clips as they get ready, never more than `ahead` of the device nor, once it has work, SPOOL_BYTES on disk."""
-
-    def __init__(self, pool: ProcessPool, jobs: Iterator[Job], ahead: int) -> None:
-        self.pool, self.jobs, self.ahead = pool, jobs, ahead
-        self.done: queue.Queue[tuple[Job, Future[Prepared], int]] = queue.Queue()
-        self.running = 0
-        self.spooled = 0
-        self.lock = threading.Lock()
-        self._fill()
-
-    def __iter__(self) -> Iterator[tuple[Job, Prepared]]:
-        while self.running:
-            job, future, size = self.done.get()
-            self.running -= 1
-            try:
-                found = future.result()
-            except ProcessExpired as error:
-                found = self._crashed(job, error)
-            if found is not None:
-                yield job, found
-            with self.lock:
-                self.spooled -= size
-            self._fill()
-
-    def _fill(self) -> None:
-        while self.running < self.ahead and (self.spooled < SPOOL_BYTES or not self.running):
-            job = next(self.jobs, None)
-            if job is None:
-                return
-            self._start(job)
-
-    def _start(self, job: Job) -> None:
-        self.running += 1
-        self.pool.schedule(prepare_clip, args=(job,)).add_done_callback(lambda future: self._ready(job, future))
-
-    def _ready(self, job: Job, future: Future[Prepared]) -> None:
-        files = [job.spool / f"{job.number}-{name}" for name in job.stages]
-        size = sum(file.stat().st_size for file in files if file.exists())
-        with self.lock:
-            self.spooled += size
-        self.done.put((job, future, size))
-
-    def _crashed(self, job: Job, error: ProcessExpired) -> Prepared | None:
-        """After a crash each stage of the clip is tried alone once, without decord; after that it has failed."""
-        if job.decord:
-            for name, extractor in job.stages.items():
-                self._start(replace(job, stages={name: extractor}, decord=False))
-            return None
-        content, stat = job.key or ("", stat_of(job.paths))
-        return Prepared(content, stat, failures=dict.fromkeys(job.stages, _death(job, error.exitcode)))
-
-
-def _death(job: Job, exitcode: int | None) -> str:
-    if exitcode == -signal.SIGALRM:
-        return f"its decoding made no progress for {job.deadline_seconds:g} s"
-    if exitcode is not None and exitcode < 0:
-        return f"its decoding process was killed by {signal.Signals(-exitcode).name}"
-    return f"its decoding process ended with status {exitcode}"
-
-
-def _failure(job: Job, found: Prepared, reason: str, attempts: int) -> Failure:
-    decoder = found.decoder or ("decord" if job.decord else "pyav")
-    return Failure(job.id, reason, decoder, attempts + 1, found.content, found.stat.token, found.stat.size)
 
 
 def _publish(home: Home, table: Manifest, result: StagePlan, outcome: Outcome) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.shards import Failure, Marker, Row
+from pipeline.errors import UserError
+from pipeline.shards import Failure, Marker, Row, mending
+
+FORMAT = 1
 
 ORPHAN = ""
 """The id of rows that no clip of the corpus has now: found again by content when the clip returns."""
@@ -115,7 +120,7 @@ def of_marker(marker: Marker) -> list[Entry]:
 def to_bytes(index: Index) -> bytes:
     """An uncompressed `.npz`; texts are joined by NUL, which no file name can hold."""
     texts = {"ids": index.ids, "decoders": index.decoders, "tracks": index.tracks}
-    details = {"shards": index.shards, "failures": [asdict(failure) for failure in index.failures.values()]}
+    details = {"format": FORMAT, "shards": index.shards, "failures": [asdict(failure) for failure in index.failures.values()]}
     out = io.BytesIO()
     np.savez(
         out,
@@ -129,19 +134,32 @@ def to_bytes(index: Index) -> bytes:
 
 
 def read(path: Path) -> Index:
-    """The index in a file written from `to_bytes`."""
-    with np.load(path, allow_pickle=False) as file:
-        count = len(file["shard_of"])
-        details = json.loads(file["details"].tobytes())
-        texts = [
-            file[name].tobytes().decode(errors="surrogateescape").split("\0") if count else [] for name in ("ids", "decoders", "tracks")
-        ]
-        return Index(
-            ids=texts[0],
-            decoders=texts[1],
-            tracks=texts[2],
-            columns={name: file[name] for name in COLUMNS},
-            shard_of=file["shard_of"],
-            shards=[Shard(*shard) for shard in details["shards"]],
-            failures={failure["id"]: Failure(**failure) for failure in details["failures"]},
-        )
+    """The index in a file written from `to_bytes`; raises UserError where it is damaged or of a newer format."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            details = json.loads(file["details"].tobytes())
+            if details.get("format", 1) > FORMAT:
+                newest = f"this signcache reads up to {FORMAT}: install a newer signcache"
+                raise UserError(f"{path} has format {details['format']}, {newest}")
+            return _index(dict(file.items()), details)
+    except (ValueError, KeyError, TypeError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise UserError(f"the row index {path} is damaged ({error}); run: {mending(path.parent)}, then extract again") from error
+
+
+def _index(arrays: Mapping[str, NDArray[Any]], details: Mapping[str, Any]) -> Index:
+    """Raises ValueError where columns differ in length."""
+    count = len(arrays["shard_of"])
+    texts = {
+        name: arrays[name].tobytes().decode(errors="surrogateescape").split("\0") if count else [] for name in ("ids", "decoders", "tracks")
+    }
+    if any(len(column) != count for column in (*texts.values(), *(arrays[name] for name in COLUMNS))):
+        raise ValueError("its columns differ in length")
+    return Index(
+        **texts,
+        columns={name: arrays[name] for name in COLUMNS},
+        shard_of=arrays["shard_of"],
+        shards=[Shard(*shard) for shard in details["shards"]],
+        failures={failure["id"]: Failure(**failure) for failure in details["failures"]},
+    )

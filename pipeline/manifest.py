@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline import atomic, registry
+from pipeline import atomic, media, registry
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.splits import assign, describe
@@ -140,7 +140,7 @@ def _checked(samples: Iterator[Sample], root: Path) -> Iterator[Sample]:
 def missing_files(manifest: Manifest) -> list[str]:
     """Expected files that are not there, in the order of the clips."""
     parts = (part for sample in manifest.samples for paths in sample.media.values() for part in paths)
-    return [part for part in parts if not (manifest.binding.root / part).exists()]
+    return [part for part in parts if not media.exists(manifest.binding.root / part)]
 
 
 def summary(manifest: Manifest) -> str:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import re
+import stat as modes
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
+
+FRAME = re.compile(r"(.*?)(\d+)(\.[^.]+)", re.DOTALL)
+"""A file of one frame: what comes before its number, the number, the suffix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,23 +25,75 @@ class Stat:
     size: int
 
 
+def natural(text: str) -> list[tuple[int, str]]:
+    """A sorting key by which `a2` comes before `a10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)]
+
+
+def series_name(file: str) -> str | None:
+    """`clip.12.jpg` -> `clip.*.jpg`, the media name of all frames of that clip; None where the file has no number."""
+    match = FRAME.fullmatch(file)
+    return f"{match[1]}*{match[3]}" if match else None
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of one track: itself, the frames of a folder, or those of a series `clip.*.jpg`, by their numbers.
+
+    What is not there is returned as it is.
+    """
+    try:
+        if not modes.S_ISDIR(path.stat().st_mode):
+            return [path]
+        files = [Path(entry.path) for entry in os.scandir(path) if entry.is_file() and not entry.name.startswith(".")]
+        return sorted(files, key=lambda file: natural(file.name)) or [path]
+    except OSError:
+        return _series(path) if "*" in path.name else [path]
+
+
+def exists(path: Path) -> bool:
+    """Whether a track has files."""
+    files = files_of(path)
+    return files != [path] or path.is_file()
+
+
+def _series(path: Path) -> list[Path]:
+    try:
+        listing = _listing(path.parent, path.parent.stat().st_mtime_ns)
+    except OSError:
+        return [path]
+    return [path.parent / name for name in listing.get(path.name, ())] or [path]
+
+
+@functools.lru_cache(maxsize=64)
+def _listing(folder: Path, mtime_ns: int) -> dict[str, list[str]]:
+    """Every series of a folder with its files: a folder of many clips is listed once while it stays as it is."""
+    found: dict[str, list[str]] = {}
+    for name in os.listdir(folder):
+        series = series_name(name)
+        if series and not name.startswith("."):
+            found.setdefault(series, []).append(name)
+    return {series: sorted(names, key=natural) for series, names in found.items()}
+
+
 def stat_of(paths: Sequence[Path]) -> Stat:
-    """The stat of a clip's files in order; a missing file counts as such."""
+    """The stat of a clip's files in order; a missing file counts as such, a frame of a series by its name too."""
     token, size = xxhash.xxh64(), 0
     for path in paths:
-        try:
-            stat = path.stat()
-            token.update(struct.pack("<qq", stat.st_size, stat.st_mtime_ns))
-            size += stat.st_size
-        except OSError:
-            token.update(b"missing")
+        for file in files_of(path):
+            try:
+                stat = file.stat()
+                token.update(struct.pack("<qq", stat.st_size, stat.st_mtime_ns))
+                token.update(b"" if file == path else os.fsencode(file.name))
+                size += stat.st_size
+            except OSError:
+                token.update(b"missing")
     return Stat(token.intdigest(), size)
 
 
 def content_of(paths: Sequence[Path]) -> str:
     """32 hex digits for the bytes of a clip's files in order; empty where one cannot be read."""
     digests = []
-    for path in paths:
+    for path in (file for track in paths for file in files_of(track)):
         digest = xxhash.xxh3_128()
         try:
             with open(path, "rb", buffering=0) as file:

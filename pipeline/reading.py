@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from pipeline import plan, registry
+from pipeline import media, plan, registry
 from pipeline.cache import Features, open_stage
 from pipeline.configured import Stage, configure, published_names
 from pipeline.data import UNKNOWN, Table
@@ -78,7 +78,7 @@ def _pending(home: Home, table: Manifest, names: Sequence[str]) -> dict[tuple[st
 def _has_media(table: Manifest, stage: Stage) -> bool:
     while stage.upstream:
         stage = stage.upstream
-    return any(path.exists() for sample in table.samples for path in table.paths(sample, stage.extractor.source))
+    return any(media.exists(path) for sample in table.samples for path in table.paths(sample, stage.extractor.source))
 
 
 def refuse_missing(table: Manifest, missing: Mapping[str, str], clips: int, allowed: int, *, option: bool = True) -> None:

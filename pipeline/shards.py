@@ -17,10 +17,13 @@ import xxhash
 from pipeline import registry
 from pipeline.atomic import replace, sync
 from pipeline.errors import UserError
+from pipeline.sealed import SEAL, seal, unseal
 from pipeline.types import Array
 
 FORMAT = 1
 MARKER_SUFFIX = ".json"
+KEYS = frozenset({"format", "name", "shard", "store", "dtype", "row_shape", "rows", "failures", "checksums", "made"})
+"""Of a marker without a seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,15 @@ class Marker:
     failures: tuple[Failure, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A marker with its evidence: the checksum of every file of the shard by path, and how and when it was made."""
+
+    marker: Marker
+    checksums: Mapping[str, str]
+    made: Mapping[str, Any]
+
+
 def checksum(values: Array) -> str:
     """16 hex digits for the bytes of an array."""
     return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(values).data)
@@ -88,8 +100,13 @@ def write_shard(folder: Path, marker: Marker, values: Array, made: Mapping[str, 
         for directory in [path, *(part for part in path.rglob("*") if part.is_dir())]:
             sync(directory)
         sync(folder)
-    text = json.dumps({"format": FORMAT, **asdict(marker), "checksums": files, "made": {**made, "at": time.time()}})
-    replace(folder / (marker.name + MARKER_SUFFIX), text.encode())
+    write_marker(folder, Record(marker, files, {**made, "at": time.time()}))
+
+
+def write_marker(folder: Path, record: Record) -> None:
+    """Let a marker land beside the synced files of its shard."""
+    content = {"format": FORMAT, **asdict(record.marker), "checksums": dict(record.checksums), "made": dict(record.made)}
+    replace(folder / (record.marker.name + MARKER_SUFFIX), seal(content))
 
 
 def _files(path: Path) -> Iterable[Path]:
@@ -98,11 +115,20 @@ def _files(path: Path) -> Iterable[Path]:
 
 def read_marker(path: Path) -> Marker:
     """The marker at `path`; raises UserError where it is damaged or of a newer format."""
+    return read_record(path).marker
+
+
+def read_record(path: Path) -> Record:
+    """The marker at `path` with its evidence; raises as `read_marker` does."""
     try:
-        content = json.loads(path.read_bytes())
+        raw = path.read_bytes()
+        content = json.loads(raw)
         if content["format"] > FORMAT:
             raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
-        return Marker(
+        if SEAL not in content and set(content) - KEYS:
+            raise ValueError(f"it holds {min(set(content) - KEYS)!r}")
+        content = unseal(raw)
+        marker = Marker(
             name=content["name"],
             shard=content["shard"],
             store=content["store"],
@@ -111,8 +137,14 @@ def read_marker(path: Path) -> Marker:
             rows=tuple(Row(**{**row, "tracks": tuple(row["tracks"])}) for row in content["rows"]),
             failures=tuple(Failure(**failure) for failure in content["failures"]),
         )
+        return Record(marker, content["checksums"], content["made"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"the marker {path} is damaged ({error}): delete it, then run extract again to rebuild its clips") from error
+        raise UserError(f"the marker {path} is damaged ({error}); run: {mending(path.parent)}, then extract again") from error
+
+
+def mending(folder: Path) -> str:
+    """The command that sets damaged shards of this identity's folder aside."""
+    return f"signcache verify {folder.parent.parent.name} {folder.parent.name} --mend"
 
 
 def marker_names(folder: Path) -> list[str]:
@@ -128,7 +160,9 @@ def open_shard(folder: Path, marker_store: str, shard: str) -> Array:
     try:
         values: Array = registry.create("store", marker_store).open(folder / shard)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"the shard {folder / shard} is missing or damaged ({error}): delete its marker, then run extract again") from error
+        raise UserError(
+            f"the shard {folder / shard} is missing or damaged ({error}); run: {mending(folder)}, then extract again"
+        ) from error
     return values
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -267,7 +266,7 @@ def test_what_the_network_cannot_take_is_refused_in_one_line(fields: dict[str, A
 
 def test_the_smallest_window_and_side_that_are_allowed_are_the_smallest_that_work() -> None:
     def outputs(size: int, halvings: int, pool: int) -> int:
-        return math.ceil(size / 2**halvings) - pool + 1
+        return -(-size // (1 << halvings)) - pool + 1
 
     assert [outputs(side, 5, 7) for side in (192, 193, 224)] == [0, 1, 1]
     assert [outputs(window, 3, 2) for window in (8, 9, 16, 24)] == [0, 1, 1, 2]
@@ -340,7 +339,7 @@ def test_items_come_one_by_one_however_long_the_clip() -> None:
 def test_rows_of_the_engine_are_those_of_the_windows_cut_by_hand(
     tmp_path: Path, state: dict[str, Tensor], piergiaj_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.extract.cores", lambda: 1)
+    monkeypatch.setattr("pipeline.engine.cores", lambda: 1)
     for name, count in {"a/long": 16, "b/short": 4}.items():
         write_clip(tmp_path / f"data/{name}.mp4", count, size=(256, 194), rate=30, draw=coloured)
     home = Home(tmp_path / "cache", tmp_path / "manifests")

@@ -69,8 +69,8 @@ def test_a_kill_between_shard_and_marker_leaves_no_shard(unharmed: Checkout, tmp
     checkout = emptied(unharmed, tmp_path / "checkout")
     checkout.edit(
         "pipeline/shards.py",
-        "    text = json.dumps(",
-        "    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n    text = json.dumps(",
+        "    write_marker(folder, Record(marker, files",
+        "    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n    write_marker(folder, Record(marker, files",
     )
     process = checkout.start(*LINE)
     process.communicate()
@@ -125,7 +125,7 @@ def test_a_killed_run_leaves_no_process_and_no_spool_behind(unharmed: Checkout, 
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("colour: 1/"))
     process.kill()  # the parent alone: its children must notice
-    assert process.stderr.read() is not None  # ends when the last child has closed the pipe
+    process.communicate()  # ends when the last child has closed the pipes
     assert list((checkout.folder / "cache/tiny").glob("*/.spool-*"))
     checkout.ok("extract", "tiny", "colour")
     assert not list((checkout.folder / "cache/tiny").glob("*/.spool-*"))

@@ -103,7 +103,7 @@ def test_a_shard_is_never_written_twice(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", STORES)
 def test_a_missing_shard_is_one_line(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the shard .*gone.* is missing or damaged .*delete its marker, then run extract again"):
+    with pytest.raises(UserError, match=r"the shard .*gone.* is missing or damaged .*run: signcache verify .* --mend, then extract again"):
         open_shard(tmp_path, name, f"gone{store_of(name).suffix}")
 
 
@@ -191,7 +191,7 @@ def test_a_cut_shard_is_one_line(kept: float, tmp_path: Path) -> None:
     path = written(tmp_path, "zarr", values_of((600, 1024), "float32"))
     content = shard_file(path).read_bytes()
     shard_file(path).write_bytes(content[: int(kept * len(content)) if kept < 1 else int(kept)])
-    with pytest.raises(UserError, match=r"the shard .*shard\.zarr is missing or damaged \(.+\): delete its marker"):
+    with pytest.raises(UserError, match=r"the shard .*shard\.zarr is missing or damaged \(.+\); run: signcache verify .* --mend"):
         open_shard(tmp_path, "zarr", path.name)
 
 

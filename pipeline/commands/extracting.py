@@ -65,6 +65,7 @@ def plan(
 @root_option
 @click.option("--as", "second_name", default="", metavar="NAME", help="A second name for the stage.")
 @click.option("--store", default="zarr", show_default=True, help="File format of new shards, a file of pipeline/stores.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Local worker processes; 0 is this process.")
 @device_option
 @click.option("--limit", type=click.IntRange(min=1), help="Extract at most N clips of each stage.")
 @click.option("--only", multiple=True, metavar="ID", help="Extract only this clip. Repeats.")

@@ -23,7 +23,8 @@ import torch
 from pipeline import manifest, registry
 from pipeline.configured import configure
 from pipeline.decode import open_clip
-from pipeline.extract import Options, cores, extract
+from pipeline.engine import cores
+from pipeline.extract import Options, extract
 from pipeline.lanes import DEVICE_BATCH
 from pipeline.manifest import Home
 from pipeline.progress import Progress
