@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import dask
 from distributed import Client, LocalCluster, as_completed
 
+from pipeline import atomic
 from pipeline.engine import Engine, Report, Work
 from pipeline.lanes import SHARD_CLIPS
 from pipeline.shards import Failure
@@ -51,10 +54,17 @@ _engines: dict[bytes, Engine] = {}
 
 
 def extract_chunk(work: Work, jobs: list[Job]) -> list[tuple[str, int, Failure | None]]:
-    """What became of each clip of a task. Runs in a worker, whose engine lives as long as the worker."""
+    """What became of each clip of a task. Runs in a worker, whose engine lives as long as the worker.
+
+    The answer is kept beside the spooled items: a worker that dies takes its answers with it, and the scheduler asks again.
+    """
+    answer = jobs[0].spool / f"answer-{jobs[0].number}.json"
+    if answer.exists():
+        return [(name, items, Failure(**failure) if failure else None) for name, items, failure in json.loads(answer.read_bytes())]
     key = str((sorted(work.folders.items()), work.device, work.threads, work.store)).encode()
     if key not in _engines:
         _engines[key] = Engine(work)
     told: list[tuple[str, int, Failure | None]] = []
     _engines[key].run(iter(jobs), lambda name, items, failure: told.append((name, items, failure)))
+    atomic.replace(answer, json.dumps([(name, items, failure and asdict(failure)) for name, items, failure in told]).encode())
     return told

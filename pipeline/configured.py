@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest, registry
-from pipeline.errors import UserError
+from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import Fingerprint, differences, fingerprint
 from pipeline.manifest import Home, Manifest
 from pipeline.sealed import unseal
@@ -55,7 +55,7 @@ def published(home: Home, dataset: str, name: str) -> Published | None:
         raw = path.read_bytes()
         content = json.loads(raw)
         if content["format"] > FORMAT:
-            raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
+            raise NewerFormat(path, content["format"], FORMAT)
         content = unseal(raw)
         row_shape = tuple(content["row_shape"])
         return Published(

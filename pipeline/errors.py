@@ -5,6 +5,13 @@ class UserError(Exception):
     """One line: what is wrong, the value, what would be right, the command to run. Exit status 2."""
 
 
+class NewerFormat(UserError):
+    """A file that a newer signcache wrote: whole, and not to be read by this one."""
+
+    def __init__(self, path: object, found: object, known: int) -> None:
+        super().__init__(f"{path} has format {found}, this signcache reads up to {known}: install a newer signcache")
+
+
 class ClipError(Exception):
     """Why one clip gives no features. It is recorded with the clip and never stops the others."""
 

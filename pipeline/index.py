@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.errors import NewerFormat, UserError
 from pipeline.shards import Failure, Marker, Row, mending
 
 FORMAT = 1
@@ -139,8 +139,7 @@ def read(path: Path) -> Index:
         with np.load(path, allow_pickle=False) as file:
             details = json.loads(file["details"].tobytes())
             if details.get("format", 1) > FORMAT:
-                newest = f"this signcache reads up to {FORMAT}: install a newer signcache"
-                raise UserError(f"{path} has format {details['format']}, {newest}")
+                raise NewerFormat(path, details["format"], FORMAT)
             return _index(dict(file.items()), details)
     except (ValueError, KeyError, TypeError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
@@ -154,7 +153,7 @@ def _index(arrays: Mapping[str, NDArray[Any]], details: Mapping[str, Any]) -> In
     texts = {
         name: arrays[name].tobytes().decode(errors="surrogateescape").split("\0") if count else [] for name in ("ids", "decoders", "tracks")
     }
-    if any(len(column) != count for column in (*texts.values(), *(arrays[name] for name in COLUMNS))):
+    if any(length != count for length in (*map(len, texts.values()), *(len(arrays[name]) for name in COLUMNS))):
         raise ValueError("its columns differ in length")
     return Index(
         **texts,

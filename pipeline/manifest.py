@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline import atomic, media, registry
+from pipeline import atomic, registry
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
+from pipeline.media import exists
 from pipeline.splits import assign, describe
 from pipeline.types import SPLITS, Dataset, Sample
 
@@ -140,7 +141,7 @@ def _checked(samples: Iterator[Sample], root: Path) -> Iterator[Sample]:
 def missing_files(manifest: Manifest) -> list[str]:
     """Expected files that are not there, in the order of the clips."""
     parts = (part for sample in manifest.samples for paths in sample.media.values() for part in paths)
-    return [part for part in parts if not media.exists(manifest.binding.root / part)]
+    return [part for part in parts if not exists(manifest.binding.root / part)]
 
 
 def summary(manifest: Manifest) -> str:

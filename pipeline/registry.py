@@ -22,9 +22,9 @@ PACKAGES: Mapping[Kind, str] = {
 
 
 def names(kind: Kind) -> list[str]:
-    """Every name of a kind, sorted; one a file of its folder."""
+    """Every name of a kind, sorted; one a file of its folder. A file `_name.py` is a part of others."""
     package = importlib.import_module(PACKAGES[kind])
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 def find(kind: Kind, name: str) -> Any:

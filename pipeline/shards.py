@@ -16,7 +16,7 @@ import xxhash
 
 from pipeline import registry
 from pipeline.atomic import replace, sync
-from pipeline.errors import UserError
+from pipeline.errors import NewerFormat, UserError
 from pipeline.sealed import SEAL, seal, unseal
 from pipeline.types import Array
 
@@ -124,7 +124,7 @@ def read_record(path: Path) -> Record:
         raw = path.read_bytes()
         content = json.loads(raw)
         if content["format"] > FORMAT:
-            raise UserError(f"{path} has format {content['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
+            raise NewerFormat(path, content["format"], FORMAT)
         if SEAL not in content and set(content) - KEYS:
             raise ValueError(f"it holds {min(set(content) - KEYS)!r}")
         content = unseal(raw)
@@ -159,7 +159,7 @@ def open_shard(folder: Path, marker_store: str, shard: str) -> Array:
     """The `(rows, *row_shape)` of a shard; raises UserError where its file is missing or damaged."""
     try:
         values: Array = registry.create("store", marker_store).open(folder / shard)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError, MemoryError) as error:
         raise UserError(
             f"the shard {folder / shard} is missing or damaged ({error}); run: {mending(folder)}, then extract again"
         ) from error

@@ -52,8 +52,8 @@ def read_rows(path: Path) -> Array | Images:
     """What a track holds, one instant a row: of a `.json`, rows with named fields. Raises ClipError with the reason."""
     if not path.is_file() and files_of(path) != [path]:
         return _frames(path)
-    if not path.is_file():
-        raise ClipError(f"{path.name} holds no frames" if path.is_dir() else f"{path.name} is missing")
+    if not path.exists():
+        raise ClipError(f"{path.name} is missing")
     readers: Mapping[str, Callable[[Path], Array]] = {".npy": read_npy, ".mat": _matlab, ".json": _json}
     values = readers.get(path.suffix.lower(), _text)(path)
     if values.ndim == 0:

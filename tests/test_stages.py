@@ -131,6 +131,7 @@ def frames_for(stage: Extractor) -> list[tuple[Any, ...]]:
     random, source = np.random.default_rng(0), stage.source
     image = (48, 64, 3)
     tracks: dict[str, list[tuple[int, ...]]] = {"rgb": [image], "radar": [image] * 3, "inertial": [(6,)]}
+    tracks |= {"skeleton": [(20, 3)], "landmarks": [(1662,)]}
     if source.startswith(STAGE_PREFIX):
         upstream = created(source.removeprefix(STAGE_PREFIX))
         return [(random.random(upstream.row_shape).astype(upstream.dtype),) for _ in range(24)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import xxhash
 
-from pipeline import atomic
+from pipeline import atomic, registry
 from pipeline.shards import MARKER_SUFFIX
 
 NAME = ".verified.json"
@@ -75,7 +75,9 @@ def _state(folder: Path, name: str) -> str:
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    found = [folder / (name + MARKER_SUFFIX), folder / f"{name}.h5"]
-    for parent, _, files in os.walk(folder / f"{name}.zarr"):
-        found += [Path(parent, file) for file in files]
+    """The marker, and what a shard of this name is made of in any store."""
+    found = [folder / (name + MARKER_SUFFIX)]
+    for store in registry.names("store"):
+        path = folder / (name + registry.create("store", store).suffix)
+        found += [path] if path.is_file() else [Path(parent, file) for parent, _, files in os.walk(path) for file in files]
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ import xxhash
 
 from pipeline import index, shards
 from pipeline.configured import Published, published
-from pipeline.errors import UserError
+from pipeline.engine import cores
+from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import digest_of
 from pipeline.index import Index
 from pipeline.manifest import Home
@@ -21,13 +21,14 @@ from pipeline.upkeep.places import PUBLISHED, identities
 from pipeline.upkeep.verified import Verified
 
 PIECE = 4 << 20
+NEWER = "newer"
 Say = Callable[[str, int, int], None]
 """Told of a stage's `dataset/stage`, shards looked at, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One damaged file: `kind` is shard, marker, index or published; `clips` are those whose features it costs."""
+    """One damaged file: `kind` is shard, marker, index, published or newer; `clips` are those whose features it costs."""
 
     dataset: str
     stage: str
@@ -79,7 +80,7 @@ def verify(home: Home, dataset: str, stage: str, *, again: bool, say: Say, repor
     places = [_Identity(dataset, stage, folder / digest, _listed(said, index_of, digest)) for digest in identities(home, dataset, stage)]
     work = [(place, name) for place in places for name in shards.marker_names(place.folder)]
     report.damages += [damage for place in places for damage in _lost(place)]
-    with Verified(folder, again=again) as known, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with Verified(folder, again=again) as known, ThreadPoolExecutor(cores()) as pool:
         todo = [(place, name) for place, name in work if not known.holds(place.folder, name)]
         report.before += len(work) - len(todo)
         try:
@@ -101,7 +102,7 @@ def _published(home: Home, dataset: str, stage: str) -> tuple[Published | None, 
         try:
             said = published(home, dataset, stage)
         except UserError as error:
-            return None, None, [Damage(dataset, stage, "", "published", PUBLISHED, str(error))]
+            return None, None, [Damage(dataset, stage, "", _kind("published", error), PUBLISHED, str(error))]
         if said is None:
             return None, None, []
         place = _Identity(dataset, stage, home.cache / dataset / stage / said.digest)
@@ -112,8 +113,13 @@ def _published(home: Home, dataset: str, stage: str) -> tuple[Published | None, 
         except FileNotFoundError:
             continue
         except UserError as error:
-            return said, None, [place.damage("index", said.index, str(error))]
-    return said, None, [place.damage("index", said.index, "it is missing")]
+            return said, None, [place.damage(_kind("index", error), said.index, str(error))]
+    return said, None, [place.damage("index", said.index if said else "", "it is missing")]
+
+
+def _kind(kind: str, error: Exception) -> str:
+    """What a newer signcache wrote is not to be mended by this one."""
+    return NEWER if isinstance(error, NewerFormat) else kind
 
 
 def _listed(said: Published | None, index_of: Index | None, digest: str) -> dict[str, list[tuple[str, int, int, str]]]:
@@ -146,7 +152,7 @@ def check_shard(place: _Identity, name: str) -> tuple[int, int, list[Damage]]:
     try:
         record = shards.read_record(path)
     except (UserError, OSError) as error:
-        return 0, 0, [place.damage("marker", name, str(error))]
+        return 0, 0, [place.damage(_kind("marker", error), name, str(error))]
     if record.marker.name != name:
         return 0, 0, [place.damage("marker", name, f"it names the shard {record.marker.name!r}")]
     rows = {(row.start, row.length, row.checksum) for row in record.marker.rows}

@@ -2,7 +2,8 @@
 
 SIGNCACHE_SHARED=DIR python -m tests.bench.one_pass [CLIPS] [ROUNDS]
 
-Real clips of `DIR/croatian_signs`, random weights. Ratios are medians of rounds in turns; every run has a cache of its own.
+Real clips of `DIR/croatian_signs`, random weights. Ratios are medians of rounds in turns; every run has a cache of its own
+and starts its own decode processes, which import this file: torch is not imported at its top.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline import manifest, registry
 from pipeline.configured import configure
 from pipeline.decode import open_clip
-from pipeline.engine import cores
+from pipeline.engine import cores, use_threads
 from pipeline.extract import Options, extract
 from pipeline.lanes import DEVICE_BATCH
 from pipeline.manifest import Home
@@ -77,6 +77,8 @@ def decoded(files: Sequence[Path], stage: Extractor) -> list[list[tuple[Array, .
 
 def bare(stage: Extractor, clips: list[list[tuple[Array, ...]]]) -> Callable[[], object]:
     """The stage's own computation and nothing else: the forward pass on prepared rows, or MediaPipe where items are rows."""
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     forward = stage.load(device)
     if forward is None:
@@ -98,7 +100,7 @@ def main(count: int, rounds: int) -> None:
     """Print seconds, frames a second and ratios; the first round only warms."""
     if not (SHARED / "croatian_signs").is_dir():
         sys.exit(f"no clips below {SHARED}: set SIGNCACHE_SHARED to a folder that holds croatian_signs/<sign>/<clip>.mp4")
-    torch.set_num_threads(cores())
+    use_threads(cores())
     with tempfile.TemporaryDirectory() as folder:
         files = chosen(count, Path(folder))
         stages = {name: registry.create("stage", name, fields) for name, fields in STAGES.items()}

@@ -1,0 +1,134 @@
+"""How body and hands are held and move: features of RohanPatil2/sign-language-recognition (INCLUDE-50), from any landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Literal, TypeAlias, get_args
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from pipeline.errors import UserError
+from pipeline.types import STAGE_PREFIX, Array, Extractor, Frame
+from stages._motion import aligned, cosines, difference, hull_shapes, smoothed
+from stages._points import FIGURES, Figure, Layout, Part, frame_of_reference, parts_of
+
+Group: TypeAlias = Literal["absolute", "angles", "motion", "shape", "trajectory", "pose"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+class Kinematics(Extractor):
+    """`(T, D)` landmark rows -> `(T, 565)` float32: absolute 126, angles 78, motion 252, shape 4, trajectory 30, pose 75.
+
+    Of holistic and keypoints (z = 0), in that order, the groups of `groups` only, left hand (or first) before right:
+    absolute, 42 hand points x 3 from the clip's origin in its unit (`normalize`); angles, cosines at 13 finger joints a hand
+    in the planes xy, yz, xz; motion, change of the absolute values a row, then change of that; shape, circularity and
+    rectangularity of each hand's convex hull; trajectory, ten points of the arms, unsmoothed, aligned by dynamic time
+    warping to their own smoothed path (`aligned`); pose, 25 points of head, arms and hips. Of a skeleton: absolute 60,
+    angles 42 (14 joints), motion 120, trajectory 30; it has neither shape nor pose, and its rows are 252 long.
+
+    Everything but the trajectory is of points smoothed by Savitzky-Golay (`window`, `order`) within each stretch of frames
+    that show the part, never across a gap; a part that is not seen has zeros. x and z are multiplied by `aspect`, the
+    width of the image by its height (1.7778 for 16:9), so that lengths compare. `layout` is how the source's rows are
+    written: by default what the source's name says, `stage:keypoints`, `stage:skeleton`, else holistic.
+    """
+
+    source: str = "stage:holistic"
+    layout: Literal["source", "holistic", "keypoints", "skeleton"] = "source"
+    groups: tuple[Group, ...] = GROUPS
+    normalize: Literal["centroid", "shoulder"] = "centroid"
+    aspect: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    window: Annotated[int, Field(ge=3)] = 11
+    order: PositiveInt = 3
+
+    @model_validator(mode="after")
+    def _fits(self) -> Kinematics:
+        if self.window % 2 == 0 or self.window <= self.order:
+            raise UserError(f"stage 'kinematics': window={self.window} must be odd and more than order={self.order}")
+        if not self.source.startswith(STAGE_PREFIX):
+            raise UserError(f"stage 'kinematics': source={self.source!r} is no stage; give one of landmarks, as in source=stage:holistic")
+        if not self._columns():
+            raise UserError(f"stage 'kinematics': groups={','.join(self.groups)} leaves nothing of {self._layout} rows")
+        return self
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return (sum(self._columns().values()),)
+
+    @property
+    def _layout(self) -> Layout:
+        if self.layout != "source":
+            return self.layout
+        named: Mapping[str, Layout] = {"stage:keypoints": "keypoints", "stage:skeleton": "skeleton"}
+        return named.get(self.source, "holistic")
+
+    def _columns(self) -> dict[Group, int]:
+        """Values of each wanted group that the figure has, in the order of a row."""
+        figure = FIGURES[self._layout]
+        parts, points = len(figure.moving), len(figure.moving) * figure.points * 3
+        joints = parts * len(figure.triples) * 3
+        hulls = 0 if "body" in figure.moving else 2 * parts
+        every: Mapping[Group, int] = {
+            "absolute": points,
+            "angles": joints,
+            "motion": 2 * points,
+            "shape": hulls,
+            "trajectory": 3 * len(figure.key),
+            "pose": 3 * figure.pose,
+        }
+        return {group: every[group] for group in GROUPS if group in self.groups and every[group]}
+
+    def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
+        rows = [tracks[0] for tracks in frames]
+        if not rows:
+            return
+        figure = FIGURES[self._layout]
+        raw = parts_of(np.stack(rows), self._layout, self.aspect)
+        smooth = {name: self._smoothed(part) for name, part in raw.items()}
+        origin, unit = frame_of_reference(smooth, figure, self.normalize)
+        placed, unsmoothed = ({name: _placed(part, origin, unit) for name, part in parts.items()} for parts in (smooth, raw))
+        makers: Mapping[Group, Callable[[], Array]] = {
+            "absolute": lambda: _flat(placed, figure),
+            "angles": lambda: _masked(placed, figure, lambda part: cosines(part.positions, figure.triples)),
+            "motion": lambda: _motion(placed, figure),
+            "shape": lambda: _masked(placed, figure, lambda part: hull_shapes(part.positions)),
+            "trajectory": lambda: _trajectory(unsmoothed["body"], placed["body"], figure),
+            "pose": lambda: placed["body"].positions[:, : figure.pose].reshape(len(rows), -1),
+        }
+        yield from np.concatenate([makers[group]() for group in self._columns()], axis=1).astype(np.float32)
+
+    def _smoothed(self, part: Part) -> Part:
+        flat = part.positions.reshape(len(part.positions), -1)
+        return Part(smoothed(flat, part.seen, self.window, self.order).reshape(part.positions.shape), part.seen)
+
+
+def _placed(part: Part, origin: Array, unit: float) -> Part:
+    """The part in the clip's frame of reference; where it is not seen it stays zero."""
+    return Part(np.where(part.seen[:, None, None], (part.positions - origin) / unit, 0), part.seen)
+
+
+def _flat(parts: Mapping[str, Part], figure: Figure) -> Array:
+    return np.concatenate([parts[name].positions.reshape(len(parts[name].seen), -1) for name in figure.moving], axis=1)
+
+
+def _masked(parts: Mapping[str, Part], figure: Figure, feature: Callable[[Part], Array]) -> Array:
+    """A feature of every moving part, zero where the part is not seen."""
+    return np.concatenate([np.where(parts[name].seen[:, None], feature(parts[name]), 0) for name in figure.moving], axis=1)
+
+
+def _motion(parts: Mapping[str, Part], figure: Figure) -> Array:
+    velocities = {name: difference(parts[name].positions.reshape(len(parts[name].seen), -1), parts[name].seen) for name in figure.moving}
+    accelerations = [difference(velocity, parts[name].seen) for name, velocity in velocities.items()]
+    return np.concatenate([*velocities.values(), *accelerations], axis=1)
+
+
+def _trajectory(raw: Part, smooth: Part, figure: Figure) -> Array:
+    """Paths of the key points over the frames that show the body; zeros in the others."""
+    seen, key = raw.seen, list(figure.key)
+    path = np.zeros((len(seen), 3 * len(key)))
+    before, after = (part.positions[seen][:, key].reshape(int(seen.sum()), -1) for part in (raw, smooth))
+    path[seen] = aligned(before, after)
+    return path
+
+
+stage: type[Extractor] = Kinematics
