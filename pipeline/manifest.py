@@ -16,8 +16,8 @@ from pipeline import atomic, registry
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.media import exists
-from pipeline.splits import assign, describe
-from pipeline.types import SPLITS, Dataset, Sample
+from pipeline.splits import assign, describe, groups_of
+from pipeline.types import SPLITS, Dataset, Grouping, Sample
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FORMAT = 1
@@ -68,6 +68,11 @@ class Manifest:
     def class_index(self) -> Mapping[str, int]:
         return {label: i for i, label in enumerate(self.classes)}
 
+    @cached_property
+    def groups(self) -> Mapping[str, str]:
+        """`{id: group}`: the clips that the split keeps together, and folds are to keep together too."""
+        return groups_of(self.samples, self.binding.split, groupings(self.dataset))
+
     def paths(self, sample: Sample, modality: str) -> tuple[Path, ...]:
         """The files of one modality; empty where the clip has none."""
         return tuple(self.binding.root / part for part in sample.media.get(modality, ()))
@@ -93,7 +98,8 @@ def bind(home: Home, name: str, **asked: Any) -> Manifest:
     if not found:
         raise UserError(f"no clips of corpus {binding.corpus!r} below {binding.root}; expected there: {dataset.layout}")
     labels = {sample.label for sample in found if sample.label is not None}
-    split, samples = assign(found, binding.split, binding.seed, {s.id: s for s in old.samples} if old else {})
+    known = {sample.id: sample for sample in old.samples} if old else {}
+    split, samples = assign(found, binding.split, binding.seed, known, groupings(dataset))
     classes = tuple(dataset.classes(labels | set(old.classes if old else ())))
     manifest = Manifest(name, replace(binding, split=split), classes, tuple(samples))
     if old is None or (old.binding, old.digest) != (manifest.binding, manifest.digest):
@@ -136,6 +142,12 @@ def _checked(samples: Iterator[Sample], root: Path) -> Iterator[Sample]:
                 if PurePosixPath(part).is_absolute() or ".." in PurePosixPath(part).parts:
                     raise UserError(f"clip {sample.id!r} names the file {part!r}, which is not below its root {root}")
         yield sample
+
+
+def groupings(dataset: Dataset) -> Mapping[str, Grouping]:
+    """What a corpus declares that belongs together, by its word for `--split`."""
+    found: Mapping[str, Grouping] = getattr(dataset, "groupings", {})
+    return found
 
 
 def missing_files(manifest: Manifest) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import xxhash
 
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm"})
 FRAME = re.compile(r"(.*?)(\d+)(\.[^.]+)", re.DOTALL)
 """A file of one frame: what comes before its number, the number, the suffix."""
 

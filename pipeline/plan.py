@@ -71,6 +71,11 @@ class StagePlan:
             or {f.id for f in self.failed} != set(self.done.index.failures)
         )
 
+    @property
+    def needs_work(self) -> bool:
+        """Whether an extraction would write anything."""
+        return bool(self.todo) or self.needs_publishing
+
     def reasons(self) -> dict[str, int]:
         """How many clips are to do for each reason."""
         return dict(Counter(todo.reason for todo in self.todo))

@@ -9,14 +9,18 @@ from dataclasses import replace
 import xxhash
 
 from pipeline.errors import UserError
-from pipeline.types import SPLITS, Sample, Split
+from pipeline.types import SPLITS, Grouping, Sample, Split
 
+KINDS = ("official", "signer", "stratified")
 SHARES: Mapping[Split, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
-def assign(samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str, Sample]) -> tuple[str, list[Sample]]:
+def assign(
+    samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str, Sample], groupings: Mapping[str, Grouping] | None = None
+) -> tuple[str, list[Sample]]:
     """The kind of split and the samples with theirs; `known` ids keep what they had.
 
+    A name of the corpus' `groupings` divides all clips anew, and keeps the clips of a group together.
     Default: official where every clip has one, else by signer where every signer is known, else stratified by label;
     where the corpus gives only some clips a split, these keep it.
     Where a corpus names no labelled validation clip, a seeded cut of train (by signer where known) becomes it.
@@ -25,8 +29,10 @@ def assign(samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str,
     signers = {sample.signer for sample in samples}
     by_signer = None not in signers and len(signers) > 1
     kind = asked or ("official" if official else "signer" if by_signer else "stratified")
-    if kind not in ("official", "signer", "stratified"):
-        raise UserError(f"--split {kind}: no such split; use official, signer or stratified")
+    if kind in (groupings or {}):
+        return kind, _divided(samples, (groupings or {})[kind](samples), seed, known, SHARES)
+    if kind not in KINDS:
+        raise UserError(f"--split {kind}: no such split; use {', '.join([*KINDS[:2], *(groupings or {})])} or {KINDS[2]}")
     if kind == "official":
         if not official:
             missing = next(sample.id for sample in samples if sample.split == "unassigned")
@@ -37,7 +43,18 @@ def assign(samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str,
     given = {} if official else {sample.id: sample for sample in samples if sample.split != "unassigned"}
     for signer, splits in (crossing_signers(list(given.values())) if kind == "signer" else {}).items():
         raise UserError(f"--split signer: the corpus puts signer {signer!r} into {' and '.join(splits)}; use --split stratified")
-    return kind, _divided(samples, kind == "signer", seed, {**known, **given}, SHARES)
+    return kind, _divided(samples, groups_of(samples, kind), seed, {**known, **given}, SHARES)
+
+
+def groups_of(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Grouping] | None = None) -> Mapping[str, str]:
+    """`{id: group}`: what a split of this kind keeps together: a signer's clips, a group of the corpus, or each clip alone.
+
+    An official split is by signer where all are known.
+    """
+    if kind in (groupings or {}):
+        return (groupings or {})[kind](samples)
+    by_signer = kind == "signer" or (kind == "official" and all(sample.signer is not None for sample in samples))
+    return {sample.id: str(sample.signer) if by_signer else sample.id for sample in samples}
 
 
 def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Sample]) -> list[Sample]:
@@ -47,17 +64,21 @@ def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, S
     train = [sample for sample in samples if sample.split == "train" and sample.label is not None]
     signers = {sample.signer for sample in train}
     shares: Mapping[Split, float] = {"train": 0.9, "val": 0.1}
-    cut = {s.id: s for s in _divided(train, None not in signers and len(signers) > 2, seed, known, shares)}
+    groups = groups_of(train, "signer" if None not in signers and len(signers) > 2 else "stratified")
+    cut = {s.id: s for s in _divided(train, groups, seed, known, shares)}
     return [cut.get(sample.id, sample) for sample in samples]
 
 
 def _divided(
-    samples: Sequence[Sample], by_signer: bool, seed: int, known: Mapping[str, Sample], shares: Mapping[Split, float]
+    samples: Sequence[Sample], group_of: Mapping[str, str], seed: int, known: Mapping[str, Sample], shares: Mapping[Split, float]
 ) -> list[Sample]:
-    """Each new clip (or signer) goes where its class and the whole lack most; the order is a seeded hash of the id."""
+    """Each new group (often one clip) goes where its class and the whole lack most; the order is a seeded hash of its name.
+
+    A group of several classes, as a signer's, goes by the whole alone.
+    """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(str(sample.signer) if by_signer else sample.id, []).append(sample)
+        groups.setdefault(group_of[sample.id], []).append(sample)
     placed: dict[str, Split] = {}
     counts: dict[str | None, Counter[Split]] = {}
     for name, members in groups.items():
@@ -68,10 +89,12 @@ def _divided(
     drawn = {name: xxhash.xxh64_intdigest(f"{seed}:{name}".encode(errors="surrogateescape")) for name in groups if name not in placed}
     waiting = sorted(drawn, key=lambda name: drawn[name])
     for left, name in zip(range(len(waiting), 0, -1), waiting, strict=True):
-        split = _signer_split(counts, left, shares) if by_signer else _clip_split(counts, groups[name][0].label, shares)
+        labels = {sample.label for sample in groups[name]}
+        split = _class_split(counts, labels.pop(), shares) if len(labels) == 1 else _mixed_split(counts, left, shares)
         placed[name] = split
         _count(counts, groups[name], split)
-    return [replace(s, split=placed[str(s.signer) if by_signer else s.id]) for s in samples]
+    kept = {id_: sample.split for id_, sample in known.items() if sample.split in shares}
+    return [replace(sample, split=kept.get(sample.id, placed[group_of[sample.id]])) for sample in samples]
 
 
 def _count(counts: dict[str | None, Counter[Split]], members: Sequence[Sample], split: Split) -> None:
@@ -85,7 +108,7 @@ def _lack(counter: Counter[Split], shares: Mapping[Split, float]) -> dict[Split,
     return {split: share * (counter.total() + 1) - counter[split] for split, share in shares.items()}
 
 
-def _clip_split(counts: Mapping[str | None, Counter[Split]], label: str | None, shares: Mapping[Split, float]) -> Split:
+def _class_split(counts: Mapping[str | None, Counter[Split]], label: str | None, shares: Mapping[Split, float]) -> Split:
     own, every = counts.get(label, Counter()), counts.get("\0all", Counter())
     if not own["train"]:
         return "train"  # a class is learned before it is scored
@@ -93,8 +116,8 @@ def _clip_split(counts: Mapping[str | None, Counter[Split]], label: str | None, 
     return max(reversed(SPLITS), key=lambda split: lacks.get(split, float("-inf")))
 
 
-def _signer_split(counts: Mapping[str | None, Counter[Split]], left: int, shares: Mapping[Split, float]) -> Split:
-    """Every split gets a signer while there are enough; then the one that lacks most clips."""
+def _mixed_split(counts: Mapping[str | None, Counter[Split]], left: int, shares: Mapping[Split, float]) -> Split:
+    """Every split gets a group while there are enough; then the one that lacks most clips."""
     every = counts.get("\0all", Counter())
     empty: list[Split] = [split for split in ("train", "test", "val") if split in shares and not every[split]]
     if empty and left <= len(empty):

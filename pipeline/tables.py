@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -12,11 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.errors import ClipError
-from pipeline.media import FRAME, files_of
+from pipeline.media import FRAME, IMAGES, files_of
 from pipeline.types import Array
 
 Reader = Literal["numpy", "scipy", "text", "json", "pillow"]
-IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm"})
 
 
 class Images(Sequence[Array]):
@@ -80,7 +80,7 @@ def _frames(path: Path) -> Array | Images:
     numbers = [int(match[2]) for file in files if (match := FRAME.fullmatch(file.name)) and file.suffix.lower() == ".npy"]
     if len(numbers) != len(files):
         raise ClipError(f"{path.name} holds other files than frames <number>.npy or images")
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in itertools.pairwise(numbers):
         if after != before + 1:
             raise ClipError(f"{path.name} has frame {before} and then {after}: one is missing, or one is there twice")
     rows = [read_npy(file) for file in files]

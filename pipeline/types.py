@@ -103,8 +103,15 @@ class Store(Protocol):
         """`(rows, *row_shape)`: a read-only memory map where the bytes lie in one run, else decoded."""
 
 
+Grouping: TypeAlias = "Callable[[Sequence[Sample]], Mapping[str, str]]"
+"""The samples of a corpus -> `{id: group}`: clips that a split must not part."""
+
+
 class Dataset(Protocol):
-    """A corpus. `stages` and `training` are settings that suit it: `{stage: {field: value}}`, `{model: {field: value}}`."""
+    """A corpus. `stages` and `training` are settings that suit it: `{stage: {field: value}}`, `{model: {field: value}}`.
+
+    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`.
+    """
 
     layout: str
     """One line: what is expected under the root."""

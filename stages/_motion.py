@@ -75,7 +75,8 @@ def cosines(points: Array, triples: Sequence[tuple[int, int, int]]) -> Array:
         a, b = (before - middle)[..., plane], (after - middle)[..., plane]
         size = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
         found.append(np.divide((a * b).sum(axis=-1), size, out=np.zeros_like(size), where=size > 1e-12))
-    return np.clip(np.stack(found, axis=-1), -1, 1).reshape(len(points), -1)
+    clipped: Array = np.clip(np.stack(found, axis=-1), -1, 1)
+    return clipped.reshape(len(points), -1)
 
 
 def hull_shapes(points: Array) -> Array:

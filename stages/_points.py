@@ -16,9 +16,10 @@ Layout: TypeAlias = Literal["holistic", "keypoints", "skeleton"]
 Triple: TypeAlias = tuple[int, int, int]
 POSE, HAND = 33, 21
 """Points of MediaPipe's pose and of a hand."""
-FINGERS: tuple[Triple, ...] = ((2, 3, 4),) + tuple(
-    joint for base in (5, 9, 13, 17) for joint in ((0, base, base + 1), (base, base + 1, base + 2), (base + 1, base + 2, base + 3))
-)
+FINGERS: tuple[Triple, ...] = (
+    (2, 3, 4), (0, 5, 6), (5, 6, 7), (6, 7, 8), (0, 9, 10), (9, 10, 11), (10, 11, 12),
+    (0, 13, 14), (13, 14, 15), (14, 15, 16), (0, 17, 18), (17, 18, 19), (18, 19, 20),
+)  # fmt: skip
 """13 joints of a hand as MediaPipe numbers it: the thumb's last, then knuckle, middle and end joint of each finger."""
 LIMBS: tuple[Triple, ...] = (
     (0, 1, 2), (1, 2, 3), (1, 4, 5), (4, 5, 6), (5, 6, 7), (1, 8, 9), (8, 9, 10), (9, 10, 11),

@@ -40,10 +40,10 @@ class Inertial(Extractor):
     @model_validator(mode="after")
     def _fits(self) -> Inertial:
         if self.units == "si" and len(self.stored_units) != self.channels:
-            raise UserError(f"stage 'inertial': stored_units names {len(self.stored_units)} units for {self.channels} channels; name one each")
+            raise UserError(f"stage 'inertial': {len(self.stored_units)} stored_units for {self.channels} channels; name one each")
         if self.columns is not None and (not self.columns or max(self.columns) >= self.channels):
             chosen = ",".join(map(str, self.columns)) or "none"
-            raise UserError(f"stage 'inertial': columns={chosen}: choose from 0..{self.channels - 1}, the columns of {self.channels} channels")
+            raise UserError(f"stage 'inertial': columns={chosen}: choose from 0..{self.channels - 1}")
         return self
 
     @property

@@ -86,16 +86,17 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"])
     print_plans(before, err=True)
     print_untrained(before)
-    from pipeline.extract import Options
+    from pipeline.extract import Options, Outcome
     from pipeline.extract import extract as run
     from pipeline.progress import Progress
 
-    outcome = run(home, table, wanted, Options(**given), Progress())
-    after = planning.plan(home, table, wanted)
+    outcome, after = Outcome(), before
+    if given["rehash"] or any(result.needs_work for result in before.values()):
+        outcome = run(home, table, wanted, Options(**given), Progress())
+        after = planning.plan(home, table, wanted)
     if as_json:
-        print_json(
-            {"dataset": name, "extracted": outcome.extracted, "stages": {stage: result.as_json() for stage, result in after.items()}}
-        )
+        parts = {stage: result.as_json() for stage, result in after.items()}
+        print_json({"dataset": name, "extracted": outcome.extracted, "stages": parts})
     print_outcome(outcome, after)
     if any(outcome.failed.values()):
         ctx.exit(EXIT_FAILURES)

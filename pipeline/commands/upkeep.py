@@ -64,7 +64,7 @@ class _Lines:
 
 
 def _print_report(report: Report) -> None:
-    from pipeline.upkeep.places import shown_size
+    from pipeline.amounts import shown_size
 
     for damage in report.damages:
         click.echo(f"damaged: {damage}", err=True)
@@ -94,8 +94,9 @@ def gc(ctx: click.Context, name: str | None, stage: str | None, yes: bool, runs_
 
     What is published, what a run was trained on, and stages that are being extracted stay.
     """
+    from pipeline.amounts import shown_size
     from pipeline.upkeep.garbage import collect
-    from pipeline.upkeep.places import chosen, shown_size
+    from pipeline.upkeep.places import chosen
 
     home = home_of(ctx)
     found = list(collect(home, chosen(home, name, stage), yes=yes, runs_too=runs_too))
@@ -120,8 +121,8 @@ def gc(ctx: click.Context, name: str | None, stage: str | None, yes: bool, runs_
 @click.pass_context
 def drop(ctx: click.Context, name: str, stage: str | None, yes: bool) -> None:
     """Remove a name's features, or those of one stage, with their length manifests; runs and the sample manifest stay."""
+    from pipeline.amounts import shown_size
     from pipeline.upkeep.drop import drop as remove
-    from pipeline.upkeep.places import shown_size
 
     found = remove(home_of(ctx), name, stage, yes=yes)
     for item in found:

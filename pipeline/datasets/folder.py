@@ -26,7 +26,7 @@ class Folder:
         if not root.is_dir():
             raise UserError(f"no folder {root}; expected there: {self.layout}")
         table = _split_table(root / SPLIT_TABLE)
-        for path in _videos(root):
+        for path in videos(root):
             file = path.relative_to(root)
             if len(file.parts) < 2:
                 raise UserError(f"{path} lies in no class folder; expected: {self.layout}")
@@ -39,7 +39,7 @@ class Folder:
         return sorted(labels)
 
 
-def _videos(root: Path) -> Iterator[Path]:
+def videos(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):

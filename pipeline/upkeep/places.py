@@ -78,15 +78,6 @@ def size_of(path: Path) -> int:
     return sum(file.lstat().st_size for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
 
 
-def shown_size(size: float) -> str:
-    """`512 B`, `3.4 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 @dataclass
 class Uses:
     """Which runs read an identity; of names in `unknown` a damaged run folder leaves it open."""

@@ -1,0 +1,55 @@
+"""The everyday commands around the cache: show, export, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from pipeline.commands.options import home_of
+
+if TYPE_CHECKING:
+    from pipeline.cache import Features
+    from pipeline.manifest import Home, Manifest
+
+SHOWN = 3
+stale_option = click.option(
+    "--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage."
+)
+
+
+def _opened(home: Home, name: str, stage: str, stale: Literal["refuse", "allow"]) -> tuple[Manifest, Features]:
+    from pipeline import manifest
+    from pipeline.cache import open_stage
+
+    return manifest.read(home, name), open_stage(name, stage, cache=home.cache, manifests=home.manifests, stale=stale)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("stage")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["npy", "zarr", "hdf5", "lengths"]),
+    default="npy",
+    show_default=True,
+    help="One .npy a clip; one dense (N, T, ...) array with lengths, ids and labels; or the lengths_<split>.json of the LIS system.",
+)
+@stale_option
+@click.pass_context
+def export(ctx: click.Context, name: str, stage: str, out: Path, form: str, stale: Literal["refuse", "allow"]) -> None:
+    """Write the published features of a stage to OUT for other programs."""
+    from pipeline.amounts import shown_size
+    from pipeline.looking.export import export as write
+
+    made = write(*_opened(home_of(ctx), name, stage, stale), out, form)
+    click.echo(f"{out}: {made.clips} clips, {shown_size(made.size)}")
+    if made.missing:
+        named = ", ".join(map(repr, made.missing[:SHOWN])) + (", ..." if len(made.missing) > SHOWN else "")
+        click.echo(f"{len(made.missing)} clips have no features and are left out: {named}; see: signcache status {name}", err=True)
+
+
+COMMANDS = (export,)

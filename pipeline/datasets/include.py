@@ -1,0 +1,80 @@
+"""INCLUDE: 263 Indian words as videos with the official lists (Zenodo 4010759; Sridhar and others, ACM Multimedia 2020)."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.datasets.folder import videos
+from pipeline.errors import UserError
+from pipeline.media import natural
+from pipeline.types import Dataset, Sample, Split
+
+COLUMNS = ("Category", "Word", "Video", "FilePath")
+Place = tuple[str, ...]
+
+
+class Include:
+    """Clips of the lists, whatever the suffix on disk: many lie there as .MP4 where the list says .MOV, some in `Extra/`.
+
+    The id is the path without suffix, because 508 file names repeat across words; the label is the list's word, of which
+    `Second (Number)` has a folder without a number. No signer is known.
+    """
+
+    layout = "<Category>/<n>. <word>/MVI_<n>.MOV (or .MP4, any case) and include_{train,test}.csv (Category,Word,Video,FilePath)"
+    stages: Mapping[str, Mapping[str, Any]] = {"holistic": {}, "kinematics": {"normalize": "shoulder", "aspect": 16 / 9}}
+    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("kinematics",)}}
+
+    def samples(self, root: Path) -> Iterator[Sample]:
+        found = list(listed_videos(root, ""))
+        if not found:
+            raise UserError(f"no INCLUDE at {root}: expected {self.layout}; give its place with ROOT=DIR")
+        yield from found
+
+    def classes(self, labels: set[str]) -> list[str]:
+        return sorted(labels, key=lambda label: (natural(label.lower()), label))
+
+
+def listed_videos(root: Path, mark: str) -> Iterator[Sample]:
+    """Every video of the official lists below `root` whose names hold `mark` ("50", or "" for those without a number).
+
+    A file that is listed and not there keeps the list's path, so that its clip fails by name.
+    """
+    there = {_place(path.relative_to(root).as_posix()): path.relative_to(root) for path in videos(root)} if root.is_dir() else {}
+    for split, table in _lists(root, mark):
+        for row in _rows(table):
+            path = there.get(_place(row["FilePath"]), PurePosixPath(row["FilePath"].strip().replace("\\", "/")))
+            label = re.sub(r"^\d+\.\s*", "", row["Word"].strip())
+            yield Sample(path.with_suffix("").as_posix(), {"rgb": (path.as_posix(),)}, label, split, None)
+
+
+def _place(path: str) -> Place:
+    """What identifies a video: its last folders and stem in small letters, without `Extra` and the number of the word."""
+    parts = [part for part in PurePosixPath(path.strip().replace("\\", "/")).parts if part.lower() != "extra"]
+    folders = [re.sub(r"^\d+\.\s*", "", part).strip().lower() for part in parts[:-1]]
+    return (*folders[-2:], PurePosixPath(parts[-1]).stem.lower()) if parts else ()
+
+
+def _lists(root: Path, mark: str) -> Iterator[tuple[Split, Path]]:
+    words: Mapping[str, Split] = {"train": "train", "val": "val", "test": "test"}
+    for path in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]):
+        name = path.stem.lower()
+        number = "50" if "50" in name else ""
+        split = next((split for word, split in words.items() if re.search(rf"(^|[^a-z]){word}", name)), None)
+        if split and number == mark:
+            yield split, path
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        table = csv.DictReader(file)
+        missing = [column for column in COLUMNS if column not in (table.fieldnames or ())]
+        if missing:
+            raise UserError(f"{path} has no column {missing[0]!r}; expected the columns {', '.join(COLUMNS)}")
+        yield from table
+
+
+dataset: Dataset = Include()

@@ -1,0 +1,59 @@
+"""UTD-MHAD: 27 actions by 8 subjects as video, wrist or thigh sensor, skeleton and depth (Chen, Jafari, Kehtarnavaz, ICIP 2015)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.types import Dataset, Sample, Split
+
+MODALITIES: Mapping[str, str] = {"color": "rgb", "inertial": "inertial", "skeleton": "skeleton", "depth": "depth"}
+"""Last word of a file's name -> the modality."""
+FILE = re.compile(r"a(\d+)_s(\d+)_t(\d+)_(color|inertial|skeleton|depth)\.(avi|mat)", re.IGNORECASE)
+ACTIONS = tuple(f"a{number}" for number in range(1, 28))
+
+
+class UtdMhad:
+    """`a1_s1_t1` is action 1 by subject 1, first time: label `a1`, signer `1`. Odd subjects train, even ones test.
+
+    Three of the 864 clips were never published. A clip is listed with whichever of its media are there. Recordings of one
+    clip run at rates that differ and drift (sensor rows are 2.4 to 4.5 times the skeleton's): align on normalised time.
+    """
+
+    layout = "RGB/a<n>_s<n>_t<n>_color.avi, Inertial/..._inertial.mat, Skeleton/..._skeleton.mat, Depth/..._depth.mat: any of the four"
+    stages: Mapping[str, Mapping[str, Any]] = {
+        "inertial": {},
+        "skeleton": {},
+        "kinematics": {"source": "stage:skeleton"},
+        "i3d": {"frames": 24, "window": 24},
+    }
+    training: Mapping[str, Mapping[str, Any]] = {
+        "lstm_late": {"stages": ("skeleton", "inertial"), "normalize": "train", "lr": 1e-3, "batch_size": 32, "epochs": 60}
+    }
+
+    def samples(self, root: Path) -> Iterator[Sample]:
+        clips: dict[tuple[int, int, int], dict[str, tuple[str, ...]]] = {}
+        for path in sorted([*root.glob("*/*.avi"), *root.glob("*/*.mat"), *root.glob("*/*/*.avi"), *root.glob("*/*/*.mat")]):
+            match = FILE.fullmatch(path.name)
+            if match:
+                action, subject, trial = (int(match[place]) for place in (1, 2, 3))
+                media, modality = clips.setdefault((action, subject, trial), {}), MODALITIES[match[4].lower()]
+                file = path.relative_to(root).as_posix()
+                if modality in media:
+                    raise UserError(f"two {modality} files below {root} are of one clip: {media[modality][0]} and {file}; remove one")
+                media[modality] = (file,)
+        if not clips:
+            raise UserError(f"no UTD-MHAD at {root}: expected {self.layout}; give its place with ROOT=DIR")
+        for (action, subject, trial), media in sorted(clips.items()):
+            split: Split = "train" if subject % 2 else "test"
+            yield Sample(f"a{action}_s{subject}_t{trial}", media, f"a{action}", split, str(subject))
+
+    def classes(self, labels: set[str]) -> list[str]:
+        """The 27 actions by their number, whichever are there."""
+        return [*ACTIONS, *sorted(labels - set(ACTIONS))]
+
+
+dataset: Dataset = UtdMhad()

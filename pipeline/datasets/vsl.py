@@ -1,0 +1,69 @@
+"""VSL: 50 Vietnamese signs as 24 frames of video and a body-worn sensor (ngoctuhan, self-learning fusion)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.media import natural
+from pipeline.types import Dataset, Sample, Split
+
+TEST_PERSONS = ("N6", "N7", "N8", "N9")
+
+
+class Vsl:
+    """Both kinds of file have one name, `<person>_<label>_<k>.npy`; which root is which is told by what their files hold.
+
+    Folders may themselves end in `.npy`, which is no part of the label. The id is the path below the root of the video, or of
+    the sensor where a clip has no video. Persons N6 to N9 are for the test; a person is the signer.
+    """
+
+    layout = "<video root>/<label>/N<p>_<label>_<k>.npy (24,224,224,3) and <sensor root>/<label>/N<p>_<label>_<k>.npy (T,12)"
+    stages: Mapping[str, Mapping[str, Any]] = {
+        "i3d": {"frames": 24, "window": 24},
+        "inertial": {"channels": 12, "stored_units": ("other",) * 12},
+    }
+    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("i3d", "inertial")}}
+
+    def samples(self, root: Path) -> Iterator[Sample]:
+        clips: dict[tuple[str, str], dict[str, str]] = {}
+        for folder in sorted(entry.path for entry in os.scandir(root) if entry.is_dir()) if root.is_dir() else ():
+            files = [path for path in sorted(Path(folder).glob("*/*.npy")) if path.is_file()]
+            modality = _modality(files)
+            for path in files:
+                media = clips.setdefault((path.parent.name.removesuffix(".npy"), path.stem), {})
+                file = path.relative_to(root).as_posix()
+                if media.setdefault(modality, file) != file:
+                    raise UserError(f"two {modality} files below {root} are of one clip: {media[modality]} and {file}; remove one")
+        if not clips:
+            raise UserError(f"no VSL corpus at {root}: expected {self.layout}; give its place with ROOT=DIR")
+        for (label, stem), found in clips.items():
+            place = found.get("rgb") or found["inertial"]
+            person = re.match(r"[^_]+", stem)
+            signer = person[0] if person else None
+            split: Split = "test" if signer in TEST_PERSONS else "train"
+            yield Sample(place.removesuffix(".npy"), {modality: (file,) for modality, file in found.items()}, label, split, signer)
+
+    def classes(self, labels: set[str]) -> list[str]:
+        """Labels in the order of the alphabet, numbers in them by their value."""
+        return sorted(labels, key=natural)
+
+
+def _modality(files: list[Path]) -> str:
+    """What the first readable file of a root holds: frames have four axes, sensor rows two."""
+    for path in files:
+        try:
+            axes = np.lib.format.open_memmap(path, mode="r").ndim
+        except (ValueError, OSError, EOFError):
+            continue
+        return "rgb" if axes == 4 else "inertial"
+    return "rgb"
+
+
+dataset: Dataset = Vsl()

@@ -1,0 +1,145 @@
+"""What surrounds an extraction may fail: the disk is full, the cache is read-only, another one runs, the clock is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.checkout import Checkout
+
+CLIPS = 24
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A corpus whose shards close at four clips and whose rows are wide enough to fill a small disk."""
+    checkout = Checkout.make(tmp_path_factory.mktemp("template") / "checkout", clips=CLIPS)
+    checkout.edit("pipeline/lanes.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 4")
+    checkout.edit("stages/colour.py", "return (3,)", "return (3, 1000)")
+    checkout.edit("stages/colour.py", "yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)", WIDE)
+    return checkout
+
+
+WIDE = "yield np.repeat(image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)[:, None], 1000, 1)"
+
+
+@pytest.fixture
+def checkout(template: Checkout, tmp_path: Path) -> Checkout:
+    subprocess.run(["cp", "-a", str(template.folder), str(tmp_path / "checkout")], check=True)
+    copy = Checkout(tmp_path / "checkout")
+    copy.ok("manifest", "tiny", "--root", copy.folder / "clips")
+    return copy
+
+
+@pytest.fixture
+def small_disk(checkout: Checkout) -> Iterator[Path]:
+    """The checkout's cache on a file system of 1 MiB."""
+    folder = checkout.folder / "cache"
+    folder.mkdir(exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def one_line(err: str, text: str) -> None:
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("signcache: ")]
+    assert len(lines) == 1, err
+    assert text in lines[0]
+
+
+def test_a_full_disk_is_one_line_and_finished_clips_go_on_from_there(checkout: Checkout, small_disk: Path) -> None:
+    full = checkout.run("extract", "tiny", "colour")
+    assert full.returncode == 2
+    one_line(full.stderr, f"cannot write to the cache {small_disk}: No space left on device; finished clips are kept")
+    fresh = checkout.plan("colour")["colour"]["fresh"]
+    assert fresh == sum(len(marker["rows"]) for marker in checkout.markers("colour").values())
+    assert checkout.plan("colour")["colour"]["failed"] == 0, "a full disk is no clip's failure"
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    assert checkout.extracted("colour") == {"colour": CLIPS - fresh}
+    assert all(shape == (8, 3, 1000) for shape, _ in checkout.rows("colour").values())
+
+
+def test_a_read_only_cache_is_one_line(checkout: Checkout, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    refused = checkout.run("extract", "tiny", "colour")
+    assert refused.returncode == 2
+    one_line(refused.stderr, f"cannot write to the cache {small_disk}: Read-only file system")
+
+
+def test_a_published_read_only_cache_trains_and_has_nothing_to_do(checkout: Checkout, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    checkout.ok("extract", "tiny", "colour")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert len(checkout.rows("colour")) == CLIPS
+    assert checkout.plan("colour")["colour"]["fresh"] == CLIPS
+    assert checkout.extracted("colour") == {}
+
+
+def test_two_extractions_of_one_stage_do_not_mix(checkout: Checkout) -> None:
+    checkout.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
+    checkout.edit("stages/palette.py", "        for (image,) in frames:", SLOW)
+    first = checkout.start("extract", "tiny", "palette")
+    assert first.stderr is not None
+    next(line for line in first.stderr if line.startswith("palette: 1/"))
+    second = checkout.run("extract", "tiny", "palette")
+    assert second.returncode == 2
+    one_line(second.stderr, "another extraction of tiny/palette is running; wait for it, then run this again")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert checkout.run("extract", "tiny", "palette").returncode == 0, "the lock of a killed run must not stay"
+
+
+SLOW = "        import time\n        for (image,) in frames:\n            time.sleep(0.05)"
+
+
+def test_readers_keep_what_they_opened_while_the_stage_is_rebuilt(checkout: Checkout) -> None:
+    checkout.ok("extract", "tiny", "colour")
+    from pipeline.cache import Features
+    from pipeline.configured import published
+    from pipeline.manifest import Home
+
+    home = Home(checkout.folder / "cache", checkout.folder / "manifests")
+    said = published(home, "tiny", "colour")
+    assert said is not None
+    features = Features(home, "tiny", "colour", said)
+    before = {clip: np.array(features[clip]) for clip in features}
+    checkout.edit("stages/palette.py", "SCALE = 1.0", "SCALE = 2.0")
+    checkout.ok("extract", "tiny", "colour")
+    late = Features(home, "tiny", "colour", said) if (features.folder / said.index).exists() else features
+    for clip, rows in before.items():
+        np.testing.assert_array_equal(features[clip], rows)
+        np.testing.assert_array_equal(late[clip], rows)
+
+
+def test_a_clock_that_was_set_back_changes_nothing(checkout: Checkout) -> None:
+    checkout.ok("extract", "tiny", "colour")
+    ahead = time.time() + 10 * 365 * 86400
+    for path in (checkout.folder / "cache").rglob("*"):
+        os.utime(path, (ahead, ahead))
+    for path, marker in checkout.markers("colour").items():
+        path.write_text(json.dumps({**marker, "made": {**marker["made"], "at": ahead}}))
+    assert checkout.plan("colour")["colour"]["fresh"] == CLIPS
+    assert checkout.extracted("colour") == {}
+
+
+def test_a_cache_on_another_file_system_is_a_cache(checkout: Checkout, tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm") / f"signcache-test-{os.getpid()}"  # noqa: S108 (the other file system that most machines have)
+    if not elsewhere.parent.is_dir():
+        pytest.skip("no /dev/shm here")
+    try:
+        checkout.ok("--cache", elsewhere, "extract", "tiny", "palette")
+        status = checkout.ok("--cache", elsewhere, "plan", "tiny", "palette", "--json")
+        assert json.loads(status.stdout)["stages"]["palette"]["fresh"] == CLIPS
+    finally:
+        subprocess.run(["rm", "-rf", str(elsewhere)], check=True)
