@@ -80,6 +80,20 @@ def kind_of(home: Home, dataset: str, name: str) -> str:
     return before.stage if before else name
 
 
+def default_stages(table: Manifest) -> tuple[list[str], dict[str, str]]:
+    """The corpus' default stages that can be extracted, and `{stage: modality}` of those whose modality no clip of it has."""
+    media = {modality for sample in table.samples for modality in sample.media}
+    needed = {name: _modality(table, name) for name in table.dataset.stages}
+    return [name for name in needed if needed[name] in media], {name: needed[name] for name in needed if needed[name] not in media}
+
+
+def _modality(table: Manifest, name: str) -> str:
+    """The media that a stage goes back to, by the corpus' settings."""
+    settings = table.dataset.stages.get(name, {})
+    source = str(settings.get("source") or registry.find("stage", name).model_fields["source"].default)
+    return _modality(table, source.removeprefix(STAGE_PREFIX)) if source.startswith(STAGE_PREFIX) else source
+
+
 def configure(
     home: Home,
     table: Manifest,

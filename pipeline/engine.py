@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +91,7 @@ class Engine:
         if name not in self.forwards:
             if has_forward(stage.extractor):
                 use_threads(work.threads)
-            self.forwards[name] = stage.extractor.load(work.device)
+            self.forwards[name] = _loaded(name, stage.extractor, work.device)
         made = {"device": work.device, "threads": work.threads, "signcache": __version__}
         return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer)
 
@@ -104,6 +105,15 @@ class Engine:
             else:
                 lanes[name].add(job.number, job.id, found)
                 report(name, found.items[name].shape[0], None)
+
+
+def _loaded(name: str, extractor: Extractor, device: str) -> Forward | None:
+    try:
+        return extractor.load(device)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # a stage that somebody is writing may raise anything
+        raise UserError(f"stage {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def cores() -> int:
@@ -174,6 +184,10 @@ class _Decoding:
                 found: Prepared | None = future.result()
             except ProcessExpired as error:
                 found = self._crashed(job, error)
+            except BrokenProcessPool as error:
+                raise UserError(
+                    f"decode processes die as they start ({error}); what they said is above. Mend it, run this again"
+                ) from error
             if found is not None:
                 yield job, found
             with self.lock:

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline import registry, shards
 from pipeline.configured import Stage
+from pipeline.errors import UserError
 from pipeline.shards import Failure, Marker, Row
 from pipeline.spool import Prepared
 from pipeline.types import Array, Forward
@@ -60,6 +61,8 @@ class Lane:
         items = prepared.items[self.stage.name].open()
         windows = self.stage.extractor.rows(len(items)) if self.forward else []
         shape, dtype = self.stage.extractor.row_shape, self.stage.extractor.dtype
+        if not self.forward and len(items):
+            self._check(items)
         rows = np.empty((len(windows), *shape), dtype) if self.forward else np.array(items, dtype).reshape(len(items), *shape)
         clip = _Clip(order, clip_id, prepared, items, rows, len(windows))
         self.clips.append(clip)
@@ -117,12 +120,21 @@ class Lane:
             inputs.append(values)
         with torch.inference_mode():
             rows = self.forward(torch.from_numpy(np.stack(inputs)).to(self.device)).cpu().numpy()
+        self._check(rows)
         for (clip, number, _), row in zip(batch, rows, strict=True):
             clip.rows[number] = row
         for clip, _, _ in batch:
             clip.missing -= 1
             if not clip.missing:
                 self._drop_items(clip)
+
+    def _check(self, rows: Array) -> None:
+        """What a stage makes must have the shape that it declares: numpy would stretch a wrong one without a word."""
+        if rows.shape[1:] != self.stage.extractor.row_shape:
+            raise UserError(
+                f"stage {self.stage.name!r} declares rows of {self.stage.extractor.row_shape} and makes {rows.shape[1:]}; "
+                f"correct row_shape or what stages/{self.stage.kind}.py computes"
+            )
 
     def _drop_items(self, clip: _Clip) -> None:
         clip.items = np.empty(0)

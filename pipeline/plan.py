@@ -13,7 +13,7 @@ import xxhash
 
 from pipeline import index, registry
 from pipeline.cache import Finished, finished
-from pipeline.configured import Published, Stage, configure, kind_of, published, published_names, staleness
+from pipeline.configured import Published, Stage, configure, default_stages, kind_of, published, published_names, staleness
 from pipeline.errors import UserError
 from pipeline.index import Entry
 from pipeline.manifest import Home, Manifest
@@ -99,7 +99,7 @@ def wanted_stages(home: Home, table: Manifest, names: Sequence[str], settings: M
     """
     if second_name and len(names) != 1:
         raise UserError(f"--as {second_name} names one stage anew; give exactly one stage, not {len(names)}")
-    chosen = list(names) or list(dict.fromkeys([*table.dataset.stages, *published_names(home, table.name)]))
+    chosen = list(names) or list(dict.fromkeys([*default_stages(table)[0], *published_names(home, table.name)]))
     kinds = {name: kind_of(home, table.name, name) for name in chosen}
     if second_name:
         kinds = {second_name: chosen[0]}

@@ -35,7 +35,12 @@ def find(kind: Kind, name: str) -> Any:
         raise UserError(
             f"no {kind} called {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}. A new one is one file: {folder}/{name}.py"
         )
-    module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
+    try:
+        module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
+    except Exception as error:  # a file that somebody is editing may raise anything
+        where = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        file = f"{PACKAGES[kind].replace('.', '/')}/{name}.py"
+        raise UserError(f"{file} cannot be imported: {type(error).__name__}{where}: {error}; mend it, then run this again") from error
     if not hasattr(module, kind):
         raise UserError(f"{module.__file__} registers no {kind}; its last line is to be `{kind} = ...`")
     return getattr(module, kind)

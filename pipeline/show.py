@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.configured import default_stages
 from pipeline.plan import StagePlan
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def print_plans(plans: Mapping[str, StagePlan], *, err: bool = False) -> None:
     width = max(map(len, plans), default=0)
     for name, result in plans.items():
         click.echo(f"{name:<{width}}  {plan_line(result)}", err=err)
+
+
+def print_absent(table: Manifest) -> None:
+    """One line for the default stages that are left out because the corpus, as it lies there, has none of their media."""
+    absent = default_stages(table)[1]
+    if absent:
+        media = " or ".join(sorted(set(absent.values())))
+        click.echo(f"note: no clip of {table.name} has {media} media, so its defaults are without {', '.join(absent)}", err=True)
 
 
 def print_status(table: Manifest, plans: Mapping[str, StagePlan]) -> None:

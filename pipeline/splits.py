@@ -30,7 +30,8 @@ def assign(
     by_signer = None not in signers and len(signers) > 1
     kind = asked or ("official" if official else "signer" if by_signer else "stratified")
     if kind in (groupings or {}):
-        return kind, _divided(samples, (groupings or {})[kind](samples), seed, known, SHARES)
+        divided = _divided(samples, (groupings or {})[kind](samples), seed, known, SHARES)
+        return kind, [replace(s, split=known[s.id].split) if s.id in known else s for s in divided]  # a new clip may join two groups
     if kind not in KINDS:
         raise UserError(f"--split {kind}: no such split; use {', '.join([*KINDS[:2], *(groupings or {})])} or {KINDS[2]}")
     if kind == "official":
@@ -93,8 +94,7 @@ def _divided(
         split = _class_split(counts, labels.pop(), shares) if len(labels) == 1 else _mixed_split(counts, left, shares)
         placed[name] = split
         _count(counts, groups[name], split)
-    kept = {id_: sample.split for id_, sample in known.items() if sample.split in shares}
-    return [replace(sample, split=kept.get(sample.id, placed[group_of[sample.id]])) for sample in samples]
+    return [replace(sample, split=placed[group_of[sample.id]]) for sample in samples]
 
 
 def _count(counts: dict[str | None, Counter[Split]], members: Sequence[Sample], split: Split) -> None:

@@ -93,7 +93,7 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(
     out = said(home, "export", "signs", "resnet50", tmp_path / "mine", "--format", "hdf5", status=2)
     assert out == f"signcache: {tmp_path / 'mine'} exists already; remove it or choose another place\n"
     out = said(home, "export", "signs", "resnet50", tmp_path / "mine" / "out", status=2)
-    assert f"{tmp_path / 'mine' / 'out'} cannot be written: Not a directory" in out
+    assert f"{tmp_path / 'mine' / 'out'} cannot be written: " in out
     monkeypatch.setattr(np, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     out = said(home, "export", "signs", "resnet50", tmp_path / "out", status=2)
     assert out == f"signcache: {tmp_path / 'out'} cannot be written: No space left on device\n"

@@ -16,15 +16,17 @@ EXIT_FAILURES = 1
 @click.argument("name")
 @click.option("--corpus", help="Kind of corpus, a file of pipeline/datasets [default: NAME].")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the corpus [default: data/NAME].")
-@click.option("--split", help="official, signer or stratified [default: the first of these that the corpus allows].")
+@click.option("--split", help="official, signer, stratified, or what the corpus declares [default: the first of these that it allows].")
 @click.option("--seed", type=int, help="Seed of the split [default: 0].")
 @click.pass_context
 def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Path | None, split: str | None, seed: int | None) -> None:
     """Bind NAME to a corpus and list its clips."""
     from pipeline import manifest, splits
+    from pipeline.show import print_absent
 
     table = manifest.bind(home_of(ctx), name, corpus=corpus, root=root, split=split, seed=seed)
     click.echo(f"{name}: {manifest.summary(table)}")
+    print_absent(table)
     missing = manifest.missing_files(table)
     if missing:
         click.echo(f"warning: {len(missing)} expected files are missing, first {missing[0]}; their clips will fail", err=True)
@@ -53,8 +55,10 @@ def plan(
     if as_json:
         print_json({"dataset": name, "stages": {stage: result.as_json() for stage, result in plans.items()}})
     else:
-        from pipeline.show import print_plans
+        from pipeline.show import print_absent, print_plans
 
+        if not stages:
+            print_absent(table)
         print_plans(plans)
 
 
@@ -77,13 +81,15 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
     from pipeline import manifest, registry
     from pipeline import plan as planning
-    from pipeline.show import print_outcome, print_plans, print_untrained
+    from pipeline.show import print_absent, print_outcome, print_plans, print_untrained
 
     registry.find("store", given["store"])
     home = home_of(ctx)
     table = manifest.bind(home, name, root=root)
     wanted = planning.wanted_stages(home, table, stages, pairs(given.pop("settings")), given.pop("second_name"))
     before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"])
+    if not stages:
+        print_absent(table)
     print_plans(before, err=True)
     print_untrained(before)
     from pipeline.extract import Options, Outcome

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from pipeline.commands.options import home_of
+from pipeline.commands.options import home_of, json_option, print_json
 
 if TYPE_CHECKING:
     from pipeline.cache import Features
@@ -52,4 +52,26 @@ def export(ctx: click.Context, name: str, stage: str, out: Path, form: str, stal
         click.echo(f"{len(made.missing)} clips have no features and are left out: {named}; see: signcache status {name}", err=True)
 
 
-COMMANDS = (export,)
+@click.command()
+@click.argument("name")
+@click.argument("stage")
+@click.argument("clip", metavar="ID")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="OUT.png", help="Write the chosen frames as a contact sheet.")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, name: str, stage: str, clip: str, picture: Path | None, as_json: bool) -> None:
+    """What a clip's features were made from, where they lie, and what they look like."""
+    from pipeline.looking import sheet, words
+    from pipeline.looking.clip import look
+
+    seen = look(home_of(ctx), name, stage, clip)
+    if as_json:
+        print_json(seen.as_json())
+    else:
+        click.echo("\n".join(words.lines(seen)))
+    if picture:
+        count = sheet.write(picture, seen.files, seen.frames, f"{name}/{seen.root} {clip!r}")
+        click.echo(f"{picture}: {count} frames", err=True)
+
+
+COMMANDS = (show, export)

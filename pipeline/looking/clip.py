@@ -1,0 +1,123 @@
+"""One clip of one stage: where it came from, which frames were chosen, where its rows lie and what they look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import manifest, registry, shards
+from pipeline.cache import Features
+from pipeline.configured import Published, Stage, configure, published, staleness
+from pipeline.errors import UserError, did_you_mean
+from pipeline.index import Entry
+from pipeline.looking.statistics import Sums, by_dimension
+from pipeline.manifest import Home, Manifest
+from pipeline.types import STAGE_PREFIX, Array, Extractor, Sample
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A clip's published rows of one stage, with what they were made from; `root` is the stage that read the media."""
+
+    sample: Sample
+    features: Features
+    entry: Entry
+    rows: Array
+    stale: str
+    chosen: NDArray[np.int64]
+    """Indices of the source frames, or of the upstream rows of a derived stage."""
+    root: str
+    files: tuple[Path, ...]
+    frames: NDArray[np.int64]
+    """Indices of the media's frames, of `length` there."""
+    length: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rows are those that were written."""
+        return shards.checksum(self.rows) == self.entry.row.checksum
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, with each dimension's figures."""
+        row, shard = self.entry
+        sums = Sums()
+        sums.add(self.rows)
+        dimensions = {name: [None if np.isnan(v) else v for v in values.tolist()] for name, values in by_dimension(self.rows).items()}
+        return {
+            "id": self.sample.id,
+            "label": self.sample.label,
+            "split": self.sample.split,
+            "signer": self.sample.signer,
+            "files": [str(path) for path in self.files],
+            "digest": self.features.digest,
+            "stale": self.stale,
+            "decoder": row.decoder,
+            "source_length": row.source_length,
+            "rate_hz": row.rate_hz,
+            "tracks": list(row.tracks),
+            "chosen": self.chosen.tolist(),
+            "shape": list(self.rows.shape),
+            "dtype": self.features.dtype,
+            "shard": str(self.features.folder / str(shard.file)),
+            "store": shard.store,
+            "start": row.start,
+            "whole": self.is_whole,
+            "statistics": {**sums.counts(), "dimensions": dimensions},
+        }
+
+
+def look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
+    """What is known of a clip; raises UserError where it does not exist, or has no features, with the reason."""
+    table = manifest.read(home, dataset)
+    sample = next((sample for sample in table.samples if sample.id == clip), None)
+    if sample is None:
+        near = did_you_mean(clip, [sample.id for sample in table.samples])
+        raise UserError(f"no clip {clip!r} in {dataset!r}{near} Ids are in {home.manifests / dataset}.csv")
+    features, said, configured = _opened(home, table, stage)
+    entry = features.index.entry(features.index.position[clip]) if clip in features else None
+    rows = features[clip]  # raises, with the reason, where there are none
+    assert entry is not None  # noqa: S101
+    chosen = _selection(_as_published(said, configured), entry)
+    root, frames, length = stage, chosen, entry.row.source_length
+    while configured.upstream is not None:
+        configured = configured.upstream
+        upstream, said, _ = _opened(home, table, configured.name)
+        above = upstream.index.entry(upstream.index.position[clip])
+        root, frames, length = configured.name, _selection(_as_published(said, configured), above), above.row.source_length
+    files = table.paths(sample, configured.extractor.source)
+    stale = staleness(configure(home, table, stage), said_of(home, dataset, stage))
+    return Seen(sample, features, entry, rows, stale, chosen, root, files, frames, length)
+
+
+def said_of(home: Home, dataset: str, stage: str) -> Published:
+    """What is published; raises UserError where nothing is."""
+    said = published(home, dataset, stage)
+    if said is None:
+        raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
+    return said
+
+
+def _opened(home: Home, table: Manifest, stage: str) -> tuple[Features, Published, Stage]:
+    said = said_of(home, table.name, stage)
+    return Features(home, table.name, stage, said), said, configure(home, table, stage)
+
+
+def _as_published(said: Published, stage: Stage) -> Extractor:
+    """The stage with the fields that its published rows were made with, as far as today's code has them."""
+    fields = {name: value for name, value in said.identity["fields"].items() if name in type(stage.extractor).model_fields}
+    try:
+        extractor: Extractor = registry.create("stage", said.stage, fields)
+    except UserError:
+        return stage.extractor
+    return extractor
+
+
+def _selection(extractor: Extractor, entry: Entry) -> NDArray[np.int64]:
+    """The frames that a stage takes from a clip of this length; a derived stage's rate is that of the rows it reads."""
+    row = entry.row
+    length = row.tracks[0] if row.tracks and extractor.source.startswith(STAGE_PREFIX) else row.source_length
+    return np.asarray(extractor.select(length, row.rate_hz), np.int64)
