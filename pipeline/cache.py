@@ -6,22 +6,20 @@ import csv
 import io
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from pipeline import atomic, index, manifest, shards
-from pipeline.configured import FORMAT, Published, Stage, configure, published, staleness
+from pipeline.configured import FORMAT, Stage, configure, published, staleness
 from pipeline.errors import UserError
+from pipeline.features import Features as Features
 from pipeline.index import Entry, Index
 from pipeline.manifest import Home
 from pipeline.sealed import seal
 from pipeline.shards import Failure, Marker
-from pipeline.types import Array
 
 INDEX_PREFIX = "rows-"
 
@@ -161,60 +159,6 @@ def _write_lengths(home: Home, stage: Stage, entries: list[Entry]) -> None:
     for row, _ in entries:
         table.writerow([row.id, row.length, row.source_length, f"{row.rate_hz:g}", row.decoder, row.content])
     atomic.replace(lengths_path(home, stage.dataset, stage.name), out.getvalue().encode("utf-8", errors="surrogateescape"))
-
-
-class Features(Mapping[str, Array]):
-    """The published rows of a stage by clip id: `features[id]` is a read-only `(T, *row_shape)` view of its shard."""
-
-    def __init__(self, home: Home, dataset: str, name: str, said: Published) -> None:
-        self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
-        self.folder = home.cache / dataset / name / said.digest
-        self.index = index.read(self.folder / said.index)
-        self._shards: dict[int, Array] = {}
-
-    def __getitem__(self, clip: str) -> Array:
-        number = self._number(clip)
-        start, length = (int(self.index.columns[column][number]) for column in ("start", "length"))
-        return self._shard(int(self.index.shard_of[number]))[start : start + length]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.index.position)
-
-    def __len__(self) -> int:
-        return len(self.index.position)
-
-    def __contains__(self, clip: object) -> bool:
-        return clip in self.index.position
-
-    def length(self, clip: str) -> int:
-        """Number of rows of a clip, without touching its shard."""
-        return int(self.index.columns["length"][self._number(clip)])
-
-    def content(self, clip: str) -> str:
-        """Hash of the bytes that the clip's rows were made from."""
-        return self.index.entry(self._number(clip)).row.content
-
-    def _number(self, clip: str) -> int:
-        number = self.index.position.get(clip)
-        if number is None:
-            failure = self.index.failures.get(clip)
-            why = f"extraction failed: {failure.reason}" if failure else f"run: signcache extract {self.dataset} {self.name}"
-            raise UserError(f"clip {clip!r} has no features in {self.dataset}/{self.name}; {why}")
-        return number
-
-    def _shard(self, number: int) -> Array:
-        if number not in self._shards:
-            shard = self.index.shards[number]
-            if shard.file is None:
-                raise UserError(f"the shard {shard.name} of {self.dataset}/{self.name} holds no rows")
-            values = shards.open_shard(self.folder, shard.store, shard.file).view(np.ndarray)
-            if values.shape[1:] != self.row_shape or values.dtype != np.dtype(self.dtype):
-                raise UserError(
-                    f"the shard {self.folder / shard.file} holds {values.dtype} {values.shape}, not {self.dtype} {self.row_shape}"
-                )
-            values.flags.writeable = False
-            self._shards[number] = values
-        return self._shards[number]
 
 
 def open_stage(

@@ -186,7 +186,7 @@ class _Decoding:
                 found = self._crashed(job, error)
             except BrokenProcessPool as error:
                 raise UserError(
-                    f"decode processes die as they start ({error}); what they said is above. Mend it, run this again"
+                    f"decode processes die as they start ({error}); what they said is above; mend it"
                 ) from error
             if found is not None:
                 yield job, found

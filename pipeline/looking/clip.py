@@ -16,7 +16,7 @@ from pipeline.errors import UserError, did_you_mean
 from pipeline.index import Entry
 from pipeline.looking.statistics import Sums, by_dimension
 from pipeline.manifest import Home, Manifest
-from pipeline.types import STAGE_PREFIX, Array, Extractor, Sample
+from pipeline.types import Array, Extractor, Sample
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,5 @@ def _as_published(said: Published, stage: Stage) -> Extractor:
 
 
 def _selection(extractor: Extractor, entry: Entry) -> NDArray[np.int64]:
-    """The frames that a stage takes from a clip of this length; a derived stage's rate is that of the rows it reads."""
-    row = entry.row
-    length = row.tracks[0] if row.tracks and extractor.source.startswith(STAGE_PREFIX) else row.source_length
-    return np.asarray(extractor.select(length, row.rate_hz), np.int64)
+    """The frames, or upstream rows, that a stage takes from a clip of this length."""
+    return np.asarray(extractor.select(entry.row.source_length, entry.row.rate_hz), np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +29,7 @@ class Sums:
 
     def add(self, rows: Array) -> None:
         """Count a clip's `(T, *row_shape)` rows."""
-        flat = rows.reshape(len(rows), -1)
+        flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
         self.rows += len(flat)
         self.values += flat.size
         self.nan += int(np.isnan(flat).sum())
@@ -49,7 +50,7 @@ class Sums:
 
 def by_dimension(rows: Array) -> dict[str, NDArray[np.float64]]:
     """`(D,)` min, mean, max and std of the finite values of `(T, *row_shape)` rows; NaN where there are none."""
-    flat = rows.reshape(len(rows), -1).astype(np.float64)
+    flat = rows.reshape(len(rows), math.prod(rows.shape[1:])).astype(np.float64)
     masked = np.ma.masked_invalid(flat)
     found = {"min": masked.min(0), "mean": masked.mean(0), "max": masked.max(0), "std": masked.std(0)} if len(flat) else {}
     empty = np.full(flat.shape[1], np.nan)

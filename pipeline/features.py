@@ -1,0 +1,101 @@
+"""Published features as training reads them: rows by clip id, mapped from shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pipeline import index, shards
+from pipeline.configured import Published, published
+from pipeline.errors import UserError
+from pipeline.index import Index
+from pipeline.manifest import Home
+from pipeline.types import Array
+
+
+class Features(Mapping[str, Array]):
+    """The published rows of a stage by clip id: `features[id]` is a read-only `(T, *row_shape)` view of its shard."""
+
+    def __init__(self, home: Home, dataset: str, name: str, said: Published) -> None:
+        self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
+        self.home, self.folder = home, home.cache / dataset / name / said.digest
+        self.said = said
+        self._opened: tuple[Index, dict[int, Array]] = index.read(self.folder / said.index), {}
+
+    @property
+    def index(self) -> Index:
+        """Which rows every clip has."""
+        return self._opened[0]
+
+    def __getitem__(self, clip: str) -> Array:
+        table, opened = self._opened
+        try:
+            return self._rows(clip, table, opened)
+        except UserError:
+            if not self._packed(clip, table):
+                raise
+            return self._rows(clip, *self._opened)
+
+    def _rows(self, clip: str, table: Index, opened: dict[int, Array]) -> Array:
+        number = table.position[clip] if clip in table.position else self._number(clip)
+        start, length = (int(table.columns[column][number]) for column in ("start", "length"))
+        return self._shard(int(table.shard_of[number]), table, opened)[start : start + length]
+
+    def _packed(self, clip: str, before: Index) -> bool:
+        """Whether `compact` has put these very rows into other shards since this was opened, which are used from now on."""
+        if self.index is not before:
+            return True
+        said = published(self.home, self.dataset, self.name)
+        if said is None or said.digest != self.digest or said.index == self.said.index or clip not in before.position:
+            return False
+        now = index.read(self.folder / said.index)
+        if _rows_of(before) != _rows_of(now):
+            return False
+        self._opened, self.said = (now, {}), said
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.index.position)
+
+    def __len__(self) -> int:
+        return len(self.index.position)
+
+    def __contains__(self, clip: object) -> bool:
+        return clip in self.index.position
+
+    def length(self, clip: str) -> int:
+        """Number of rows of a clip, without touching its shard."""
+        return int(self.index.columns["length"][self._number(clip)])
+
+    def content(self, clip: str) -> str:
+        """Hash of the bytes that the clip's rows were made from."""
+        return self.index.entry(self._number(clip)).row.content
+
+    def _number(self, clip: str) -> int:
+        number = self.index.position.get(clip)
+        if number is None:
+            failure = self.index.failures.get(clip)
+            why = f"extraction failed: {failure.reason}" if failure else f"run: signcache extract {self.dataset} {self.name}"
+            raise UserError(f"clip {clip!r} has no features in {self.dataset}/{self.name}; {why}")
+        return number
+
+    def _shard(self, number: int, table: Index, opened: dict[int, Array]) -> Array:
+        if number not in opened:
+            shard = table.shards[number]
+            if shard.file is None:
+                raise UserError(f"the shard {shard.name} of {self.dataset}/{self.name} holds no rows")
+            values = shards.open_shard(self.folder, shard.store, shard.file).view(np.ndarray)
+            if values.shape[1:] != self.row_shape or values.dtype != np.dtype(self.dtype):
+                raise UserError(
+                    f"the shard {self.folder / shard.file} holds {values.dtype} {values.shape}, not {self.dtype} {self.row_shape}"
+                )
+            values.flags.writeable = False
+            opened[number] = values
+        return opened[number]
+
+
+def _rows_of(table: Index) -> dict[str, tuple[bytes, bytes]]:
+    """What the rows of each clip are: the hash of what they were made from, and their checksum."""
+    contents, sums = (table.columns[name].tolist() for name in ("content", "checksum"))
+    return {clip: (contents[number], sums[number]) for clip, number in table.position.items()}

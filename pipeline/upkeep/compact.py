@@ -1,0 +1,168 @@
+"""Many small shards of what is published packed into full ones, without the rows that no clip has any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline import index, registry, shards
+from pipeline.cache import publish_index
+from pipeline.configured import Published, published
+from pipeline.errors import UserError
+from pipeline.index import ORPHAN, Entry, Index, Shard
+from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
+from pipeline.manifest import Home
+from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Row
+from pipeline.types import Array
+from pipeline.upkeep.garbage import delete
+from pipeline.upkeep.places import locked, size_of, stages
+
+FULL = 0.75
+"""A shard that is full by this fraction, and all of whose rows are used, stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What was packed: shards before and after, rows of clips dropped that no clip has now, bytes freed."""
+
+    before: int
+    after: int
+    orphans: int
+    freed: int
+
+
+def compact(home: Home, dataset: str, name: str) -> Packed | None:
+    """Pack the published identity of a stage, or None where nothing is published.
+
+    Killed anywhere, what is published stays whole: new shards are complete before one step publishes them, and the
+    old ones go last. Raises UserError where a row is damaged, or while an extraction of the name's stages is running.
+    """
+    with locked(home, dataset, stages(home, dataset)):  # a derived stage may be reading these shards
+        said = published(home, dataset, name)
+        if said is None:
+            return None
+        folder = home.cache / dataset / name / said.digest
+        table = index.read(folder / said.index)
+        packing = _Packing(folder, said, table)
+        if not packing.is_worth_it:
+            return Packed(len(table.shards), len(table.shards), 0, 0)
+        size = size_of(folder)
+        now = packing.write()
+        publish_index(home, dataset, name, now)
+        for shard in packing.old:
+            _remove(folder, shard)
+        return Packed(len(table.shards), len(now.shards), packing.orphans, size - size_of(folder))
+
+
+class _Packing:
+    """Which shards of an index are packed anew, and their rows as new shards."""
+
+    def __init__(self, folder: Path, said: Published, table: Index) -> None:
+        self.folder, self.said, self.table = folder, said, table
+        self.entries = [table.entry(number) for number in range(len(table))]
+        rows: dict[Shard, list[Row]] = {shard: [] for shard in table.shards}
+        for row, shard in self.entries:
+            rows[shard].append(row)
+        self.old = [shard for shard in table.shards if not self._stays(shard, rows[shard])]
+        gone = set(self.old)
+        self.moving = [entry for entry in self.entries if entry.shard in gone and entry.row.id != ORPHAN]
+        self.orphans = sum(entry.shard in gone and entry.row.id == ORPHAN for entry in self.entries)
+        self.groups = list(_grouped(self.moving, said))
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether fewer shards or fewer rows come out."""
+        return bool(self.orphans) or len(self.groups) < len(self.old)
+
+    def _stays(self, shard: Shard, rows: Sequence[Row]) -> bool:
+        if shard.file is None or any(row.id == ORPHAN for row in rows):
+            return False
+        size = sum(row.length for row in rows) * _row_bytes(self.said)
+        return len(rows) >= FULL * SHARD_CLIPS or size >= FULL * SHARD_BYTES
+
+    def write(self) -> Index:
+        """The new shards with their markers, and the index that names them in place of the old ones."""
+        moved: dict[tuple[str, str], Entry] = {}
+        failures = self._failures()
+        for number, group in enumerate(self.groups or [[]]):
+            if not group and not failures:
+                break
+            marker, values = self._joined(number, group, failures if not number else ())
+            made = {"compacted": [shard.name for shard in self.old], "clips": len(group), "packed_at": time.time()}
+            shards.write_shard(self.folder, marker, values, made)
+            for entry, new in zip(group, index.of_marker(marker), strict=True):
+                moved[entry.row.id, entry.shard.name] = new
+            if not group:
+                moved_shard = Shard(marker.name, None, marker.store)
+                return self._index(moved, [moved_shard])
+        return self._index(moved, [])
+
+    def _index(self, moved: dict[tuple[str, str], Entry], extra: Sequence[Shard]) -> Index:
+        gone = set(self.old)
+        entries = [moved.get((e.row.id, e.shard.name), e) for e in self.entries if e.shard not in gone or e.row.id != ORPHAN]
+        kept = [shard for shard in self.table.shards if shard not in gone]
+        return index.build(entries, self.table.failures.values(), [*kept, *extra])
+
+    def _joined(self, number: int, group: Sequence[Entry], failures: Sequence[Failure]) -> tuple[Marker, Array]:
+        """The marker and the values of one new shard, every row checked against its checksum."""
+        rows, parts, start = [], [], 0
+        for row, shard in group:
+            values = shards.open_shard(self.folder, shard.store, str(shard.file))[row.start : row.start + row.length]
+            if shards.checksum(values) != row.checksum:
+                raise UserError(
+                    f"the rows of {row.id!r} in {self.folder / str(shard.file)} differ from their checksum; "
+                    f"run: {shards.mending(self.folder)}, then extract again"
+                )
+            rows.append(replace(row, start=start))
+            parts.append(values)
+            start += row.length
+        name, store = shards.new_name(number), group[0].shard.store if group else "zarr"
+        file = name + registry.create("store", store).suffix if group else None
+        marker = Marker(name, file, store, self.said.dtype, self.said.row_shape, tuple(rows), tuple(failures))
+        return marker, shards.joined(parts, self.said.row_shape, self.said.dtype)
+
+    def _failures(self) -> tuple[Failure, ...]:
+        """Failures that the old markers record, the latest try of each."""
+        found: dict[tuple[str, int], Failure] = {}
+        for shard in self.old:
+            for failure in shards.read_marker(self.folder / (shard.name + MARKER_SUFFIX)).failures:
+                before = found.get((failure.id, failure.stat))
+                if before is None or before.attempts < failure.attempts:
+                    found[failure.id, failure.stat] = failure
+        return tuple(found.values())
+
+
+def _row_bytes(said: Published) -> int:
+    import math
+
+    import numpy as np
+
+    return math.prod(said.row_shape) * np.dtype(said.dtype).itemsize
+
+
+def _grouped(entries: Sequence[Entry], said: Published) -> Iterator[list[Entry]]:
+    """Entries of one store in groups of a full shard, in the order of the index."""
+    row_bytes = _row_bytes(said)
+    for store in dict.fromkeys(entry.shard.store for entry in entries):
+        group: list[Entry] = []
+        size = 0
+        for entry in entries:
+            if entry.shard.store != store:
+                continue
+            added = entry.row.length * row_bytes
+            if group and (len(group) >= SHARD_CLIPS or size + added > SHARD_BYTES):
+                yield group
+                group, size = [], 0
+            group.append(entry)
+            size += added
+        if group:
+            yield group
+
+
+def _remove(folder: Path, shard: Shard) -> None:
+    """A shard that nothing names any more: its marker first."""
+    (folder / (shard.name + MARKER_SUFFIX)).unlink(missing_ok=True)
+    if shard.file is not None:
+        delete(folder / shard.file)
