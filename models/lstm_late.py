@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from pipeline.data import Batch, Table, fused
-from pipeline.training import Network
+from models._inputs import Inputs, Sequences
+from pipeline.data import Batch
 from pipeline.types import Recipe
 
 
-class LstmLate(Network):
+class LstmLate(Sequences):
     """[2048 | 96] -> LSTM 512 x 2, dropout 0.3 -> last real step -> dropout 0.3 -> classes: 7,609,470 parameters for 126.
 
     Defaults are the source's: Adam 1e-4, batches of 64, cross entropy, 150 epochs of which the best on validation is kept.
@@ -27,17 +26,9 @@ class LstmLate(Network):
     hidden: PositiveInt = 512
     layers: PositiveInt = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    normalize: Literal["none", "train", "clip"] = "none"
-    """Each value less its mean, by its deviation, over the training rows or over the clip's own; the source does neither."""
 
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
-        return LateLstm(self, sum(dims[stage] for stage in self.stages), n_classes)
-
-    def prepare(self, module: nn.Module, train: Table) -> None:
-        if self.normalize == "train":
-            moments = [train.moments(stage) for stage in self.stages]
-            module.get_buffer("mean").copy_(torch.cat([torch.from_numpy(mean) for mean, _ in moments]))
-            module.get_buffer("deviation").copy_(torch.cat([torch.from_numpy(deviation) for _, deviation in moments]))
+        return LateLstm(self, dims, n_classes)
 
 
 class LateLstm(nn.Module):
@@ -46,45 +37,23 @@ class LateLstm(nn.Module):
     Each layer is an LSTM of its own, because cuDNN draws the dropout between its layers from a state that no checkpoint holds.
     """
 
-    def __init__(self, recipe: LstmLate, width: int, n_classes: int) -> None:
+    def __init__(self, recipe: LstmLate, dims: Mapping[str, int], n_classes: int) -> None:
         super().__init__()
-        self.stages: Sequence[str] = recipe.stages
-        self.normalize = recipe.normalize
-        widths = [width, *[recipe.hidden] * (recipe.layers - 1)]
+        self.inputs = Inputs(recipe, dims)
+        widths = [self.inputs.width, *[recipe.hidden] * (recipe.layers - 1)]
         self.lstm = nn.ModuleList(nn.LSTM(size, recipe.hidden, batch_first=True) for size in widths)
         self.dropout = nn.Dropout(recipe.dropout)
         self.head = nn.Linear(recipe.hidden, n_classes)
-        if self.normalize == "train":
-            self.register_buffer("mean", torch.zeros(width))
-            self.register_buffer("deviation", torch.ones(width))
 
     def forward(self, batch: Batch) -> Tensor:
-        rows, lengths = fused(batch, self.stages)
-        if not rows.shape[1]:
-            rows = rows.new_zeros(len(rows), 1, rows.shape[2])
-        if self.normalize == "clip":
-            rows = within_clips(rows, lengths)
-        elif self.normalize == "train":
-            rows = (rows - self.get_buffer("mean")) / self.get_buffer("deviation")
-        packed = pack_padded_sequence(rows, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+        rows, lengths = self.inputs(batch)
+        packed = pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
         for number, layer in enumerate(self.lstm):
             if number:
                 packed = PackedSequence(self.dropout(packed.data), packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
             packed, (last, _) = layer(packed)
         logits: Tensor = self.head(self.dropout(last[0]))
         return logits
-
-
-def within_clips(rows: Tensor, lengths: Tensor) -> Tensor:
-    """`(B, T, D)` rows, each value less its clip's mean and by its deviation in the clip: what moves counts, not what is worn.
-
-    Values that hardly move are kept small: a thousandth of the clip's mean deviation is added to each. Padding is zero.
-    """
-    real = (torch.arange(rows.shape[1], device=rows.device) < lengths[:, None])[:, :, None]
-    steps = lengths.clamp(min=1)[:, None, None]
-    centred = (rows - torch.where(real, rows, 0).sum(1, keepdim=True) / steps).where(real, 0)
-    deviation = ((centred**2).sum(1, keepdim=True) / steps).sqrt()
-    return centred / (deviation + 1e-3 * deviation.mean(2, keepdim=True) + 1e-6)
 
 
 model: type[Recipe] = LstmLate

@@ -6,11 +6,12 @@ import csv
 import io
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline import atomic, index, manifest, shards
 from pipeline.configured import FORMAT, Stage, configure, published, staleness
@@ -18,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.features import Features as Features
 from pipeline.index import Entry, Index
 from pipeline.manifest import Home
-from pipeline.sealed import seal
+from pipeline.sealed import seal, unseal
 from pipeline.shards import Failure, Marker
 
 INDEX_PREFIX = "rows-"
@@ -95,8 +96,14 @@ def finished(stage: Stage, home: Home) -> Finished:
         last = index.build([], [], [])
     last = _without_missing(last, set(names))
     held = {shard.name for shard in last.shards}
-    markers = [shards.read_marker(folder / (name + shards.MARKER_SUFFIX)) for name in names if name not in held]
-    return Finished(last, markers)
+    return Finished(last, list(_markers(folder, [name for name in names if name not in held])))
+
+
+def _markers(folder: Path, names: list[str]) -> Iterator[Marker]:
+    """Those that are still there: `compact` may have packed their shards meanwhile."""
+    for name in names:
+        with suppress(FileNotFoundError):
+            yield shards.read_marker(folder / (name + shards.MARKER_SUFFIX))
 
 
 def _without_missing(last: Index, names: set[str]) -> Index:
@@ -118,8 +125,6 @@ def publish(home: Home, stage: Stage, done: Finished, bound: Mapping[str, Entry]
     entries += [Entry(_renamed(entry, index.ORPHAN), entry.shard) for entry in orphans.values()]
     marked = [index.Shard(marker.name, marker.shard, marker.store) for marker in done.markers]
     table = index.build(entries, failures, [*done.index.shards, *marked])
-    name = f"{INDEX_PREFIX}{secrets.token_hex(6)}.npz"
-    atomic.replace(folder / name, index.to_bytes(table))
     content = {
         "format": FORMAT,
         "dataset": stage.dataset,
@@ -129,12 +134,24 @@ def publish(home: Home, stage: Stage, done: Finished, bound: Mapping[str, Entry]
         "settings": stage.settings,
         "row_shape": stage.extractor.row_shape,
         "dtype": stage.extractor.dtype,
-        "index": name,
-        "shards": [shard.name for shard in table.shards],
-        "at": time.time(),
     }
-    atomic.replace(folder.parent / "published.json", seal(content, indent=1))
+    _put(folder, content, table)
     _write_lengths(home, stage, [entry for entry in entries if entry.row.id != index.ORPHAN])
+
+
+def publish_index(home: Home, dataset: str, name: str, table: Index) -> None:
+    """Put another row index in place of the published one, in one step: the same rows in other shards."""
+    folder = home.cache / dataset / name
+    content = unseal((folder / "published.json").read_bytes())
+    _put(folder / content["digest"], content, table)
+
+
+def _put(folder: Path, content: Mapping[str, Any], table: Index) -> None:
+    """Publish what lies in an identity's folder; the indexes that it had before go last."""
+    name = f"{INDEX_PREFIX}{secrets.token_hex(6)}.npz"
+    atomic.replace(folder / name, index.to_bytes(table))
+    said = {**content, "index": name, "shards": [shard.name for shard in table.shards], "at": time.time()}
+    atomic.replace(folder.parent / "published.json", seal(said, indent=1))
     for old in folder.glob(f"{INDEX_PREFIX}*.npz"):
         if old.name != name:
             old.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pipeline import __version__
-from pipeline.commands import extracting, looking, training, upkeep
+from pipeline.commands import extracting, importing, looking, training, upkeep
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 
@@ -41,6 +41,6 @@ def main(ctx: click.Context, cache: Path | None, manifests: Path | None) -> None
     ctx.obj = (cache, manifests)
 
 
-for topic in (extracting, training, upkeep, looking):
+for topic in (extracting, importing, training, upkeep, looking):
     for command in topic.COMMANDS:
         main.add_command(command)

@@ -13,7 +13,7 @@ from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import Fingerprint, differences, fingerprint
 from pipeline.manifest import Home, Manifest
 from pipeline.sealed import unseal
-from pipeline.types import STAGE_PREFIX, Extractor
+from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Extractor
 
 FORMAT = 1
 
@@ -29,6 +29,11 @@ class Stage:
     extractor: Extractor
     fingerprint: Fingerprint
     upstream: Stage | None
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its rows came from another program, so that there is nothing to extract."""
+        return self.extractor.source.startswith(IMPORT_PREFIX)
 
     def folder(self, home: Home) -> Path:
         """Where the shards of this identity lie."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def open_clip(paths: Sequence[Path], *, decord: bool, lengths: dict[Path, int]) 
 
 def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
     reader = reader_of(path)
-    if reader is None or path.is_file():
+    if reader is None or os.path.isfile(path):
         with _media_errors(path):
             if path.stat().st_size == 0:
                 raise ClipError(f"{path.name} is empty")

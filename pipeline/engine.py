@@ -185,9 +185,7 @@ class _Decoding:
             except ProcessExpired as error:
                 found = self._crashed(job, error)
             except BrokenProcessPool as error:
-                raise UserError(
-                    f"decode processes die as they start ({error}); what they said is above; mend it"
-                ) from error
+                raise UserError(f"decode processes die as they start ({error}); what they said is above; mend it") from error
             if found is not None:
                 yield job, found
             with self.lock:

@@ -18,8 +18,9 @@ from pipeline.configured import Stage
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.index import Entry
+from pipeline.inputs import derived_content, derived_stat
 from pipeline.manifest import Home, Manifest
-from pipeline.plan import StagePlan, derived_content, derived_stat, plan, settle
+from pipeline.plan import StagePlan, plan, settle
 from pipeline.progress import Progress
 from pipeline.shards import Failure
 from pipeline.spool import Job

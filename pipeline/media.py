@@ -54,7 +54,7 @@ def files_of(path: Path) -> list[Path]:
 def exists(path: Path) -> bool:
     """Whether a track has files."""
     files = files_of(path)
-    return files != [path] or path.is_file()
+    return files != [path] or os.path.isfile(path)
 
 
 def _series(path: Path) -> list[Path]:

@@ -94,6 +94,20 @@ def score(
     )
 
 
+def worst(logits: Array, labels: Sequence[str], classes: Sequence[str], most: int = 12) -> list[tuple[int, str, float]]:
+    """`(position, taken for, probability given to the truth)` of the clips whose truth was held least likely, the worst first.
+
+    A label that no column stands for has probability zero.
+    """
+    logits = np.asarray(logits, np.float64)
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    index = {name: i for i, name in enumerate(classes)}
+    truth = [float(shares[i, index[label]]) if label in index else 0.0 for i, label in enumerate(labels)]
+    order = sorted(range(len(labels)), key=lambda i: truth[i])[:most]
+    return [(i, classes[int(logits[i].argmax())], truth[i]) for i in order]
+
+
 def _ranked(logits: Array, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
     """`(N, allowed classes)` class indices, the likeliest first."""
     order = np.argsort(np.where(allowed, -np.asarray(logits, np.float64), np.inf), axis=1, kind="stable")

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import xxhash
-
 from pipeline import index, registry
 from pipeline.cache import Finished, finished
 from pipeline.configured import Published, Stage, configure, default_stages, kind_of, published, published_names, staleness
 from pipeline.errors import UserError
 from pipeline.index import Entry
+from pipeline.inputs import derived_content, derived_stat, inputs_of
 from pipeline.manifest import Home, Manifest
-from pipeline.media import Stat, content_of, stat_of
+from pipeline.media import Stat, content_of
 from pipeline.shards import Failure
 from pipeline.types import STAGE_PREFIX, Sample
 
 NEW, CHANGED, FAILED_BEFORE = "new", "changed input", "failed before"
+NOT_IMPORTED = "not among what was imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,8 @@ class StagePlan:
     @property
     def needs_publishing(self) -> bool:
         """Whether what is published differs from what is finished, though nothing is to be extracted."""
+        if self.stage.is_imported:
+            return False
         stale = not self.is_published or bool(self.removed or self.found or self.done.markers)
         return (
             stale
@@ -141,23 +143,14 @@ def plan(home: Home, table: Manifest, stages: Iterable[Stage], *, retry_failed: 
         if stage.upstream and upstream is None:
             upstream = plan(home, table, [stage.upstream])[stage.upstream.name]
         if upstream:
-            inputs = _upstream_rows(table, upstream)
-            known = {clip: derived_stat(upstream.stage, entry) for clip, entry in inputs.items()}
-            plans[stage.name] = replace(_stage_plan(home, table, stage, known, upstream, retry_failed), inputs=inputs)
+            rows = _upstream_rows(table, upstream)
+            known = {clip: derived_stat(upstream.stage, entry) for clip, entry in rows.items()}
+            plans[stage.name] = replace(_stage_plan(home, table, stage, known, upstream, retry_failed), inputs=rows)
             continue
         if stage.extractor.source not in stats:
-            stats[stage.extractor.source] = _media_stats(table, stage)
+            stats[stage.extractor.source] = inputs_of(home, table, stage)
         plans[stage.name] = _stage_plan(home, table, stage, stats[stage.extractor.source], None, retry_failed)
     return plans
-
-
-def _media_stats(table: Manifest, stage: Stage) -> dict[str, Stat]:
-    source = stage.extractor.source
-    media = {s.id: table.paths(s, source) for s in table.samples}
-    if table.samples and not any(media.values()):
-        has = sorted({modality for s in table.samples for modality in s.media})
-        raise UserError(f"stage {stage.name!r} reads {source!r} media, and no clip of {table.name!r} has any; it has: {', '.join(has)}")
-    return {clip: stat_of(paths) for clip, paths in media.items() if paths}
 
 
 def _upstream_rows(table: Manifest, upstream: StagePlan) -> dict[str, Entry]:
@@ -169,16 +162,6 @@ def _upstream_rows(table: Manifest, upstream: StagePlan) -> dict[str, Entry]:
         if entry:
             rows[sample.id] = entry
     return rows
-
-
-def derived_content(upstream: Stage, entry: Entry) -> str:
-    """In place of the content hash of a derived row's input: the upstream row's key."""
-    return xxhash.xxh3_128_hexdigest(f"{upstream.fingerprint.digest}:{entry.row.content}".encode())
-
-
-def derived_stat(upstream: Stage, entry: Entry) -> Stat:
-    """As `stat_of` for files."""
-    return Stat(int(derived_content(upstream, entry)[:16], 16), entry.row.length)
 
 
 def _stage_plan(
@@ -222,7 +205,7 @@ def _reason(clip: str, result: StagePlan, old: Mapping[str, int], attempts: int)
 
 def _without_input(sample: Sample, stage: Stage, upstream: StagePlan | None) -> Failure:
     source = stage.extractor.source
-    reason = f"no {source} media"
+    reason = NOT_IMPORTED if stage.is_imported else f"no {source} media"
     if upstream:
         why = next((failure.reason for failure in upstream.failed if failure.id == sample.id), "no rows")
         reason = f"{source} failed: {why}"
@@ -236,7 +219,7 @@ def settle(result: StagePlan, table: Manifest, *, rehash: bool = False) -> Stage
     """
     source, by_id = result.stage.extractor.source, {sample.id: sample for sample in table.samples}
     suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.sizes]
-    if rehash:
+    if rehash and not result.stage.is_imported:
         suspects += [Todo(by_id[clip], CHANGED, result.stats[clip]) for clip in result.fresh]
     with ThreadPoolExecutor() as pool:
         contents = pool.map(lambda todo: _content(result, todo, table.paths(todo.sample, source)), suspects)

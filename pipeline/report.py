@@ -6,24 +6,28 @@ import base64
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline import atomic
+from pipeline.decode import Recounted, open_clip
 from pipeline.epochs import Epoch, read_figures
+from pipeline.errors import ClipError
 from pipeline.runs import REPORT, Run
 from pipeline.types import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 NAMED_CLASSES = 40
 """More classes than this are numbers beside the confusion matrix, named in the table below it."""
 PAIRS = 15
+FRAMES = 4
 BLUE, RED, GREY = "#2f6690", "#b23a48", "#8d99ae"
 
 
@@ -42,6 +46,7 @@ def write(run: Run) -> Path:
         best=next((row for row in reversed(epochs) if row.best), None),
         epochs=len(epochs),
         pairs=_confused(result),
+        worst=[{**clip, "frames": frames_of(run, clip["media"])} for clip in result.get("worst", [])],
         per_class=[{**row, "index": place[row["label"]]} for row in sorted(result["per_class"], key=lambda row: row["f1"])],
         settings={key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in run.record["settings"].items()},
         inputs=_inputs(run.record),
@@ -71,6 +76,30 @@ def _confused(result: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     names = result["classes"]
     wrong = [(names[truth], names[guess], count) for truth, guess, count in result["confusion"] if truth != guess]
     return sorted(wrong, key=lambda pair: -pair[2])[:PAIRS]
+
+
+def frames_of(run: Run, media: Mapping[str, Sequence[str]]) -> list[str]:
+    """A few frames of a clip's first video as the text of an image's address; none where it has no video or the files are elsewhere."""
+    from PIL import Image
+
+    for paths in media.values():
+        path = Path(run.record["manifest"]["root"]) / paths[0]
+        try:
+            clip = open_clip([path], decord=False, lengths={})
+            wanted = np.unique(np.linspace(0, clip.length - 1, FRAMES + 2).astype(np.int64)[1:-1])
+            images = [Image.fromarray(image) for (image,) in clip.frames(wanted) if image.ndim == 3]
+        except (ClipError, Recounted, OSError):
+            continue
+        if images:
+            return [_thumbnail(image) for image in images]
+    return []
+
+
+def _thumbnail(image: Image.Image) -> str:
+    image.thumbnail((180, 135))
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def _pictures(result: Mapping[str, Any], epochs: list[Epoch]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ class Images(Sequence[Array]):
 def reader_of(path: Path) -> Reader | None:
     """Who reads a track that is no video, by its suffix or, of a folder or series, by that of its first file."""
     known: Mapping[str, Reader] = {".npy": "numpy", ".mat": "scipy", ".txt": "text", ".csv": "text", ".json": "json"}
-    if path.is_file():
+    if os.path.isfile(path):
         return known.get(path.suffix.lower())
     suffix = files_of(path)[0].suffix.lower()
     return "pillow" if suffix in IMAGES else known.get(suffix)
@@ -50,9 +51,9 @@ def reader_of(path: Path) -> Reader | None:
 
 def read_rows(path: Path) -> Array | Images:
     """What a track holds, one instant a row: of a `.json`, rows with named fields. Raises ClipError with the reason."""
-    if not path.is_file() and files_of(path) != [path]:
+    if not os.path.isfile(path) and files_of(path) != [path]:
         return _frames(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise ClipError(f"{path.name} is missing")
     readers: Mapping[str, Callable[[Path], Array]] = {".npy": read_npy, ".mat": _matlab, ".json": _json}
     values = readers.get(path.suffix.lower(), _text)(path)

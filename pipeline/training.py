@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import data, manifest, metrics, network, registry, runs
+from pipeline import data, fitting, losses, manifest, metrics, network, registry, runs, schedule
 from pipeline.cache import Features
 from pipeline.configured import published
 from pipeline.errors import UserError
@@ -72,7 +72,7 @@ def _fit(recipe: Recipe, reading: Reading, folder: Path, record: Mapping[str, An
     predictor = recipe.fit(reading.fold("train", record["seed"], folder), reading.fold("val", record["seed"]), device)
     predictor.save(folder)
     runs.write_result(folder, _result(folder, reading, predictor, record))
-    (folder / network.CHECKPOINT).unlink(missing_ok=True)
+    (folder / fitting.CHECKPOINT).unlink(missing_ok=True)
 
 
 def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device: str = "auto") -> dict[str, Any]:
@@ -90,7 +90,7 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     classes = tuple(run.record["classes"])
     predictor = recipe.predictor(reading.fold("test", 0).dims, len(classes), chosen_device(device))
     predictor.load(run.folder)
-    scores, _ = _scores(reading, predictor, split, classes, run.record["learned"])
+    scores = _scores(*_logits(reading, predictor, split, classes), classes, run.record["learned"])
     found = {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary()}
     return {**found, "dropped": dropped} if dropped else found
 
@@ -144,7 +144,7 @@ def _say(lines: Iterable[str]) -> None:
 
 def _record(home: Home, reading: Reading, recipe: Recipe, model_name: str, settings: Mapping[str, str], seed: int) -> dict[str, Any]:
     """What makes a run: equal records are one run, whose id is their digest."""
-    loop = [canonical(ast.parse(Path(str(module.__file__)).read_bytes())) for module in (data, network)]
+    loop = [canonical(ast.parse(Path(str(module.__file__)).read_bytes())) for module in (data, network, fitting, losses, schedule)]
     identity = {
         "dataset": reading.table.name,
         "model": model_name,
@@ -178,7 +178,10 @@ def _stage_record(home: Home, features: Features) -> dict[str, Any]:
 def _result(folder: Path, reading: Reading, predictor: Predictor, record: Mapping[str, Any]) -> dict[str, Any]:
     """The scores of the fold that neither trained nor selected, where there is one."""
     split = reading.scored
-    scores, samples = _scores(reading, predictor, split, reading.table.classes, record["learned"])
+    classes = reading.table.classes
+    samples, logits = _logits(reading, predictor, split, classes)
+    scores = _scores(samples, logits, classes, record["learned"])
+    worst = metrics.worst(logits, [str(sample.label) for sample in samples], classes)
     return {
         "run": str(folder),
         "dataset": reading.table.name,
@@ -188,17 +191,23 @@ def _result(folder: Path, reading: Reading, predictor: Predictor, record: Mappin
         "selected_on_scored": split == "val",
         "counted_wrong": {samples[i].id: samples[i].label for i in scores.unlearned},
         **scores.details(),
+        "worst": [
+            {"id": samples[i].id, "label": samples[i].label, "guess": guess, "probability": share, "media": dict(samples[i].media)}
+            for i, guess, share in worst
+        ],
     }
 
 
-def _scores(
-    reading: Reading, predictor: Predictor, split: str, classes: tuple[str, ...], learned: Sequence[str]
-) -> tuple[metrics.Scores, list[Sample]]:
+def _logits(reading: Reading, predictor: Predictor, split: str, classes: tuple[str, ...]) -> tuple[list[Sample], Array]:
+    """The clips of a split and their `(N, C)` scores."""
     samples = reading.of(split)
     batches = reading.rows(samples, classes).batches(SCORING_BATCH, shuffle=False)
-    logits: Array = np.concatenate([predictor.logits(batch) for batch in batches])
+    return samples, np.concatenate([predictor.logits(batch) for batch in batches])
+
+
+def _scores(samples: Sequence[Sample], logits: Array, classes: tuple[str, ...], learned: Sequence[str]) -> metrics.Scores:
     labels = [str(sample.label) for sample in samples]
-    return metrics.score(logits, labels, classes, learned=learned, groups=[s.signer for s in samples]), samples
+    return metrics.score(logits, labels, classes, learned=learned, groups=[sample.signer for sample in samples])
 
 
 def _as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:

@@ -26,6 +26,7 @@ Most clips have one track: `for (image,) in frames`.
 """
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 STAGE_PREFIX = "stage:"
+IMPORT_PREFIX = "import:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.metrics import interval, score
+from pipeline.metrics import interval, score, worst
 
 CLASSES = ("a", "b", "c")
 
@@ -71,3 +71,10 @@ def test_figures_are_fractions_and_the_interval_repeats(guesses: list[int], seed
     assert 0 <= first.macro_f1 <= 1
     assert first.top1 <= first.top5 <= 1
     assert first.confusion.sum() == len(guesses)
+
+
+def test_the_worst_clips_are_those_whose_truth_was_held_least_likely() -> None:
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.6, 0.1]], np.float32))
+    found = worst(logits, ["a", "b", "new"], CLASSES, most=2)
+    assert [(position, guess) for position, guess, _ in found] == [(2, "b"), (1, "c")]
+    assert [share for _, _, share in found] == pytest.approx([0.0, 0.1], abs=1e-6)

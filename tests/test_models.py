@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models.lstm_late import LstmLate, within_clips
+from models._inputs import within_clips
+from models.lstm_late import LstmLate
 from pipeline import registry
 from pipeline.data import Batch
 from pipeline.errors import UserError
@@ -17,7 +18,7 @@ from pipeline.types import Recipe
 from tests.feature_cache import Rows, table_of
 
 torch.set_num_threads(1)
-DIMS = {"resnet50": 2048, "radar_cnn": 96}
+DIMS = {"resnet50": 2048, "radar_cnn": 96, "holistic": 1662, "kinematics": 489}
 
 
 def batch_of(recipe: Recipe, lengths: list[int], seed: int = 0) -> Batch:
@@ -115,8 +116,8 @@ def test_normalize_train_takes_its_statistics_from_the_training_rows() -> None:
     module = recipe.build(table.dims, 2)
     recipe.prepare(module, table)
     rows = np.concatenate(list(table.stages["a"].values()))
-    np.testing.assert_allclose(module.get_buffer("mean"), rows.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(module.get_buffer("deviation"), rows.std(0), rtol=1e-5)
+    np.testing.assert_allclose(module.get_buffer("inputs.mean"), rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(module.get_buffer("inputs.deviation"), rows.std(0), rtol=1e-5)
 
 
 def test_normalize_clip_gives_every_value_of_a_clip_mean_zero_and_deviation_one() -> None:

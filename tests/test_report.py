@@ -16,6 +16,7 @@ from pipeline.epochs import Epoch, write_figures
 from pipeline.errors import UserError
 from pipeline.metrics import score
 from pipeline.runs import Run
+from tests.video_files import write_clip
 
 CLASSES = ("<script>alert(1)</script>", "$x_{", "水 & salt", "plain")
 RECORD: dict[str, Any] = {
@@ -111,3 +112,15 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps([1]))
     with pytest.raises(UserError, match=r"run\.json is damaged"):
         runs.read(tmp_path)
+
+
+def test_the_worst_clips_are_named_with_their_frames(tmp_path: Path) -> None:
+    run = run_in(tmp_path / "run")
+    write_clip(tmp_path / "corpus" / "a.mp4", frames=12)
+    clips = [("<b>film</b>", {"rgb": ["a.mp4"]}), ("gone", {"rgb": ["b.mp4"]}), ("sensor", {"inertial": ["c.npy"]})]
+    np.save(tmp_path / "corpus" / "c.npy", np.zeros((9, 6)))
+    worst = [{"id": clip, "label": CLASSES[0], "guess": "plain", "probability": 0.01, "media": media} for clip, media in clips]
+    record = {**run.record, "manifest": {**RECORD["manifest"], "root": str(tmp_path / "corpus")}}
+    page = report.write(Run(run.folder, record, {**run.scores, "worst": worst})).read_text("utf-8")
+    assert all(name in page for name in ("&lt;b&gt;film&lt;/b&gt;", "gone", "sensor"))
+    assert len(re.findall("data:image/jpeg;base64,", page)) == report.FRAMES

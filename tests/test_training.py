@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from pipeline import manifest, network
+from pipeline import fitting, manifest, network
 from pipeline.cache import open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
@@ -93,11 +93,11 @@ def test_another_setting_or_label_is_another_run(signs: Fixture) -> None:
     assert trained((home, replace(table, samples=swapped))).folder != first.folder
 
 
-def interrupted_at(place: int) -> Callable[[network._Fitting], None]:
+def interrupted_at(place: int) -> Callable[[fitting.Fitting], None]:
     """In place of the end of an epoch: the first ones as ever, then Ctrl-C before anything of that one is kept."""
-    keep = network._Fitting._keep
+    keep = fitting.Fitting._keep
 
-    def stop(fitting: network._Fitting) -> None:
+    def stop(fitting: fitting.Fitting) -> None:
         if len(fitting.state.figures) == place:
             raise KeyboardInterrupt
         keep(fitting)
@@ -110,9 +110,9 @@ def test_a_training_interrupted_in_any_epoch_goes_on_to_the_same_weights(
     signs: Fixture, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     whole = weights(trained(signs))
-    monkeypatch.setattr(network, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(fitting, "CHECKPOINT_SHARE", float("inf"))
     with monkeypatch.context() as patch:
-        patch.setattr(network._Fitting, "_keep", interrupted_at(place))
+        patch.setattr(fitting.Fitting, "_keep", interrupted_at(place))
         with pytest.raises(KeyboardInterrupt):
             trained(signs, again=True)
     resumed = trained(signs)
@@ -124,13 +124,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from pipeline import network
+from pipeline import fitting
 from pipeline.data import Table
 from pipeline.manifest import Home, read
 from pipeline.training import train
 
 torch.set_num_threads(1)
-network.CHECKPOINT_SHARE = float("inf")
+fitting.CHECKPOINT_SHARE = float("inf")
 place, root, settings = sys.argv[1], Path(sys.argv[2]), dict(word.split("=") for word in sys.argv[3:])
 batches, replaced, saved = Table.batches, os.replace, []
 
@@ -317,7 +317,7 @@ def test_patience_stops_a_training_that_does_not_improve(signs: Fixture) -> None
 
 
 def test_a_training_that_diverges_is_one_line(signs: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network.Network, "loss", lambda self, logits, batch: logits.sum() * float("nan"))
+    monkeypatch.setattr(network.Network, "losses", lambda self, logits, batch: logits.sum(1) * float("nan"))
     with pytest.raises(UserError, match=r"training diverged in epoch 1: the loss is nan; try a lower rate: --set lr=0\.0003"):
         trained(signs)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import home_of, json_option, print_json
+from pipeline.commands.options import device_option, home_of, json_option, print_json
 
 if TYPE_CHECKING:
     from pipeline.manifest import Home
@@ -83,6 +83,45 @@ def _mend(home: Home, damages: list[Damage]) -> None:
 
 
 @click.command()
+@click.argument("name")
+@click.argument("stage")
+@click.option("--sample", type=click.IntRange(min=1), required=True, metavar="K", help="Published clips to extract with today's code.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, max=1),
+    default=0.0,
+    show_default=True,
+    help="Largest difference allowed, as a fraction of the largest value; 0 asks for equal bytes.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random sample.")
+@device_option
+@json_option
+@click.pass_context
+def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: Any) -> None:
+    """Keep the features of a stage whose code changed but not its numbers.
+
+    K random clips are extracted with today's code; if they agree with what is published, that becomes today's.
+    """
+    from pipeline import manifest
+    from pipeline.configured import configure
+    from pipeline.progress import Progress
+    from pipeline.upkeep.adopt import Trial
+    from pipeline.upkeep.adopt import adopt as run
+
+    home = home_of(ctx)
+    table = manifest.read(home, name)
+    made = run(home, table, configure(home, table, stage), Trial(**given), Progress())
+    said = "byte for byte" if made.evidence["equal_bytes"] else f"within {made.evidence['largest_difference']:.3g} of the largest value"
+    click.echo(f"{name}/{stage}: {made.clips} clips adopted; {len(made.evidence['sample'])} tried, equal {said}", err=as_json)
+    for each in made.derived:
+        click.echo(
+            f"{each} derives from it and is stale by that; keep it with: signcache adopt {name} {each} --sample {given['sample']}", err=True
+        )
+    if as_json:
+        print_json({"dataset": name, "stage": stage, "clips": made.clips, "evidence": made.evidence, "stale": list(made.derived)})
+
+
+@click.command()
 @click.argument("name", required=False)
 @click.argument("stage", required=False)
 @yes_option
@@ -135,4 +174,26 @@ def drop(ctx: click.Context, name: str, stage: str | None, yes: bool) -> None:
     click.echo("dropped" if yes else f"nothing is dropped yet; do it with: {again}", err=True)
 
 
-COMMANDS = (verify, gc, drop)
+@click.command()
+@click.argument("name", required=False)
+@click.argument("stage", required=False)
+@click.pass_context
+def compact(ctx: click.Context, name: str | None, stage: str | None) -> None:
+    """Pack many small shards of what is published into full ones, without rows that no clip has any more."""
+    from pipeline.amounts import shown_size
+    from pipeline.upkeep.compact import compact as pack
+    from pipeline.upkeep.places import chosen
+
+    home = home_of(ctx)
+    for dataset, each in chosen(home, name, stage):
+        packed = pack(home, dataset, each)
+        if packed is None:
+            click.echo(f"{dataset}/{each}: nothing is published")
+        elif packed.before == packed.after and not packed.orphans:
+            click.echo(f"{dataset}/{each}: {packed.before} shards, packed already")
+        else:
+            orphans = f", {packed.orphans} rows of no clip dropped" if packed.orphans else ""
+            click.echo(f"{dataset}/{each}: {packed.before} shards -> {packed.after}{orphans}, {shown_size(max(0, packed.freed))} freed")
+
+
+COMMANDS = (verify, adopt, gc, drop, compact)

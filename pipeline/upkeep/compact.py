@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import index, registry, shards
+import numpy as np
+
+from pipeline import __version__, index, registry, shards
 from pipeline.cache import publish_index
 from pipeline.configured import Published, published
 from pipeline.errors import UserError
@@ -69,12 +72,13 @@ class _Packing:
         gone = set(self.old)
         self.moving = [entry for entry in self.entries if entry.shard in gone and entry.row.id != ORPHAN]
         self.orphans = sum(entry.shard in gone and entry.row.id == ORPHAN for entry in self.entries)
-        self.groups = list(_grouped(self.moving, said))
+        self.groups: list[list[Entry]] = list(_grouped(self.moving, said))
+        self.failures = self._failures()
 
     @property
     def is_worth_it(self) -> bool:
         """Whether fewer shards or fewer rows come out."""
-        return bool(self.orphans) or len(self.groups) < len(self.old)
+        return bool(self.orphans) or max(len(self.groups), bool(self.failures)) < len(self.old)
 
     def _stays(self, shard: Shard, rows: Sequence[Row]) -> bool:
         if shard.file is None or any(row.id == ORPHAN for row in rows):
@@ -84,29 +88,25 @@ class _Packing:
 
     def write(self) -> Index:
         """The new shards with their markers, and the index that names them in place of the old ones."""
-        moved: dict[tuple[str, str], Entry] = {}
-        failures = self._failures()
-        for number, group in enumerate(self.groups or [[]]):
-            if not group and not failures:
-                break
-            marker, values = self._joined(number, group, failures if not number else ())
-            made = {"compacted": [shard.name for shard in self.old], "clips": len(group), "packed_at": time.time()}
-            shards.write_shard(self.folder, marker, values, made)
-            for entry, new in zip(group, index.of_marker(marker), strict=True):
-                moved[entry.row.id, entry.shard.name] = new
-            if not group:
-                moved_shard = Shard(marker.name, None, marker.store)
-                return self._index(moved, [moved_shard])
-        return self._index(moved, [])
-
-    def _index(self, moved: dict[tuple[str, str], Entry], extra: Sequence[Shard]) -> Index:
+        made = {"compacted": [shard.name for shard in self.old], "signcache": __version__}
+        written: list[Shard] = []
+        moved: dict[str, Entry] = {}
+        try:
+            for number, group in enumerate(self.groups or ([[]] if self.failures else [])):
+                marker, values = self._joined(number, group)
+                written.append(Shard(marker.name, marker.shard, marker.store))
+                shards.write_shard(self.folder, marker, values, made)
+                moved.update({entry.row.id: entry for entry in index.of_marker(marker)})
+        except BaseException:
+            for shard in written:
+                _remove(self.folder, shard)
+            raise
         gone = set(self.old)
-        entries = [moved.get((e.row.id, e.shard.name), e) for e in self.entries if e.shard not in gone or e.row.id != ORPHAN]
-        kept = [shard for shard in self.table.shards if shard not in gone]
-        return index.build(entries, self.table.failures.values(), [*kept, *extra])
+        entries = [moved[e.row.id] if e.shard in gone else e for e in self.entries if e.shard not in gone or e.row.id != ORPHAN]
+        return index.build(entries, self.table.failures.values(), [*(s for s in self.table.shards if s not in gone), *written])
 
-    def _joined(self, number: int, group: Sequence[Entry], failures: Sequence[Failure]) -> tuple[Marker, Array]:
-        """The marker and the values of one new shard, every row checked against its checksum."""
+    def _joined(self, number: int, group: Sequence[Entry]) -> tuple[Marker, Array]:
+        """The marker and the values of one new shard, every row checked against its checksum; the first takes the failures."""
         rows, parts, start = [], [], 0
         for row, shard in group:
             values = shards.open_shard(self.folder, shard.store, str(shard.file))[row.start : row.start + row.length]
@@ -120,7 +120,7 @@ class _Packing:
             start += row.length
         name, store = shards.new_name(number), group[0].shard.store if group else "zarr"
         file = name + registry.create("store", store).suffix if group else None
-        marker = Marker(name, file, store, self.said.dtype, self.said.row_shape, tuple(rows), tuple(failures))
+        marker = Marker(name, file, store, self.said.dtype, self.said.row_shape, tuple(rows), () if number else self.failures)
         return marker, shards.joined(parts, self.said.row_shape, self.said.dtype)
 
     def _failures(self) -> tuple[Failure, ...]:
@@ -135,10 +135,6 @@ class _Packing:
 
 
 def _row_bytes(said: Published) -> int:
-    import math
-
-    import numpy as np
-
     return math.prod(said.row_shape) * np.dtype(said.dtype).itemsize
 
 
@@ -162,7 +158,9 @@ def _grouped(entries: Sequence[Entry], said: Published) -> Iterator[list[Entry]]
 
 
 def _remove(folder: Path, shard: Shard) -> None:
-    """A shard that nothing names any more: its marker first."""
+    """A shard that nothing names any more: its marker first; its data vanish in one step, so that nobody reads a part of them."""
     (folder / (shard.name + MARKER_SUFFIX)).unlink(missing_ok=True)
-    if shard.file is not None:
-        delete(folder / shard.file)
+    if shard.file is not None and (folder / shard.file).exists():
+        hidden = folder / f".{shard.file}"
+        os.rename(folder / shard.file, hidden)
+        delete(hidden)

@@ -1,0 +1,84 @@
+"""What sequence models read: the fused rows of their stages, normalised, thinned, and zero beyond each clip's end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeInt
+from torch import Tensor, nn
+
+from pipeline.data import Batch, Table, fused
+from pipeline.network import Network
+
+
+class Sequences(Network):
+    """A recipe whose module has `inputs`, an `Inputs`: the fields of these and their statistics."""
+
+    normalize: Literal["none", "train", "clip"] = "none"
+    """Each value less its mean, by its deviation, over the training rows or over the clip's own."""
+    frames: NonNegativeInt = 0
+    """Most rows of a clip that are read, evenly spread from its first to its last; 0 reads all."""
+
+    def prepare(self, module: nn.Module, train: Table) -> None:
+        if self.normalize == "train":
+            inputs = module.get_submodule("inputs")
+            moments = [train.moments(stage) for stage in self.stages]
+            inputs.get_buffer("mean").copy_(torch.cat([torch.from_numpy(mean) for mean, _ in moments]))
+            inputs.get_buffer("deviation").copy_(torch.cat([torch.from_numpy(deviation) for _, deviation in moments]))
+
+
+class Inputs(nn.Module):
+    """A batch -> `(B, T, width)` float32 rows, zero beyond each clip's `(B,)` lengths, which are 1 or more.
+
+    A clip without rows in the first stage is read as one row of zeros. What padding holds is never read.
+    """
+
+    def __init__(self, recipe: Sequences, dims: Mapping[str, int]) -> None:
+        super().__init__()
+        self.stages, self.normalize, self.frames = recipe.stages, recipe.normalize, recipe.frames
+        self.width = sum(dims[stage] for stage in recipe.stages)
+        if self.normalize == "train":
+            self.register_buffer("mean", torch.zeros(self.width))
+            self.register_buffer("deviation", torch.ones(self.width))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        rows, lengths = fused(batch, self.stages)
+        if self.frames:
+            rows, lengths = thinned(rows, lengths, self.frames)
+        if self.normalize == "clip":
+            rows = within_clips(rows, lengths)
+        elif self.normalize == "train":
+            rows = (rows - self.get_buffer("mean")) / self.get_buffer("deviation")
+        if not rows.shape[1]:
+            rows = rows.new_zeros(len(rows), 1, self.width)
+        return rows.where(real(lengths, rows.shape[1])[:, :, None], 0), lengths.clamp(min=1)
+
+
+def real(lengths: Tensor, steps: int) -> Tensor:
+    """`(B, steps)`: whether a row is a clip's own."""
+    return torch.arange(steps, device=lengths.device) < lengths[:, None]
+
+
+def thinned(rows: Tensor, lengths: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """`(B, T, D)` -> `(B, min(T, most), D)` and lengths: of a longer clip the rows `i * (length - 1) // (most - 1)`."""
+    if rows.shape[1] <= most:
+        return rows, lengths
+    steps = torch.arange(most, device=rows.device)
+    spread = steps * (lengths[:, None] - 1).clamp(min=0) // max(most - 1, 1)
+    places = torch.where(lengths[:, None] > most, spread, steps)
+    clips = torch.arange(len(rows), device=rows.device)[:, None]
+    return rows[clips, places], lengths.clamp(max=most)
+
+
+def within_clips(rows: Tensor, lengths: Tensor) -> Tensor:
+    """`(B, T, D)` rows, each value less its clip's mean and by its deviation in the clip: what moves counts, not what is worn.
+
+    Values that hardly move are kept small: a thousandth of the clip's mean deviation is added to each. Padding is zero.
+    """
+    own = real(lengths, rows.shape[1])[:, :, None]
+    steps = lengths.clamp(min=1)[:, None, None]
+    centred = (rows - torch.where(own, rows, 0).sum(1, keepdim=True) / steps).where(own, 0)
+    deviation = ((centred**2).sum(1, keepdim=True) / steps).sqrt()
+    return centred / (deviation + 1e-3 * deviation.mean(2, keepdim=True) + 1e-6)

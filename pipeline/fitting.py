@@ -1,0 +1,192 @@
+"""The one training loop of torch recipes: epochs, the best weights on validation, checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from rich.console import Console
+from torch import Tensor, nn
+
+from pipeline import atomic, losses, schedule
+from pipeline.data import Batch, Table
+from pipeline.epochs import Display, Epoch, write_figures
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.network import Network
+
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SHARE = 0.1
+"""Most of the time that checkpoints may take; where epochs are shorter than that allows, some are skipped."""
+
+
+class _Autocast(MixedPrecision):
+    """Half precision inside the operations that gain by it; features reach the module as they are."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def fabric_of(recipe: Network, device: str) -> Fabric:
+    """Fabric on one device, in the recipe's precision; raises UserError where the device has none of it."""
+    if recipe.precision == "float32":
+        return Fabric(accelerator=device, devices=1)
+    if recipe.precision == "float16" and device == "cpu":
+        raise UserError("precision=float16 needs a CUDA device; use --set precision=bfloat16, or float32")
+    kind = "bf16-mixed" if recipe.precision == "bfloat16" else "16-mixed"
+    return Fabric(accelerator=device, devices=1, plugins=_Autocast(kind, device))  # type: ignore[arg-type]
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides the module and its optimiser; the learning rate follows from the figures."""
+
+    figures: list[Epoch] = field(default_factory=list)
+    best: tuple[float, float] = (-float("inf"), -float("inf"))
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Fitting:
+    """One training under way."""
+
+    def __init__(self, recipe: Network, train: Table, val: Table, device: str) -> None:
+        self.recipe, self.train, self.val, self.device = recipe, train, val, device
+        self.fabric = fabric_of(recipe, device)
+        self.module = recipe.build(train.dims, len(train.classes))
+        recipe.prepare(self.module, train)
+        self.optimizer = recipe.optimise(self.module)
+        self.wrapped, self.stepper = self.fabric.setup(self.module, self.optimizer)
+        is_balanced = recipe.class_weights == "balanced"
+        count = len(train.classes)
+        self.class_weights = losses.balanced(train.labels, count) if is_balanced else torch.ones(count)
+        self.state = State()
+        self.saved_at, self.saving_took = time.monotonic(), 0.0
+
+    def run(self) -> nn.Module:
+        """The module with its best weights."""
+        self._restore()
+        with Display(self.recipe.epochs) as display:
+            while not self._is_over():
+                figures = self._epoch(len(self.state.figures))
+                self._judge(figures)
+                self._keep()
+                display.show(figures)
+        self.module.load_state_dict(self.state.best_weights)
+        return self.module
+
+    def _is_over(self) -> bool:
+        done, patience = len(self.state.figures), self.recipe.patience
+        return done >= self.recipe.epochs or bool(patience and done - self.state.best_epoch >= patience)
+
+    def _epoch(self, number: int) -> Epoch:
+        began = time.monotonic()
+        lr = schedule.rate(self.recipe, self.state.figures)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss = self._learn(number)
+        val_loss, val_top1 = self._validate()
+        figures = Epoch(number + 1, loss, val_loss, val_top1, lr, round(time.monotonic() - began, 3))
+        if not loss < float("inf"):
+            raise UserError(f"training diverged in epoch {figures.epoch}: the loss is {loss}; try a lower rate: --set lr={lr / 10:g}")
+        return figures
+
+    def _learn(self, number: int) -> float:
+        """One pass over the training clips; its mean loss."""
+        self.wrapped.train()
+        total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
+        batches = self.train.batches(self.recipe.batch_size, epoch=number)
+        while group := list(islice(batches, self.recipe.accumulate)):
+            total += self._step(group)
+        return float(total / self.class_weights[torch.from_numpy(self.train.labels)].sum())
+
+    def _step(self, group: Sequence[Batch]) -> Tensor:
+        """One step by the gradient of the mean loss of several batches, as if they were one; the sum of the losses."""
+        weights = [self.class_weights[batch.labels] for batch in group]
+        whole = float(torch.stack([values.sum() for values in weights]).sum())
+        total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
+        self.stepper.zero_grad()
+        for batch, values in zip(group, weights, strict=True):
+            here = batch.to(self.fabric.device)
+            loss = (self.recipe.losses(self.wrapped(here), here) * values.to(self.fabric.device)).sum() / whole
+            self.fabric.backward(loss)
+            total += loss.detach() * whole
+        if self.recipe.clip_norm:
+            self.fabric.clip_gradients(self.wrapped, self.stepper, max_norm=self.recipe.clip_norm)
+        self.stepper.step()
+        return total
+
+    def _validate(self) -> tuple[float, float]:
+        """Mean loss, classes weighted as in training, and fraction right on the validation clips."""
+        self.wrapped.eval()
+        loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
+        right = torch.zeros((), dtype=torch.int64, device=self.fabric.device)
+        with torch.inference_mode():
+            for batch in self.val.batches(self.recipe.batch_size, shuffle=False):
+                here = batch.to(self.fabric.device)
+                logits = self.wrapped(here)
+                loss += (self.recipe.losses(logits, here) * self.class_weights[batch.labels].to(loss.device)).sum()
+                right += (logits.argmax(1) == here.labels).sum()
+        return float(loss / self.class_weights[torch.from_numpy(self.val.labels)].sum()), int(right) / len(self.val)
+
+    def _judge(self, figures: Epoch) -> None:
+        """Keep the weights where they are the best yet: by accuracy, the lower loss of equals; or by loss."""
+        by_loss = self.recipe.best_by == "loss"
+        score = (-figures.val_loss if by_loss else figures.val_top1, -figures.val_loss)
+        least = self.recipe.min_improvement
+        is_better = score[0] > self.state.best[0] + least if least else score > self.state.best
+        is_best = is_better or not self.state.best_weights
+        self.state.figures.append(replace(figures, best=int(is_best)))
+        if is_best:
+            self.state.best, self.state.best_epoch = score, figures.epoch
+            self.state.best_weights = {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
+
+    def _keep(self) -> None:
+        """Figures of every epoch, and a checkpoint as often as its share of the time allows."""
+        if self.train.folder is None:
+            return
+        write_figures(self.train.folder, self.state.figures)
+        began = time.monotonic()
+        if (began - self.saved_at) * CHECKPOINT_SHARE < self.saving_took:
+            return
+        state = self.state
+        content: dict[str, Any] = {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state() if self.device == "cuda" else None,
+            "figures": [asdict(figures) for figures in state.figures],
+            "best": list(state.best),
+            "best_epoch": state.best_epoch,
+            "best_weights": state.best_weights,
+        }
+        out = io.BytesIO()
+        torch.save(content, out)
+        atomic.replace(self.train.folder / CHECKPOINT, out.getvalue())
+        self.saved_at = time.monotonic()
+        self.saving_took = self.saved_at - began
+
+    def _restore(self) -> None:
+        """Go on where the last checkpoint of this training was written."""
+        path = self.train.folder / CHECKPOINT if self.train.folder else None
+        if path is None or not path.exists():
+            return
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        self.module.load_state_dict(content["module"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(content["precision"])
+        figures = [Epoch(**values) for values in content["figures"]]
+        self.state = State(figures, (content["best"][0], content["best"][1]), content["best_epoch"], content["best_weights"])
+        torch.set_rng_state(content["generator"])
+        if self.device == "cuda" and content["cuda_generator"] is not None:
+            torch.cuda.set_rng_state(content["cuda_generator"])
+        Console(stderr=True).print(f"resumed after epoch {len(figures)}", highlight=False, markup=False)

@@ -1,0 +1,167 @@
+"""Adopts features that another program made as a published stage: checked, with an identity of their own, in shards like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from pipeline import __version__, cache, configured, manifest, shards
+from pipeline.configured import Stage, configure
+from pipeline.datasets.imported import write_table
+from pipeline.errors import UserError
+from pipeline.fingerprint import digest_of
+from pipeline.inputs import imported_stats
+from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
+from pipeline.manifest import Home, Manifest
+from pipeline.media import Stat
+from pipeline.plan import NOT_IMPORTED
+from pipeline.shards import Failure, Marker, Row
+from pipeline.sources import Format, Incoming, clips_of
+from pipeline.types import IMPORT_PREFIX, Array, Sample
+from pipeline.upkeep.places import locked
+
+KIND = "imported"
+KEPT = ("float32", "float16", "uint8", "int8", "int16", "int32", "int64")
+"""Types of numbers that stay; others become float32."""
+
+
+@dataclass
+class Adopted:
+    """What an import brought: clips, rows, the clips of the manifest that it lacks, and groups of clips with equal rows."""
+
+    digest: str = ""
+    clips: int = 0
+    rows: int = 0
+    row_shape: tuple[int, ...] = ()
+    lacking: list[str] = field(default_factory=list)
+    twins: list[list[str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """A checked clip without its rows; `id` is its name in the manifest."""
+
+    id: str
+    sample: Sample
+    content: str
+    length: int
+
+
+def import_rows(home: Home, name: str, stage: str, source: Path, form: Format) -> Adopted:
+    """Read `source` twice: to check all of it and know what it is, then to write it. Nothing is written where a check fails.
+
+    A name that is not bound gets the clips, labels and splits of the source. Raises UserError, one line, for wrong shapes,
+    values that are not finite, missing labels, two clips of one id, and clips that the manifest does not have.
+    """
+    manifest.checked_name(name), manifest.checked_name(stage)
+    known = manifest.read(home, name) if (home.manifests / f"{name}.json").exists() else None
+    before = configured.published(home, name, stage)
+    if before and before.stage != KIND:
+        raise UserError(f"{name}/{stage} holds features of {before.stage!r} that were extracted here; choose another name than {stage!r}")
+    clips, shape, numbers = _survey(source, form, {s.id: s for s in known.samples} if known else None)
+    table = known or _bind(home, name, clips)
+    said = digest_of([form, shape, numbers, [[clip.id, clip.content, clip.length] for clip in clips]])
+    settings = {"source": IMPORT_PREFIX + said, "shape": shape, "numbers": numbers}
+    ready = configure(home, table, stage, kind=KIND, now=settings)
+    with locked(home, name, [stage]):
+        _write(home, ready, clips_of(source, form), clips)
+        lacking = _publish(home, table, ready)
+    by_content: dict[str, list[str]] = {}
+    for clip in clips:
+        by_content.setdefault(clip.content, []).append(clip.id)
+    twins = [ids for ids in by_content.values() if len(ids) > 1]
+    return Adopted(ready.fingerprint.digest, len(clips), sum(clip.length for clip in clips), shape, lacking, twins)
+
+
+def _survey(source: Path, form: Format, known: Mapping[str, Sample] | None) -> tuple[list[_Surveyed], tuple[int, ...], str]:
+    """Every clip of the source, the shape of a row, and the type of its numbers."""
+    found: dict[str, _Surveyed] = {}
+    shape, numbers, first, strange = tuple[int, ...](), "", "", []
+    for clip in clips_of(source, form):
+        rows = _kept(clip.rows)
+        if not found:
+            shape, numbers, first = rows.shape[1:], rows.dtype.name, clip.ids[0]
+        if (rows.shape[1:], rows.dtype.name) != (shape, numbers):
+            raise UserError(f"{source}: {clip.ids[0]!r} has rows of {rows.dtype} {rows.shape[1:]}, {first!r} of {numbers} {shape}")
+        if not shape or 0 in shape:
+            raise UserError(f"{source}: {clip.ids[0]!r} is {rows.shape}; expected (rows, values)")
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            row = int(np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))[0])
+            raise UserError(f"{source}: {clip.ids[0]!r} holds NaN or infinity in row {row}; mend or leave out that clip")
+        sample = _matched(clip, known)
+        if sample is None:
+            strange.append(clip.ids[0])
+            continue
+        if sample.id in found:
+            raise UserError(f"{source} holds {sample.id!r} twice; each clip may come once")
+        if clip.label is not None and sample.label is not None and clip.label != sample.label:
+            raise UserError(f"{source}: {clip.ids[0]!r} has the label {clip.label!r}, the manifest says {sample.label!r}")
+        found[sample.id] = _Surveyed(sample.id, sample, xxhash.xxh3_128_hexdigest(rows.tobytes()), len(rows))
+    if strange:
+        raise UserError(f"{source}: {len(strange)} clips are none of the manifest, first {strange[0]!r}; bind another name for them")
+    return list(found.values()), shape, numbers
+
+
+def _kept(rows: Array) -> Array:
+    return np.ascontiguousarray(rows, rows.dtype.name if rows.dtype.name in KEPT else np.float32)
+
+
+def _matched(clip: Incoming, known: Mapping[str, Sample] | None) -> Sample | None:
+    """The clip in the manifest, or a new one where there is no manifest yet."""
+    if known is None:
+        return Sample(clip.ids[0], {}, clip.label, clip.split, clip.signer)
+    return next((known[name] for name in clip.ids if name in known), None)
+
+
+def _bind(home: Home, name: str, clips: Sequence[_Surveyed]) -> Manifest:
+    root = home.manifests / name / KIND
+    write_table(root, [clip.sample for clip in clips])
+    return manifest.bind(home, name, corpus=KIND, root=root)
+
+
+def _write(home: Home, stage: Stage, incoming: Iterator[Incoming], surveyed: Sequence[_Surveyed]) -> None:
+    """Shards of the clips that this identity lacks, closed as an extraction closes them."""
+    done, waiting = cache.finished(stage, home), list[tuple[_Surveyed, Array, int]]()
+    for number, (clip, expected) in enumerate(zip(incoming, surveyed, strict=True)):
+        rows = _kept(clip.rows)
+        if xxhash.xxh3_128_hexdigest(rows.tobytes()) != expected.content:
+            raise UserError(f"{expected.id!r} changed while it was imported; run the same line again")
+        if not done.has(expected.id, _stat(expected).token):
+            waiting.append((expected, rows, clip.source_length))
+        if len(waiting) >= SHARD_CLIPS or sum(part.nbytes for _, part, _ in waiting) >= SHARD_BYTES:
+            _shard(home, stage, waiting, number)
+            waiting = []
+    if waiting:
+        _shard(home, stage, waiting, len(surveyed))
+
+
+def _stat(clip: _Surveyed) -> Stat:
+    """In place of the stat of files: what the rows hold."""
+    return Stat(int(clip.content[:16], 16), clip.length)
+
+
+def _shard(home: Home, stage: Stage, clips: Sequence[tuple[_Surveyed, Array, int]], number: int) -> None:
+    made, start = [], 0
+    for clip, rows, frames in clips:
+        stat = _stat(clip)
+        said = (clip.content, stat.token, stat.size, "import", (frames,), shards.checksum(rows))
+        made.append(Row(clip.id, start, len(rows), frames, 0.0, *said))
+        start += len(rows)
+    name, extractor = shards.new_name(number), stage.extractor
+    marker = Marker(name, f"{name}.zarr", "zarr", extractor.dtype, extractor.row_shape, tuple(made), ())
+    values = shards.joined([rows for _, rows, _ in clips], extractor.row_shape, extractor.dtype)
+    shards.write_shard(stage.folder(home), marker, values, {"signcache": __version__})
+
+
+def _publish(home: Home, table: Manifest, stage: Stage) -> list[str]:
+    """The clips of the manifest that the import lacks, recorded as its failures."""
+    done = cache.finished(stage, home)
+    stats = imported_stats(done)
+    bound = {s.id: entry for s in table.samples if s.id in stats and (entry := done.entry(s.id, stats[s.id].token))}
+    lacking = [sample.id for sample in table.samples if sample.id not in bound]
+    cache.publish(home, stage, done, bound, [Failure(clip, NOT_IMPORTED, "", 0, "", 0, 0) for clip in lacking])
+    return lacking

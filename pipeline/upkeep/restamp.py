@@ -1,0 +1,61 @@
+"""Published shards given to today's identity: the same bytes in its folder, markers that say on which evidence."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import cache, shards
+from pipeline.atomic import sync
+from pipeline.cache import Features, finished
+from pipeline.configured import Stage
+from pipeline.index import Entry
+from pipeline.manifest import Home
+from pipeline.shards import MARKER_SUFFIX, Record
+
+
+def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Entry], evidence: Mapping[str, Any]) -> None:
+    """Link every published shard into the folder of today's identity, let its marker land, then publish `rows`.
+
+    Killed anywhere, what was published stays so, and every marker that landed is true; the next adoption goes on.
+    """
+    folder = stage.folder(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    current = {(entry.shard.name, entry.row.start, entry.row.length): entry.row for entry in rows.values()}
+    for shard in features.index.shards:
+        record = shards.read_record(features.folder / (shard.name + MARKER_SUFFIX))
+        if shard.file is not None:
+            _link(features.folder / shard.file, folder / shard.file)
+            sync(folder)
+        marker = replace(
+            record.marker,
+            rows=tuple(current.get((shard.name, row.start, row.length), row) for row in record.marker.rows),
+            failures=record.marker.failures if stage.upstream is None else (),
+        )
+        shards.write_marker(folder, Record(marker, record.checksums, {**record.made, "adopted": dict(evidence)}))
+    failures = [] if stage.upstream else list(features.index.failures.values())
+    cache.publish(home, stage, finished(stage, home), rows, failures)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file or folder under another name; a copy where the file system has no hard links. What is there already is whole."""
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+        for part in sorted(source.iterdir()):
+            _link(part, target / part.name)
+        sync(target)
+        return
+    if target.exists():
+        return
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copy2(source, temporary)
+        sync(temporary)
+    os.replace(temporary, target)

@@ -1,0 +1,262 @@
+"""Features of how hands and body move: their dimensions, what they do not depend on, and what smoothing may not touch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import savgol_filter
+
+from pipeline import registry
+from pipeline.errors import ClipError, UserError
+from pipeline.fingerprint import fingerprint
+from pipeline.types import Array, Extractor
+from stages._motion import aligned, cosines, difference, hull_shapes, smoothed
+from stages._points import FINGERS, LIMBS
+
+GROUPS = {"absolute": 126, "angles": 78, "motion": 252, "shape": 4, "trajectory": 30, "pose": 75}
+BODY = {"absolute": 60, "angles": 42, "motion": 120, "trajectory": 30}
+MIRRORED = np.array([0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(n + (1 if n % 2 else -1) for n in range(11, 33))])
+"""MediaPipe's pose with left and right exchanged."""
+
+
+def kinematics(**fields: Any) -> Extractor:
+    stage: Extractor = registry.create("stage", "kinematics", fields)
+    return stage
+
+
+def made(rows: Array, **fields: Any) -> Array:
+    return np.stack(list(kinematics(**fields).prepare((row,) for row in rows)))
+
+
+def clip(frames: int = 24, seed: int = 0) -> Array:
+    """`(T, 75, 3)` points of a body and two hands that move smoothly, with some noise."""
+    random = np.random.default_rng(seed)
+    phase = np.linspace(0, 2 * np.pi, frames)[:, None, None]
+    rest = random.random((1, 75, 3))
+    return np.asarray(0.3 + 0.4 * rest + 0.1 * np.sin(phase * random.integers(1, 3, (1, 75, 3))) + random.normal(0, 0.003, (frames, 75, 3)))
+
+
+def holistic(points: Array, face: bool = True) -> Array:
+    """Rows of the stage `holistic`; a hand of zeros stays one."""
+    frames = len(points)
+    pose = np.concatenate([points[:, :33], np.ones((frames, 33, 1))], axis=2).reshape(frames, -1)
+    middle = [np.full((frames, 1404), 0.5)] if face else []
+    return np.concatenate([pose, *middle, points[:, 33:].reshape(frames, -1)], axis=1).astype(np.float32)
+
+
+def flat(points: Array) -> Array:
+    """Rows of the stage `keypoints`."""
+    return points[..., :2].reshape(len(points), -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_group_of_hands_and_pose_has_its_size(group: str) -> None:
+    for source in ("stage:holistic", "stage:keypoints"):
+        assert kinematics(source=source, groups=group).row_shape == (GROUPS[group],)
+    assert made(holistic(clip()), groups=group).shape == (24, GROUPS[group])
+    assert made(flat(clip()), groups=group, layout="keypoints").shape == (24, GROUPS[group])
+
+
+def test_all_groups_follow_one_another_in_one_order() -> None:
+    rows = holistic(clip())
+    whole = made(rows)
+    assert whole.shape == (24, 565)
+    np.testing.assert_array_equal(whole, np.concatenate([made(rows, groups=group) for group in GROUPS], axis=1))
+    np.testing.assert_array_equal(made(rows, groups="pose,absolute"), whole[:, [*range(126), *range(490, 565)]])
+
+
+@pytest.mark.parametrize("group", BODY)
+def test_sizes_of_a_skeleton_follow_from_its_joints(group: str) -> None:
+    rows = clip(30)[:, :20].reshape(30, 60).astype(np.float32)
+    assert made(rows, source="stage:skeleton", groups=group).shape == (30, BODY[group])
+    assert kinematics(source="stage:skeleton").row_shape == (252,)
+
+
+@pytest.mark.parametrize("count", [len(FINGERS), len(LIMBS) - 1])
+def test_a_hand_has_13_joints(count: int) -> None:
+    assert count == 13
+    assert len(set(FINGERS)) == 13
+
+
+def test_rows_without_the_face_are_the_same() -> None:
+    np.testing.assert_array_equal(made(holistic(clip())), made(holistic(clip(), face=False)))
+
+
+def test_z_of_keypoints_is_zero() -> None:
+    rows = made(flat(clip()), layout="keypoints")
+    assert (rows[:, 2:126:3] == 0).all()
+    without_z = clip() * [1, 1, 0]
+    np.testing.assert_allclose(rows, made(holistic(without_z)), atol=2e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(["centroid", "shoulder"]), st.floats(-2, 2), st.floats(-2, 2), st.floats(0.2, 5), st.integers(0, 5))
+def test_place_and_size_in_the_image_do_not_count(by: str, right: float, down: float, size: float, seed: int) -> None:
+    points = clip(seed=seed)
+    moved = points * size + [right, down, 0]
+    before, after = (made(holistic(each), normalize=by) for each in (points, moved))
+    np.testing.assert_allclose(after, before, atol=2e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(["centroid", "shoulder"]), st.integers(0, 5))
+def test_a_mirrored_signer_gives_mirrored_features(by: str, seed: int) -> None:
+    points = clip(seed=seed)
+    mirrored = np.concatenate([points[:, :33][:, MIRRORED], points[:, 54:], points[:, 33:54]], axis=1) * [-1, 1, 1]
+    for group, turn in (("absolute", [-1, 1, 1]), ("angles", [1, 1, 1])):
+        before, after = (made(holistic(each), normalize=by, groups=group).reshape(24, 2, -1, 3) for each in (points, mirrored))
+        np.testing.assert_allclose(after, before[:, ::-1] * turn, atol=2e-4)
+    before, after = (made(holistic(each), normalize=by, groups="shape").reshape(24, 2, 2) for each in (points, mirrored))
+    np.testing.assert_allclose(after, before[:, ::-1], atol=2e-4)
+
+
+def test_wide_images_are_scaled_back() -> None:
+    points = clip()
+    squeezed = points / [16 / 9, 1, 16 / 9]
+    np.testing.assert_allclose(made(holistic(squeezed), aspect=16 / 9), made(holistic(points)), atol=2e-4)
+
+
+def test_shoulders_are_one_apart_and_around_the_origin() -> None:
+    pose = made(flat(clip()), layout="keypoints", normalize="shoulder", groups="pose").reshape(24, 25, 3)
+    left, right = pose[:, 11], pose[:, 12]
+    assert np.median(np.linalg.norm(left - right, axis=1)) == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(np.median((left + right) / 2, axis=0), 0, atol=1e-4)
+
+
+def test_the_farthest_point_from_the_centroid_is_one_away() -> None:
+    rows = made(flat(clip()), layout="keypoints", groups="absolute,pose")
+    assert np.linalg.norm(rows.reshape(24, -1, 3), axis=2).max() == pytest.approx(1, abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.sampled_from([3, 5, 11, 21]), st.integers(1, 4), st.integers(0, 9))
+def test_smoothing_is_that_of_savitzky_and_golay_with_the_longest_odd_window(length: int, window: int, order: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(length, 3))
+    fitting = min(window, length if length % 2 else length - 1)
+    expected = savgol_filter(values, fitting, order, axis=0, mode="interp") if fitting > order else values
+    np.testing.assert_allclose(smoothed(values, np.ones(length, bool), window, order), expected, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 9))
+def test_smoothing_and_differences_never_cross_a_gap(seen: list[bool], seed: int) -> None:
+    mask = np.array(seen)
+    values = np.random.default_rng(seed).normal(size=(len(seen), 2))
+    disturbed = np.where(mask[:, None], values, 1e6)
+    result, change = smoothed(disturbed, mask, 11, 3), difference(disturbed, mask)
+    assert np.abs(result[mask]).max(initial=0) < 100
+    assert np.abs(change).max(initial=0) < 100
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int))).reshape(-1, 2)
+    for start, stop in edges:
+        alone = np.ones(stop - start, bool)
+        np.testing.assert_array_equal(result[start:stop], smoothed(values[start:stop], alone, 11, 3))
+        np.testing.assert_array_equal(change[start:stop], difference(values[start:stop], alone))
+
+
+def test_a_missing_hand_is_zero_and_leaves_the_frames_around_it_alone() -> None:
+    points = clip(40)
+    gone = slice(15, 20)
+    without = points.copy()
+    without[gone, 33:54] = 0
+    rows = made(holistic(without), normalize="shoulder")
+    left = [*range(63), *range(126, 165), *range(204, 267), *range(330, 393), 456, 457]
+    assert (rows[gone, :][:, left] == 0).all()
+    before = made(holistic(points[:15]), normalize="shoulder", groups="angles,shape")
+    np.testing.assert_allclose(made(holistic(without), normalize="shoulder", groups="angles,shape")[:15, :39], before[:, :39], atol=1e-5)
+
+
+def test_nan_is_a_missing_hand_as_zero_is() -> None:
+    zero, nan = flat(clip()), flat(clip())
+    zero[5:9, 66:108], nan[5:9, 66:108] = 0, np.nan
+    np.testing.assert_array_equal(made(nan, layout="keypoints"), made(zero, layout="keypoints"))
+
+
+def test_a_right_angle_and_a_straight_finger_are_told_apart() -> None:
+    points = np.array([[[1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 5, 0]]], float)
+    assert cosines(points, [(0, 1, 2), (1, 2, 3)]).tolist() == [[0, 0, 0, -1, -1, 0]]
+
+
+def test_shapes_of_known_figures() -> None:
+    angle = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle), angle * 0], axis=1)[None]
+    turn = np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
+    box = np.pad(np.array([[0, 0], [3, 0], [3, 1], [0, 1], [1, 0.5]]) @ turn.T, ((0, 0), (0, 1)))[None]
+    line = np.array([[[0, 0, 0], [1, 1, 0], [2, 2, 0]]], float)
+    np.testing.assert_allclose(hull_shapes(circle), [[1, np.pi / 4]], atol=1e-3)
+    np.testing.assert_allclose(hull_shapes(box), [[4 * np.pi * 3 / 64, 1]], atol=1e-9)
+    assert hull_shapes(line).tolist() == [[0, 0]]
+    assert hull_shapes(np.zeros((1, 21, 3))).tolist() == [[0, 0]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 9))
+def test_an_aligned_path_keeps_its_ends_and_stays_where_the_clip_went(length: int, seed: int) -> None:
+    path = np.random.default_rng(seed).normal(size=(length, 3)).cumsum(axis=0)
+    found = aligned(path, smoothed(path, np.ones(length, bool), 11, 3))
+    assert found.shape == path.shape
+    assert (found.min(axis=0) >= path.min(axis=0) - 1e-9).all()
+    assert (found.max(axis=0) <= path.max(axis=0) + 1e-9).all()
+    np.testing.assert_allclose(aligned(path, path), path)
+
+
+def test_a_pause_that_dithers_comes_to_rest() -> None:
+    path = np.concatenate([np.zeros(10), np.tile([0.02, -0.02], 10), np.linspace(0, 1, 10)])[:, None]
+    smooth = np.concatenate([np.zeros(30), np.linspace(0, 1, 10)])[:, None]
+    assert np.abs(aligned(path, smooth)[12:28]).max() < 0.02 + 1e-12
+    assert np.abs(np.diff(aligned(path, smooth)[:, 0])).sum() < np.abs(np.diff(path[:, 0])).sum()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_the_shortest_clips_have_finite_rows(frames: int) -> None:
+    for layout, rows in (("holistic", holistic(clip(frames))), ("keypoints", flat(clip(frames)))):
+        found = made(rows, layout=layout)
+        assert found.shape == (frames, 565)
+        assert np.isfinite(found).all()
+    assert list(kinematics().prepare(iter(()))) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"window": 10}, r"window=10 must be odd and more than order=3"),
+        ({"window": 5, "order": 5}, r"window=5 must be odd and more than order=5"),
+        ({"source": "rgb"}, r"source='rgb' is no stage; give one of landmarks, as in source=stage:holistic"),
+        ({"source": "stage:skeleton", "groups": "shape,pose"}, r"groups=shape,pose leaves nothing of skeleton rows"),
+        ({"groups": "speed"}, r"Input should be 'absolute', 'angles'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_line(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=f"stage 'kinematics': .*{reason}"):
+        kinematics(**fields)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "reason"),
+    [
+        (np.ones((3, 150)), {}, r"rows of 150 values are none of holistic, which has 1662, or 258 without the face; .*--set layout="),
+        (np.ones((3, 1662)), {"layout": "skeleton"}, "rows of 1662 values are none of skeleton, which has 60"),
+        (np.zeros((3, 1662)), {}, "no frame shows the body, so there is nothing to measure from"),
+        (np.ones((3, 1662)), {"normalize": "shoulder"}, "the body has no size: its points lie on one another"),
+    ],
+)
+def test_rows_that_cannot_be_measured_fail_their_clip(rows: Array, fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ClipError, match=reason):
+        made(rows, **fields)
+
+
+def test_the_identity_holds_the_files_that_the_stage_imports() -> None:
+    code = fingerprint(kinematics(), "upstream").identity["code"]
+    assert set(code) == {"stages/kinematics.py", "stages/_motion.py", "stages/_points.py"}
+
+
+def test_parts_of_stages_are_no_stages() -> None:
+    folder = Path(str(registry.find("stage", "kinematics").__module__).partition(".")[0])
+    assert (Path(__file__).resolve().parents[1] / folder / "_motion.py").exists()
+    assert not [name for name in registry.names("stage") if name.startswith("_")]
+    with pytest.raises(UserError, match="no stage called '_motion'"):
+        registry.find("stage", "_motion")
