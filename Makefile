@@ -34,7 +34,8 @@ setup: $(READY)  ## create .venv and install everything (about 7 GB)
 demo: $(READY)  ## draw a small corpus, extract, train, and score an unseen signer
 	$(RUN_SIGNCACHE) manifest demo
 	$(RUN_SIGNCACHE) extract demo
-	$(RUN_SIGNCACHE) train demo $(MODEL)
+	$(RUN_SIGNCACHE) train demo lstm_late
+	$(RUN_SIGNCACHE) train demo bilstm_attention
 
 manifest: $(READY)  ## list the clips of DATASET (CORPUS, ROOT, SPLIT, SEED)
 	$(RUN_SIGNCACHE) manifest $(DATASET) $(if $(CORPUS),--corpus $(CORPUS)) $(PLACE) $(if $(SPLIT),--split $(SPLIT)) $(if $(SEED),--seed $(SEED))

@@ -119,8 +119,8 @@ def _hull(points: Array) -> Array:
 def aligned(path: Array, smooth: Array) -> Array:
     """`(T, D)`: for each row of the smoothed path, the mean of the rows of `path` that dynamic time warping matches with it.
 
-    Both ends are matched, steps go one row at a time, and at most BAND rows away. What dithers in time comes to rest at the
-    place where the smooth path passes; where the two agree, the path stays as it is.
+    Both ends are matched, steps go one row at a time, and at most BAND rows away. Where the clip runs ahead of its smoothed
+    path or lags behind, its rows come to the instant at which that path passes; where the two agree, nothing changes.
     """
     length = len(path)
     if not length:

@@ -62,7 +62,8 @@ def read(path: Path, **fields: Any) -> Array:
 def test_a_row_holds_x_and_y_point_by_point(tmp_path: Path) -> None:
     found = points(4)
     rows = read(write(tmp_path / "bank_MVI_1.json", found))
-    assert (rows.shape, rows.dtype) == ((4, 150), np.float32)
+    assert rows.shape == (4, 150)
+    assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, found.reshape(4, 150).astype(np.float32))
 
 

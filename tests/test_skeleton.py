@@ -31,7 +31,8 @@ def read(path: Path, stage: Extractor) -> Array:
 def test_a_matlab_skeleton_is_a_row_an_instant(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "a.mat", {"d_skel": JOINTS})
     rows = read(tmp_path / "a.mat", skeleton())
-    assert (rows.shape, rows.dtype) == ((7, 60), np.float32)
+    assert rows.shape == (7, 60)
+    assert rows.dtype == np.float32
     for joint in range(20):
         for axis in range(3):
             np.testing.assert_array_equal(rows[:, 3 * joint + axis], JOINTS[joint, axis].astype(np.float32))

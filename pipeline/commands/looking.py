@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.manifest import Home, Manifest
 
 SHOWN = 3
+EXIT_MISSING = 1
 stale_option = click.option(
     "--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage."
 )
@@ -74,4 +75,25 @@ def show(ctx: click.Context, name: str, stage: str, clip: str, picture: Path | N
         click.echo(f"{picture}: {count} frames", err=True)
 
 
-COMMANDS = (show, export)
+@click.command()
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """What this machine has and lacks; exit status 1 where something needed is missing."""
+    from dataclasses import asdict
+
+    from pipeline.looking.doctor import examine
+
+    found = examine(home_of(ctx))
+    for item in found:
+        remedy = f"; {item.remedy}" if item.remedy else ""
+        click.echo(f"{item.state:<8} {item.what:<22} {item.detail}{remedy}", err=as_json)
+    missing = [item.what for item in found if item.state == "missing"]
+    if as_json:
+        print_json({"missing": missing, "found": [asdict(item) for item in found]})
+    if missing:
+        click.echo(f"missing: {', '.join(missing)}", err=True)
+        ctx.exit(EXIT_MISSING)
+
+
+COMMANDS = (show, export, doctor)

@@ -31,8 +31,13 @@ class Demo:
     stages: Mapping[str, Mapping[str, Any]] = {
         "resnet50": {"weights": "random:0", "max_frames": 12},
         "radar_cnn": {"max_frames": 12, "resize": (112, 112)},
+        "holistic": {"frames": 12},
+        "kinematics": {"aspect": 4 / 3},
     }
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"normalize": "clip", "lr": 1e-3, "batch_size": 32, "epochs": 30}}
+    training: Mapping[str, Mapping[str, Any]] = {
+        "lstm_late": {"normalize": "clip", "lr": 1e-3, "batch_size": 32, "epochs": 30},
+        "bilstm_attention": {"stages": ("kinematics",), "lr": 1e-3, "batch_size": 16, "epochs": 40},
+    }
 
     def samples(self, root: Path) -> Iterator[Sample]:
         """Every clip, after making those that are not below `root`."""

@@ -1,0 +1,132 @@
+"""UTD-MHAD with whatever of its four modalities is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+from click.testing import CliRunner
+
+from pipeline import manifest, registry
+from pipeline.cli import main
+from pipeline.configured import default_stages
+from pipeline.errors import UserError
+from pipeline.manifest import Home, Manifest
+from pipeline.types import Sample
+from tests.shared_data import shared
+
+FILES = {
+    "rgb": "RGB/{}_color.avi",
+    "inertial": "Inertial/{}_inertial.mat",
+    "skeleton": "Skeleton/{}_skeleton.mat",
+    "depth": "Depth/{}_depth.mat",
+}
+
+
+def put(root: Path, clip: str, *modalities: str) -> None:
+    """Files of these modalities: real ones where a stage here reads them."""
+    random = np.random.default_rng(len(clip))
+    for modality in modalities:
+        path = root / FILES[modality].format(clip)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if modality == "inertial":
+            scipy.io.savemat(path, {"d_iner": random.normal(size=(40, 6))})
+        elif modality == "skeleton":
+            scipy.io.savemat(path, {"d_skel": random.normal(size=(20, 3, 15))})
+        else:
+            path.write_text(clip)
+
+
+def listed(root: Path) -> dict[str, Sample]:
+    return {sample.id: sample for sample in registry.create("dataset", "utd_mhad").samples(root)}
+
+
+def bound(home: Path, root: Path) -> Manifest:
+    return manifest.bind(Home(home / "cache", home / "manifests"), "utd_mhad", root=root)
+
+
+def run(home: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(main, ["--cache", str(home / "cache"), "--manifests", str(home / "manifests"), *arguments])
+
+
+def test_a_clip_is_called_by_action_subject_and_trial(tmp_path: Path) -> None:
+    put(tmp_path, "a27_s8_t3", "rgb", "inertial", "skeleton", "depth")
+    assert listed(tmp_path)["a27_s8_t3"] == Sample(
+        "a27_s8_t3", {modality: (name.format("a27_s8_t3"),) for modality, name in FILES.items()}, "a27", "test", "8"
+    )
+
+
+def test_odd_subjects_train_and_even_ones_test(tmp_path: Path) -> None:
+    for subject in range(1, 9):
+        put(tmp_path, f"a1_s{subject}_t1", "inertial")
+    splits = {sample.signer: sample.split for sample in listed(tmp_path).values()}
+    assert splits == {str(subject): "train" if subject % 2 else "test" for subject in range(1, 9)}
+
+
+def test_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for action in (10, 2, 1):
+        put(tmp_path, f"a{action}_s1_t1", "inertial")
+    assert bound(tmp_path / "home", tmp_path).classes == tuple(f"a{number}" for number in range(1, 28))
+
+
+def test_a_clip_with_some_media_is_listed_with_these_and_other_files_are_not(tmp_path: Path) -> None:
+    put(tmp_path, "a1_s1_t1", "inertial")
+    put(tmp_path, "a1_s1_t2", "skeleton", "depth")
+    (tmp_path / "Skeleton" / "Skeleton_joint_order.txt").write_text("1. head")
+    (tmp_path / "Inertial" / "a1_s1_t9.mat").write_text("no modality in its name")
+    found = listed(tmp_path)
+    assert {name: sorted(sample.media) for name, sample in found.items()} == {"a1_s1_t1": ["inertial"], "a1_s1_t2": ["depth", "skeleton"]}
+
+
+def test_two_files_of_one_modality_are_one_error_that_names_both(tmp_path: Path) -> None:
+    put(tmp_path, "a1_s1_t1", "inertial")
+    put(tmp_path / "copy", "a1_s1_t1", "inertial")
+    with pytest.raises(UserError, match=r"two inertial files below .*: Inertial/a1_s1_t1\S+ and copy/Inertial/a1_s1_t1\S+; remove one"):
+        listed(tmp_path)
+
+
+def test_stages_of_an_absent_modality_are_no_defaults(tmp_path: Path) -> None:
+    put(tmp_path, "a1_s1_t1", "inertial")
+    put(tmp_path, "a1_s3_t1", "inertial", "skeleton")
+    kept, absent = default_stages(bound(tmp_path / "home", tmp_path))
+    assert kept == ["inertial", "skeleton", "kinematics"]
+    assert absent == {"i3d": "rgb"}
+    put(tmp_path, "a1_s3_t1", "rgb")
+    assert default_stages(bound(tmp_path / "home", tmp_path))[1] == {}
+
+
+def test_missing_media_fail_only_the_stages_that_need_them(tmp_path: Path) -> None:
+    root, home = tmp_path / "data", tmp_path / "home"
+    for clip in ("a1_s1_t1", "a2_s1_t1", "a1_s3_t1", "a2_s3_t1"):
+        put(root, clip, "inertial", *(["skeleton"] if clip != "a1_s3_t1" else []))
+    told = run(home, "manifest", "utd_mhad", "--root", str(root))
+    assert "4 clips, 27 classes" in told.output
+    assert "inertial 4, skeleton 3" in told.output
+    assert "note: no clip of utd_mhad has rgb media, so its defaults are without i3d" in told.output
+    done = run(home, "extract", "utd_mhad")
+    assert done.exit_code == 0, done.output
+    status = run(home, "status", "utd_mhad").output
+    assert "failed: 'a1_s3_t1': no skeleton media" in status
+    assert "failed: 'a1_s3_t1': stage:skeleton failed: no skeleton media" in status
+    assert "4 fresh" in status
+
+
+def test_a_stage_of_an_absent_modality_says_what_there_is(tmp_path: Path) -> None:
+    put(tmp_path / "data", "a1_s1_t1", "inertial")
+    run(tmp_path, "manifest", "utd_mhad", "--root", str(tmp_path / "data"))
+    done = run(tmp_path, "plan", "utd_mhad", "i3d")
+    assert done.exit_code == 2
+    assert "stage 'i3d' reads 'rgb' media, and no clip of 'utd_mhad' has any; it has: inertial" in done.output
+
+
+def test_the_real_corpus_is_listed_whole(tmp_path: Path) -> None:
+    table = bound(tmp_path, shared("utd_mhad"))
+    assert Counter(sample.signer for sample in table.samples).keys() == {"1", "3", "5", "7"}
+    assert len(table.samples) == 431
+    assert Counter(modality for sample in table.samples for modality in sample.media) == {"inertial": 431, "skeleton": 431, "depth": 24}
+    assert {sample.id for sample in table.samples} & {"a8_s1_t4", "a23_s6_t4", "a27_s8_t4"} == set()
+    assert {sample.split for sample in table.samples} == {"train", "val"}
