@@ -56,14 +56,14 @@ class Block(nn.Module):
         is_wide = channels > shape.bottleneck
         self.bottleneck = _conv(channels, shape.bottleneck, 1) if is_wide else nn.Identity()
         width = shape.bottleneck if is_wide else channels
-        kernels = [max(shape.kernel // 2**i, 1) for i in range(3)]
-        self.convolutions = nn.ModuleList(_conv(width, shape.filters, kernel) for kernel in kernels)
+        self.kernels = [max(shape.kernel // 2**i, 1) for i in range(3)]
+        self.convolutions = nn.ModuleList(_conv(width, shape.filters, kernel) for kernel in self.kernels)
         self.pooled = nn.Sequential(nn.MaxPool1d(3, 1, padding=1), _conv(channels, shape.filters, 1))
         self.norm = _norm(4 * shape.filters, shape)
 
     def forward(self, rows: Tensor) -> Tensor:
         narrow = self.bottleneck(rows)
-        found = [conv(_padded(narrow, conv.kernel_size[0])) for conv in self.convolutions]
+        found = [conv(_padded(narrow, kernel)) for conv, kernel in zip(self.convolutions, self.kernels, strict=True)]
         return relu(self.norm(torch.cat([*found, self.pooled(rows)], 1)))
 
 

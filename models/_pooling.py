@@ -32,7 +32,7 @@ class Pooling(nn.Module):
         own = real(lengths, rows.shape[1])
         if self.kind == "mean":
             return own / lengths[:, None]
-        scores = self.score(rows)[:, :, 0] if self.kind == "linear" else rows @ self.query / rows.shape[2] ** 0.5
+        scores: Tensor = self.score(rows)[:, :, 0] if self.kind == "linear" else rows @ self.query / rows.shape[2] ** 0.5
         return scores.masked_fill(~own, -torch.inf).softmax(1)
 
     def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:

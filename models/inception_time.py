@@ -1,4 +1,4 @@
-"""InceptionTime on sensor rows: the sensor classifier of the self-learning fusion (ngoctuhan/Sign-Language-Recognition-with-Self-learning-Fusion-Models)."""
+"""InceptionTime on sensor rows, as in ngoctuhan/Sign-Language-Recognition-with-Self-learning-Fusion-Models (no figure of its own there)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class SensorNet(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """`(B, 128)`: what the sensor says of each clip."""
-        rows, lengths = fixed(*self.inputs(batch), self.steps)
+        rows, lengths = self.inputs(batch)
+        rows, lengths = fixed(rows, lengths, self.steps)
         found: Tensor = self.inception(rows.transpose(1, 2))
         if self.average == "all":
             return found.mean(2)

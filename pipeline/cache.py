@@ -33,6 +33,8 @@ class Finished:
     markers: list[Marker]
     later: dict[str, list[Entry]] = field(default_factory=dict)
     failures: dict[str, list[Failure]] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
+    """Clips that the index lists in shards that are gone."""
 
     def __post_init__(self) -> None:
         for failure in self.index.failures.values():
@@ -94,9 +96,10 @@ def finished(stage: Stage, home: Home) -> Finished:
             break
     else:
         last = index.build([], [], [])
-    last = _without_missing(last, set(names))
+    whole = _without_missing(last, set(names))
+    lost, last = frozenset(last.position) - frozenset(whole.position), whole
     held = {shard.name for shard in last.shards}
-    return Finished(last, list(_markers(folder, [name for name in names if name not in held])))
+    return Finished(last, list(_markers(folder, [name for name in names if name not in held])), lost=lost)
 
 
 def _markers(folder: Path, names: list[str]) -> Iterator[Marker]:

@@ -13,7 +13,7 @@ from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import Fingerprint, differences, fingerprint
 from pipeline.manifest import Home, Manifest
 from pipeline.sealed import unseal
-from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Extractor
+from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Dataset, Extractor
 
 FORMAT = 1
 
@@ -79,10 +79,21 @@ def published_names(home: Home, dataset: str) -> list[str]:
     return sorted(path.parent.name for path in (home.cache / dataset).glob("*/published.json"))
 
 
-def kind_of(home: Home, dataset: str, name: str) -> str:
-    """The file in `stages/` that a stage's name stands for: what is published under it, else the name itself."""
-    before = published(home, dataset, name)
-    return before.stage if before else name
+def kind_of(home: Home, table: Manifest, name: str) -> str:
+    """The file in `stages/` that a stage's name stands for: what is published under it, else what the corpus says or the name itself."""
+    before = published(home, table.name, name)
+    return before.stage if before else second_names(table.dataset).get(name, name)
+
+
+def second_names(dataset: Dataset) -> Mapping[str, str]:
+    """`{name: stage}` of the names in a corpus' `stages` that are no files themselves."""
+    found: Mapping[str, str] = getattr(dataset, "second_names", {})
+    return found
+
+
+def _suited(table: Manifest, name: str, kind: str) -> Mapping[str, Any]:
+    """The settings that the corpus has for a stage."""
+    return table.dataset.stages.get(name if second_names(table.dataset).get(name) == kind else kind, {})
 
 
 def default_stages(table: Manifest) -> tuple[list[str], dict[str, str]]:
@@ -94,8 +105,8 @@ def default_stages(table: Manifest) -> tuple[list[str], dict[str, str]]:
 
 def _modality(table: Manifest, name: str) -> str:
     """The media that a stage goes back to, by the corpus' settings."""
-    settings = table.dataset.stages.get(name, {})
-    source = str(settings.get("source") or registry.find("stage", name).model_fields["source"].default)
+    kind = second_names(table.dataset).get(name, name)
+    source = str(_suited(table, name, kind).get("source") or registry.find("stage", kind).model_fields["source"].default)
     return _modality(table, source.removeprefix(STAGE_PREFIX)) if source.startswith(STAGE_PREFIX) else source
 
 
@@ -114,12 +125,12 @@ def configure(
     Raises UserError for what does not exist.
     """
     before = published(home, table.name, name)
-    kind = kind or (before.stage if before else name)
+    kind = kind or kind_of(home, table, name)
     if before and before.stage != kind:
         raise UserError(f"{table.name}/{name} holds features of {before.stage!r}; choose another name for {kind!r}")
     given = {**(before.settings if before else {}), **(now or {})}
     given = {key: value for key, value in given.items() if value != ""}
-    extractor: Extractor = registry.create("stage", kind, {**table.dataset.stages.get(kind, {}), **given})
+    extractor: Extractor = registry.create("stage", kind, {**_suited(table, name, kind), **given})
     settings = {key: value for key, value in extractor.model_dump(mode="json").items() if key in given}
     upstream = None
     if extractor.source.startswith(STAGE_PREFIX):

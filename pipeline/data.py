@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.buffers import Ring, ahead
 from pipeline.cache import Features, open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home
-from pipeline.types import SPLITS
+from pipeline.types import SPLITS, Array, Trainer
 
 WINDOW = 8
 """Batches whose clips are bucketed by length together: enough to save padding, few enough to stay random."""
@@ -82,11 +82,26 @@ def _aligned(batch: Batch, stage: str, lengths: Tensor, steps: int) -> Tensor:
     return values[clips, rows].masked_fill_(~real[:, :, None], 0)
 
 
+class Partial:
+    """Features of a stage that a clip may lack: it then has no rows. Read as `Features` are."""
+
+    def __init__(self, features: Features) -> None:
+        self.features, self.index = features, features.index
+        self.row_shape, self.dtype = features.row_shape, features.dtype
+
+    def length(self, clip: str) -> int:
+        return self.features.length(clip) if clip in self.features else 0
+
+    def __getitem__(self, clip: str) -> Array:
+        return self.features[clip] if clip in self.features else np.empty((0, *self.row_shape), self.dtype)
+
+
 @dataclass
 class Table:
     """Clips of one split with their opened stages; `labels[i]` indexes `classes`.
 
     A training takes its randomness from `seed`; `folder`, where given, survives a kill: checkpoints and figures go there.
+    `trainer` trains other recipes on the same clips.
     """
 
     ids: tuple[str, ...]
@@ -95,6 +110,9 @@ class Table:
     stages: Mapping[str, Features]
     seed: int = 0
     folder: Path | None = None
+    groups: tuple[str, ...] = ()
+    """What a fold keeps together, a name a clip; empty: each clip alone."""
+    trainer: Trainer | None = None
     rings: dict[str, Ring] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +146,15 @@ class Table:
         mean = total / max(count, 1)
         deviation = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
         return mean, np.where(deviation > 1e-6, deviation, 1.0)
+
+    def part(self, ids: Collection[str] | None = None, stages: Sequence[str] | None = None, *, folder: Path | None = None) -> Table:
+        """Some of the clips, in their order, and some of the stages; with a folder of its own, which is made."""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        kept = np.array([i for i, clip in enumerate(self.ids) if ids is None or clip in ids], np.int64)
+        groups = tuple(self.groups[i] for i in kept) if self.groups else ()
+        opened = {stage: self.stages[stage] for stage in (self.stages if stages is None else stages)}
+        return Table(tuple(self.ids[i] for i in kept), self.labels[kept], self.classes, opened, self.seed, folder, groups, self.trainer)
 
     def batches(self, batch_size: int, *, epoch: int = 0, shuffle: bool = True, seed: int | None = None) -> Iterator[Batch]:
         """Every clip once, in the order of (seed, epoch). Batches are gathered ahead in a thread, which ends with the iterator."""

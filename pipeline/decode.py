@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ClipError
-from pipeline.shards import open_shard
+from pipeline.shards import checked_rows, open_shard
 from pipeline.tables import Reader, read_rows, reader_of
 from pipeline.types import Array, Frame
 
@@ -41,7 +41,7 @@ class Recounted(Exception):
 class Track:
     """One media file, or a folder or series of frames: its number of frames, their mean rate (0 where unknown), and who decodes it.
 
-    A clip of a derived stage is `length` rows of an upstream shard, from `start`, which `store` opens.
+    A clip of a derived stage is `length` rows of an upstream shard, from `start`, which `store` opens, with their checksum.
     """
 
     path: Path
@@ -50,6 +50,7 @@ class Track:
     decoder: Decoder
     start: int = 0
     store: str = ""
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,14 @@ def _read(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
         return _read_decord(track, wanted)
     if track.decoder == "pyav":
         return _read_pyav(track, wanted)
-    values = open_shard(track.path.parent, track.store, track.path.name) if track.store else read_rows(track.path)
-    return (np.array(values[track.start + i]) for i in wanted)
+    values = _cached(track) if track.store else read_rows(track.path)
+    return (np.array(values[i]) for i in wanted)
+
+
+def _cached(track: Track) -> Array:
+    """The rows of an upstream clip. What is wrong with the cache is raised as UserError: it is no failure of the clip."""
+    every, end = open_shard(track.path.parent, track.store, track.path.name), track.start + track.length
+    return checked_rows(every[track.start : end], track.checksum, track.path, f"{track.start} to {end}")
 
 
 def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:

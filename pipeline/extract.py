@@ -17,6 +17,7 @@ from pipeline.cache import publish
 from pipeline.configured import Stage
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
+from pipeline.estimate import refuse_without_room
 from pipeline.index import Entry
 from pipeline.inputs import derived_content, derived_stat
 from pipeline.manifest import Home, Manifest
@@ -66,6 +67,7 @@ def extract(home: Home, table: Manifest, stages: Sequence[Stage], options: Optio
                 for name, result in plan(home, table, level, retry_failed=options.retry_failed).items()
             }
             if any(result.todo for result in plans.values()):
+                refuse_without_room(home, table, plans)
                 _run(home, table, plans, options, progress, outcome)
             for result in plans.values():
                 _publish(home, table, result, outcome)
@@ -186,7 +188,7 @@ def _derived(home: Home, job: Job, upstream: Stage, entry: Entry) -> Job:
     """The job on an upstream row in place of media; its rate is that of the rows."""
     row, shard = entry
     rate_hz = row.rate_hz * row.length / row.source_length if row.source_length else row.rate_hz
-    track = Track(upstream.folder(home) / str(shard.file), row.length, rate_hz, "cache", row.start, shard.store)
+    track = Track(upstream.folder(home) / str(shard.file), row.length, rate_hz, "cache", row.start, shard.store, row.checksum)
     return replace(job, rows=Clip((track,)), key=(derived_content(upstream, entry), derived_stat(upstream, entry)))
 
 

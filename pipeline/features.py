@@ -21,6 +21,7 @@ class Features(Mapping[str, Array]):
         self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
         self.home, self.folder = home, home.cache / dataset / name / said.digest
         self.said = said
+        self._whole: set[str] = set()
         self._opened: tuple[Index, dict[int, Array]] = index.read(self.folder / said.index), {}
 
     @property
@@ -40,7 +41,13 @@ class Features(Mapping[str, Array]):
     def _rows(self, clip: str, table: Index, opened: dict[int, Array]) -> Array:
         number = table.position[clip] if clip in table.position else self._number(clip)
         start, length = (int(table.columns[column][number]) for column in ("start", "length"))
-        return self._shard(int(table.shard_of[number]), table, opened)[start : start + length]
+        place = int(table.shard_of[number])
+        rows = self._shard(place, table, opened)[start : start + length]
+        if clip not in self._whole:  # every clip is compared once: a damaged row never reaches a training
+            expected = table.columns["checksum"][number].decode()
+            shards.checked_rows(rows, expected, self.folder / str(table.shards[place].file), repr(clip))
+            self._whole.add(clip)
+        return rows
 
     def _packed(self, clip: str, before: Index) -> bool:
         """Whether `compact` has put these very rows into other shards since this was opened, which are used from now on."""

@@ -54,6 +54,7 @@ class Lane:
     pending: deque[tuple[_Clip, int, slice]] = field(default_factory=deque)
     written: deque[Future[None]] = field(default_factory=deque)
     opened: float = 0.0
+    since: float = field(default_factory=time.monotonic)
 
     def add(self, order: int, clip_id: str, prepared: Prepared) -> None:
         """One clip's items; full batches are computed at once, and a full shard is closed."""
@@ -94,7 +95,9 @@ class Lane:
         self.clips, self.failures, self.opened = [], [], 0.0
         self.pending.clear()
         if whole or failures:
-            self.written.append(self.writer.submit(self._write, whole, failures))
+            now = time.monotonic()
+            seconds, self.since = now - self.since, now
+            self.written.append(self.writer.submit(self._write, whole, failures, seconds))
 
     def finish(self) -> None:
         """Wait for every write; raises what the disk refused."""
@@ -146,7 +149,7 @@ class Lane:
         values = clip.items[window]
         return values[0] if len(values) == 1 else values
 
-    def _write(self, clips: list[_Clip], failures: list[Failure]) -> None:
+    def _write(self, clips: list[_Clip], failures: list[Failure], seconds: float) -> None:
         extractor, start, rows = self.stage.extractor, 0, []
         for clip in clips:
             found = clip.prepared
@@ -170,4 +173,4 @@ class Lane:
         file = name + registry.create("store", self.store).suffix if clips else None
         marker = Marker(name, file, self.store, extractor.dtype, extractor.row_shape, tuple(rows), tuple(failures))
         values = shards.joined([clip.rows for clip in clips], extractor.row_shape, extractor.dtype)
-        shards.write_shard(self.folder, marker, values, self.made)
+        shards.write_shard(self.folder, marker, values, {**self.made, "seconds": round(seconds, 3)})

@@ -21,6 +21,7 @@ from pipeline.shards import Failure
 from pipeline.types import STAGE_PREFIX, Sample
 
 NEW, CHANGED, FAILED_BEFORE = "new", "changed input", "failed before"
+LOST = "lost from the cache"
 NOT_IMPORTED = "not among what was imported"
 
 
@@ -102,7 +103,7 @@ def wanted_stages(home: Home, table: Manifest, names: Sequence[str], settings: M
     if second_name and len(names) != 1:
         raise UserError(f"--as {second_name} names one stage anew; give exactly one stage, not {len(names)}")
     chosen = list(names) or list(dict.fromkeys([*default_stages(table)[0], *published_names(home, table.name)]))
-    kinds = {name: kind_of(home, table.name, name) for name in chosen}
+    kinds = {name: kind_of(home, table, name) for name in chosen}
     if second_name:
         kinds = {second_name: chosen[0]}
     unused = {key for key in settings if not any(_meant_for(key, name, kind, len(kinds)) for name, kind in kinds.items())}
@@ -200,6 +201,8 @@ def _reason(clip: str, result: StagePlan, old: Mapping[str, int], attempts: int)
         return FAILED_BEFORE
     if result.staleness and clip in old:
         return f"stale: {result.staleness}"
+    if clip in result.done.lost:
+        return LOST
     return CHANGED if result.done.knows(clip) else NEW
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -12,12 +12,12 @@ import numpy as np
 from pipeline import media, plan, registry
 from pipeline.cache import Features, open_stage
 from pipeline.configured import Stage, configure, published_names
-from pipeline.data import UNKNOWN, Table
+from pipeline.data import UNKNOWN, Partial, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.manifest import Home, Manifest
-from pipeline.splits import crossing_signers
-from pipeline.types import SPLITS, STAGE_PREFIX, Sample
+from pipeline.splits import crossing_duplicates, crossing_signers
+from pipeline.types import SPLITS, STAGE_PREFIX, Recipe, Sample, Split
 
 Stale = Literal["refuse", "allow"]
 
@@ -104,6 +104,8 @@ class Reading:
     table: Manifest
     opened: Mapping[str, Features]
     samples: tuple[Sample, ...]
+    aids: Mapping[str, Features] = field(default_factory=dict)
+    """Stages that training reads too where a clip has them."""
 
     def of(self, split: str) -> list[Sample]:
         return [sample for sample in self.samples if sample.split == split]
@@ -118,8 +120,23 @@ class Reading:
         return sorted({str(sample.label) for sample in self.of("train")})
 
     def fold(self, split: str, seed: int, folder: Path | None = None) -> Table:
-        """The clips of a split for a recipe."""
-        return self.rows(self.of(split), self.table.classes, seed, folder)
+        """The clips of a split for the training of a recipe."""
+        table = self.rows(self.of(split), self.table.classes, seed, folder)
+        partial = {name: cast(Features, Partial(features)) for name, features in self.aids.items()}
+        stages = {**table.stages, **partial}
+        groups = _groups(self.of(split), self.table.groups)
+        return Table(table.ids, table.labels, table.classes, stages, seed, folder, groups)
+
+    def narrowed(self, recipe: Recipe) -> Reading:
+        """The same clips with the stages of a recipe that is a part of the one that opened them."""
+        every = {**self.aids, **self.opened}
+        opened, aids = ({stage: every[stage] for stage in stages} for stages in (recipe.stages, recipe.aids))
+        return replace(self, opened=opened, aids=aids)
+
+    def holding(self, held: Collection[str]) -> Reading:
+        """These train clips score, the others train, validation stays, and the clips of test are not read."""
+        splits: dict[str, Split] = {s.id: "test" if s.id in held else s.split for s in self.samples if s.split != "test"}
+        return replace(self, samples=tuple(replace(s, split=splits[s.id]) for s in self.samples if s.id in splits))
 
     def rows(self, samples: Sequence[Sample], classes: tuple[str, ...], seed: int = 0, folder: Path | None = None) -> Table:
         index = {label: number for number, label in enumerate(classes)}
@@ -145,9 +162,14 @@ class Reading:
             found.append(features.index.columns["content"][number].decode())
         return found
 
+    def _aid_contents(self, sample: Sample) -> list[str]:
+        """The same of the stages that aid training; empty where the clip has none."""
+        indices = [features.index for features in self.aids.values()]
+        return [i.columns["content"][i.position[sample.id]].decode() if sample.id in i.position else "" for i in indices]
+
     def digest(self) -> str:
         """Changes with any clip that is read: its rows, label or split."""
-        return digest_of([[s.id, s.label, s.split, self.contents(s)] for s in self.samples])
+        return digest_of([[s.id, s.label, s.split, self.contents(s) + self._aid_contents(s)] for s in self.samples])
 
     def warnings(self) -> list[str]:
         """A line each: clips with the same bytes, and signers, in more than one split; what the scored fold was used for."""
@@ -168,14 +190,19 @@ class Reading:
         return lines
 
     def _duplicates(self) -> Iterable[str]:
-        by_content: dict[tuple[str, ...], list[Sample]] = {}
-        for sample in self.samples:
-            by_content.setdefault(tuple(self.contents(sample)), []).append(sample)
-        groups = [group for group in by_content.values() if len({sample.split for sample in group}) > 1]
+        groups = crossing_duplicates(self.samples, {sample.id: tuple(self.contents(sample)) for sample in self.samples})
         if groups:
             first = " = ".join(f"{sample.split} {sample.id}" for sample in groups[0])
             clips = sum(map(len, groups))
             yield f"{clips} clips have the same bytes as one of another split, so scores flatter (first: {first})"
+
+
+def _groups(samples: Sequence[Sample], kept: Mapping[str, str]) -> tuple[str, ...]:
+    """What folds keep together, a name a clip: its signer where all are known and there are two, else what the split keeps together."""
+    signers = {sample.signer for sample in samples}
+    if None not in signers and len(signers) > 1:
+        return tuple(str(sample.signer) for sample in samples)
+    return tuple(kept[sample.id] for sample in samples)
 
 
 def count(number: int, noun: str) -> str:

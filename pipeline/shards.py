@@ -93,6 +93,7 @@ def write_shard(folder: Path, marker: Marker, values: Array, made: Mapping[str, 
     files: dict[str, str] = {}
     if marker.shard is not None:
         path = folder / marker.shard
+        folder.mkdir(parents=True, exist_ok=True)
         registry.create("store", marker.store).write(path, values)
         for file in sorted(_files(path)):
             sync(file)
@@ -163,6 +164,13 @@ def open_shard(folder: Path, marker_store: str, shard: str) -> Array:
         raise UserError(
             f"the shard {folder / shard} is missing or damaged ({error}); run: {mending(folder)}, then extract again"
         ) from error
+    return values
+
+
+def checked_rows(values: Array, expected: str, place: Path, what: str) -> Array:
+    """The rows of a clip as they are; raises UserError where they are not those that were written to the shard at `place`."""
+    if expected and checksum(values) != expected:
+        raise UserError(f"the rows of {what} in {place} differ from their checksum; run: {mending(place.parent)}, then extract again")
     return values
 
 

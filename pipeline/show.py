@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.configured import default_stages
+from pipeline.manifest import groupings
 from pipeline.plan import StagePlan
+from pipeline.splits import crossing_duplicates, crossing_groups, crossing_signers
 
 if TYPE_CHECKING:
+    from pipeline.estimate import Estimate
     from pipeline.extract import Outcome
     from pipeline.manifest import Manifest
 
@@ -29,11 +32,11 @@ def plan_line(result: StagePlan) -> str:
     return "  ".join(parts)
 
 
-def print_plans(plans: Mapping[str, StagePlan], *, err: bool = False) -> None:
-    """One line a stage, with why it is stale."""
+def plan_lines(plans: Mapping[str, StagePlan], costs: Mapping[str, Estimate]) -> list[str]:
+    """One line a stage, with why it is stale and what it costs."""
     width = max(map(len, plans), default=0)
-    for name, result in plans.items():
-        click.echo(f"{name:<{width}}  {plan_line(result)}", err=err)
+    ends = {name: f"  ({costs[name]})" if name in costs else "" for name in plans}
+    return [f"{name:<{width}}  {plan_line(result)}{ends[name]}" for name, result in plans.items()]
 
 
 def print_absent(table: Manifest) -> None:
@@ -44,7 +47,42 @@ def print_absent(table: Manifest) -> None:
         click.echo(f"note: no clip of {table.name} has {media} media, so its defaults are without {', '.join(absent)}", err=True)
 
 
-def print_status(table: Manifest, plans: Mapping[str, StagePlan]) -> None:
+def print_crossing(table: Manifest) -> None:
+    """A line for each signer, and one for each kind of group that the corpus declares, whose clips are in more than one split."""
+    for signer, parts in crossing_signers(table.samples).items():
+        click.echo(f"warning: signer {signer} is in {' and '.join(parts)}", err=True)
+    for kind, grouping in groupings(table.dataset).items():
+        crossing = crossing_groups(table.samples, grouping(table.samples))
+        if crossing:
+            first, parts = next(iter(crossing.items()))
+            click.echo(
+                f"note: clips of {len(crossing)} {kind}s are in more than one split (first: {first}: {' and '.join(parts)}); "
+                f"--split {kind} keeps them together, under another name",
+                err=True,
+            )
+
+
+def print_unlearned(table: Manifest) -> None:
+    """The labels that only clips outside of train have: these clips cannot be recognised and count as wrong."""
+    learned = {sample.label for sample in table.samples if sample.split == "train"}
+    others = [sample for sample in table.samples if sample.label is not None and sample.label not in learned]
+    if others:
+        first = f"{others[0].id}: {others[0].label}"
+        click.echo(f"warning: {len(others)} clips have labels that no clip of train has; they count as wrong (first: {first})", err=True)
+
+
+def duplicate_lines(table: Manifest, plans: Mapping[str, StagePlan]) -> Iterator[str]:
+    """A line for each stage whose media are the same bytes in more than one split."""
+    for name, result in plans.items():
+        done = result.done.index
+        contents = {} if result.stage.upstream else dict(zip(done.ids, done.columns["content"].tolist(), strict=True))
+        groups = crossing_duplicates(table.samples, contents)
+        if groups:
+            first = " = ".join(f"{sample.split} {sample.id}" for sample in groups[0][:3])
+            yield f"{sum(map(len, groups))} clips have the same {name} media as one of another split (first: {first})"
+
+
+def print_status(table: Manifest, plans: Mapping[str, StagePlan], healths: Mapping[str, str]) -> None:
     """Every stage of a name: what is published, what an extraction would do, what failed."""
     click.echo(f"{table.name}  ({table.binding.corpus} at {table.binding.root}, {len(table.samples)} clips)")
     width = max(map(len, plans), default=0)
@@ -52,10 +90,14 @@ def print_status(table: Manifest, plans: Mapping[str, StagePlan]) -> None:
         state = f"published {result.before.digest[:8]}" if result.before else "not published"
         stale = f"  stale: {result.staleness}" if result.staleness else ""
         click.echo(f"  {name:<{width}}  {state}{stale}  {plan_line(result)}")
+        if name in healths:
+            click.echo(f"    health: {healths[name]}")
         for failure in result.failed[:FAILURES_SHOWN]:
             click.echo(f"    failed: {failure.id!r}: {failure.reason}")
         if len(result.failed) > FAILURES_SHOWN:
             click.echo(f"    and {len(result.failed) - FAILURES_SHOWN} more; all of them with --json")
+    for line in duplicate_lines(table, plans):
+        click.echo(f"  warning: {line}")
 
 
 def print_untrained(plans: Mapping[str, StagePlan]) -> None:
@@ -66,21 +108,21 @@ def print_untrained(plans: Mapping[str, StagePlan]) -> None:
             click.echo(f"note: {name} uses weights={weights}: seeded and untrained, not the published ones", err=True)
 
 
-def print_outcome(outcome: Outcome, plans: Mapping[str, StagePlan]) -> None:
-    """What an extraction made, and every clip that it could not."""
+def outcome_lines(outcome: Outcome, plans: Mapping[str, StagePlan], failures: int = FAILURES_SHOWN) -> Iterator[str]:
+    """What an extraction made, and the clips that it could not, some or all of them."""
     for name, result in plans.items():
         made, failed = outcome.extracted.get(name, 0), outcome.failed.get(name, [])
         if not made and not failed:
-            click.echo(f"{name}: nothing to do, {len(result.fresh)} clips are fresh", err=True)
+            yield f"{name}: nothing to do, {len(result.fresh)} clips are fresh"
         else:
-            click.echo(f"{name}: {made} clips extracted, {len(failed)} failed, {len(result.fresh)} of {len(result.stats)} ready", err=True)
-        for failure in failed[:FAILURES_SHOWN]:
-            click.echo(f"  failed: {failure.id!r}: {failure.reason}", err=True)
-        if len(failed) > FAILURES_SHOWN:
-            click.echo(f"  and {len(failed) - FAILURES_SHOWN} more; see: signcache status {result.stage.dataset}", err=True)
+            yield f"{name}: {made} clips extracted, {len(failed)} failed, {len(result.fresh)} of {len(result.stats)} ready"
+        for failure in failed[:failures]:
+            yield f"  failed: {failure.id!r}: {failure.reason}"
+        if len(failed) > failures:
+            yield f"  and {len(failed) - failures} more; see: signcache status {result.stage.dataset}"
         if name in outcome.unpublished:
             left = outcome.unpublished[name]
-            click.echo(f"  {left} clips are still to do; the older features stay published until then", err=True)
+            yield f"  {left} clips are still to do; the older features stay published until then"
 
 
 def scores_line(result: Mapping[str, Any]) -> str:

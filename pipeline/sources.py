@@ -18,6 +18,7 @@ from pipeline.types import SPLITS, Array, Split
 
 Format = Literal["npy", "npz", "mp_data", "dense"]
 FORMATS: tuple[Format, ...] = ("npy", "npz", "mp_data", "dense")
+BLOCK_BYTES = 64 << 20
 NAMES: Mapping[str, tuple[str, ...]] = {
     "rows": ("x", "X", "features", "data", "sequences"),
     "label": ("label", "labels", "y"),
@@ -177,12 +178,20 @@ def _clips(source: Path, arrays: Mapping[str, Any]) -> Iterator[Incoming]:
         raise UserError(f"{source} has no labels: expected an array 'label' with one value a clip beside x")
     told = {kind: _texts(values) for kind, values in found.items() if values is not None}
     for kind, words in told.items():
-        if len(words) != len(rows):
-            raise UserError(f"{source} has {len(words)} values of {kind!r} for {len(rows)} clips")
+        if len(words) != rows.shape[0]:
+            raise UserError(f"{source} has {len(words)} values of {kind!r} for {rows.shape[0]} clips")
     is_whole = not any(name in arrays for name in NAMES["sequence"][:1])
-    for number in range(len(rows)):
+    for number, values in enumerate(_in_blocks(rows)):
         said = {kind: words[number] for kind, words in told.items()}
-        yield _clip(source, number, np.asarray(rows[number]), said, is_whole)
+        yield _clip(source, number, values, said, is_whole)
+
+
+def _in_blocks(rows: Any) -> Iterator[Array]:
+    """Each clip of an array that may lie on disk, of which a chunk is decoded once."""
+    chunks = getattr(rows, "chunks", None)
+    step = chunks[0] if chunks else max(1, BLOCK_BYTES // max(1, rows.nbytes // max(1, rows.shape[0])))
+    for first in range(0, rows.shape[0], step):
+        yield from np.asarray(rows[first : first + step])
 
 
 def _clip(source: Path, number: int, rows: Array, said: Mapping[str, str], is_whole_id: bool) -> Incoming:

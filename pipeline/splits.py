@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import xxhash
@@ -128,11 +128,25 @@ def _mixed_split(counts: Mapping[str | None, Counter[Split]], left: int, shares:
 
 def crossing_signers(samples: Sequence[Sample]) -> dict[str, list[str]]:
     """Signers whose clips lie in more than one split, with these splits."""
+    return crossing_groups(samples, {sample.id: sample.signer for sample in samples if sample.signer is not None})
+
+
+def crossing_groups(samples: Sequence[Sample], group_of: Mapping[str, str]) -> dict[str, list[str]]:
+    """Groups whose clips lie in more than one split, with these splits; `group_of` tells that of each clip that has one."""
     found: dict[str, set[str]] = {}
     for sample in samples:
-        if sample.signer is not None:
-            found.setdefault(sample.signer, set()).add(sample.split)
-    return {signer: sorted(splits) for signer, splits in sorted(found.items()) if len(splits) > 1}
+        if sample.id in group_of:
+            found.setdefault(group_of[sample.id], set()).add(sample.split)
+    return {group: sorted(splits) for group, splits in sorted(found.items()) if len(splits) > 1}
+
+
+def crossing_duplicates(samples: Sequence[Sample], contents: Mapping[str, Hashable]) -> list[list[Sample]]:
+    """Groups of clips in more than one split that were made from the same bytes; `contents` tells those of each clip."""
+    groups: dict[Hashable, list[Sample]] = {}
+    for sample in samples:
+        if sample.id in contents:
+            groups.setdefault(contents[sample.id], []).append(sample)
+    return [group for group in groups.values() if len({sample.split for sample in group}) > 1]
 
 
 def describe(samples: Sequence[Sample]) -> str:

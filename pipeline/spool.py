@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decode import Clip, DecoderFailed, Recounted, open_clip
-from pipeline.errors import ClipError
+from pipeline.errors import ClipError, UserError
 from pipeline.media import Stat, content_of, stat_of
 from pipeline.types import Array, Extractor, Frame
 
@@ -88,7 +88,7 @@ def prepare_clip(job: Job) -> Prepared:
         _decode(job, prepared)
         if job.key is None and stat_of(job.paths) != stat:
             raise ClipError("the file changed while it was read")
-    except OSError:
+    except (OSError, UserError):
         raise
     except Exception as error:  # whatever a clip does to the code is its recorded failure
         reason = str(error) if isinstance(error, ClipError) else f"{type(error).__name__}: {error}"

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import shlex
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from pipeline import data, fitting, losses, manifest, metrics, network, registry, runs, schedule
+from pipeline import manifest, registry, runs
 from pipeline.cache import Features
-from pipeline.configured import published
 from pipeline.errors import UserError
-from pipeline.fingerprint import canonical, code_hashes, digest_of
 from pipeline.manifest import Home, Manifest
-from pipeline.network import Network as Network
-from pipeline.reading import Reading, count, labelled_splits, open_stages, refuse_missing, some, without_features
+from pipeline.reading import Reading, labelled_splits, open_stages, refuse_missing, without_features
 from pipeline.runs import Run
-from pipeline.types import SPLITS, Array, Predictor, Recipe, Sample
-
-SCORING_BATCH = 64
+from pipeline.trainer import RunTrainer, logits_of, scores_of
+from pipeline.types import SPLITS, Recipe
 
 
 def train(
@@ -44,35 +37,16 @@ def train(
     """
     recipe = configured(table, model_name, settings)
     opened = open_stages(home, table, recipe.stages, stale)
+    aids = open_stages(home, table, recipe.aids, stale)
     labelled = [sample for sample in table.samples if sample.label is not None]
     missing = without_features(home, table, opened, labelled, stale)
     refuse_missing(table, missing, len(labelled), allow_missing)
-    reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing))
+    reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing), aids)
     reading.check()
-    record = _record(home, reading, recipe, model_name, settings, seed)
-    folder = runs.folder_of(home, table.name, model_name, record["id"])
-    with runs.locked(folder):
-        runs.sweep(folder)
-        if again:
-            runs.clear(folder)
-        if (folder / runs.RESULT).exists():
-            _say([f"finished before: {folder}; --again trains it anew"])
-        else:
-            device = chosen_device(device)
-            warnings = [*_dropped_line(missing), *reading.warnings()]
-            _say(warnings)
-            evidence = {"dropped": missing, "warnings": warnings, "environment": runs.environment(device, torch.get_num_threads())}
-            runs.write_record(folder, {**record, **evidence})
-            _fit(recipe, reading, folder, record, device)
-    return runs.read(folder)
-
-
-def _fit(recipe: Recipe, reading: Reading, folder: Path, record: Mapping[str, Any], device: str) -> None:
-    """Train, or go on where a kill left it; weights and scores into the run's folder."""
-    predictor = recipe.fit(reading.fold("train", record["seed"], folder), reading.fold("val", record["seed"]), device)
-    predictor.save(folder)
-    runs.write_result(folder, _result(folder, reading, predictor, record))
-    (folder / fitting.CHECKPOINT).unlink(missing_ok=True)
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    command = shlex.join(["signcache", "train", table.name, model_name, *words, "--seed", str(seed)])
+    trainer = RunTrainer(home, reading, chosen_device(device), command, missing)
+    return runs.read(trainer.run(reading, model_name, recipe, seed, again=again))
 
 
 def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device: str = "auto") -> dict[str, Any]:
@@ -90,7 +64,7 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     classes = tuple(run.record["classes"])
     predictor = recipe.predictor(reading.fold("test", 0).dims, len(classes), chosen_device(device))
     predictor.load(run.folder)
-    scores = _scores(*_logits(reading, predictor, split, classes), classes, run.record["learned"])
+    scores = scores_of(*logits_of(reading, predictor, split, classes), classes, run.record["learned"])
     found = {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary()}
     return {**found, "dropped": dropped} if dropped else found
 
@@ -115,7 +89,9 @@ def configured(table: Manifest, model_name: str, settings: Mapping[str, str]) ->
     """The recipe with its settings: its defaults < the corpus' < those given, of which an empty one goes back."""
     registry.find("model", model_name)
     given = {key: value for key, value in settings.items() if value != ""}
-    recipe: Recipe = registry.create("model", model_name, {**table.dataset.training.get(model_name, {}), **given})
+    training = table.dataset.training
+    recipe: Recipe = registry.create("model", model_name, {**training.get(model_name, {}), **given})
+    recipe = recipe.adapted(training)
     if not recipe.stages:
         raise UserError(f"model {model_name!r} reads no stages; name one or more: --set stages=a,b")
     if len(set(recipe.stages)) < len(recipe.stages):
@@ -130,84 +106,6 @@ def chosen_device(asked: str) -> str:
     if asked == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
-
-
-def _dropped_line(missing: Mapping[str, str]) -> list[str]:
-    named = [f"{clip} ({reason})" for clip, reason in missing.items()]
-    return [f"{count(len(missing), 'clip')} left out for want of features: {some(named)}"] if missing else []
-
-
-def _say(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)
-
-
-def _record(home: Home, reading: Reading, recipe: Recipe, model_name: str, settings: Mapping[str, str], seed: int) -> dict[str, Any]:
-    """What makes a run: equal records are one run, whose id is their digest."""
-    loop = [canonical(ast.parse(Path(str(module.__file__)).read_bytes())) for module in (data, network, fitting, losses, schedule)]
-    identity = {
-        "dataset": reading.table.name,
-        "model": model_name,
-        "settings": recipe.model_dump(mode="json"),
-        "seed": seed,
-        "stages": {name: features.digest for name, features in reading.opened.items()},
-        "rows": reading.digest(),
-        "classes": list(reading.table.classes),
-        "code": {**code_hashes(str(sys.modules[type(recipe).__module__].__file__)), "pipeline": digest_of(loop)},
-    }
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    counts = {split: len(reading.of(split)) for split in SPLITS}
-    return {
-        "id": digest_of(identity),
-        **identity,
-        "stages": {name: _stage_record(home, features) for name, features in reading.opened.items()},
-        "manifest": {"digest": reading.table.digest, "root": str(reading.table.binding.root), "split": reading.table.binding.split},
-        "clips": counts,
-        "learned": reading.learned(),
-        "command": shlex.join(["signcache", "train", reading.table.name, model_name, *words, "--seed", str(seed)]),
-    }
-
-
-def _stage_record(home: Home, features: Features) -> dict[str, Any]:
-    """The fingerprint of a stage as it is read."""
-    said = published(home, features.dataset, features.name)
-    identity = said.identity if said and said.digest == features.digest else None
-    return {"digest": features.digest, "row_shape": list(features.row_shape), "dtype": features.dtype, "identity": identity}
-
-
-def _result(folder: Path, reading: Reading, predictor: Predictor, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of the fold that neither trained nor selected, where there is one."""
-    split = reading.scored
-    classes = reading.table.classes
-    samples, logits = _logits(reading, predictor, split, classes)
-    scores = _scores(samples, logits, classes, record["learned"])
-    worst = metrics.worst(logits, [str(sample.label) for sample in samples], classes)
-    return {
-        "run": str(folder),
-        "dataset": reading.table.name,
-        "model": record["model"],
-        "split": split,
-        **scores.summary(),
-        "selected_on_scored": split == "val",
-        "counted_wrong": {samples[i].id: samples[i].label for i in scores.unlearned},
-        **scores.details(),
-        "worst": [
-            {"id": samples[i].id, "label": samples[i].label, "guess": guess, "probability": share, "media": dict(samples[i].media)}
-            for i, guess, share in worst
-        ],
-    }
-
-
-def _logits(reading: Reading, predictor: Predictor, split: str, classes: tuple[str, ...]) -> tuple[list[Sample], Array]:
-    """The clips of a split and their `(N, C)` scores."""
-    samples = reading.of(split)
-    batches = reading.rows(samples, classes).batches(SCORING_BATCH, shuffle=False)
-    return samples, np.concatenate([predictor.logits(batch) for batch in batches])
-
-
-def _scores(samples: Sequence[Sample], logits: Array, classes: tuple[str, ...], learned: Sequence[str]) -> metrics.Scores:
-    labels = [str(sample.label) for sample in samples]
-    return metrics.score(logits, labels, classes, learned=learned, groups=[sample.signer for sample in samples])
 
 
 def _as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:

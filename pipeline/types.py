@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
@@ -111,7 +111,8 @@ Grouping: TypeAlias = "Callable[[Sequence[Sample]], Mapping[str, str]]"
 class Dataset(Protocol):
     """A corpus. `stages` and `training` are settings that suit it: `{stage: {field: value}}`, `{model: {field: value}}`.
 
-    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`.
+    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`; and `second_names`, `{name: stage}`:
+    names in `stages` for another stage, as by `--as`.
     """
 
     layout: str
@@ -137,12 +138,36 @@ class Predictor(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
+class Trainer(Protocol):
+    """Trains other recipes on the clips of a training, or finds them trained: what recipes made of recipes are given."""
+
+    def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
+        """One trained on all training clips."""
+
+    def fold(self, model: str, recipe: Recipe, seed: int, held: Collection[str]) -> Predictor:
+        """One trained on all training clips but these ids."""
+
+
 class Recipe(BaseModel):
     """A model with its training settings; every hyperparameter is a field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stages: tuple[str, ...]
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        """Stages read in training only; a clip may lack them."""
+        return ()
+
+    @property
+    def parts(self) -> tuple[Recipe, ...]:
+        """The recipes that this one is made of."""
+        return ()
+
+    def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Recipe:
+        """This recipe for a corpus with these settings of models: one made of other recipes takes theirs from there."""
+        return self
 
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         """A module that maps a Batch to `(B, n_classes)` logits; `dims` are the values a row of each stage."""

@@ -55,6 +55,15 @@ def _hat(window: int, order: int) -> Array:
     return fit
 
 
+def bridged(values: Array, seen: NDArray[np.bool_]) -> Array:
+    """`(T, D)` with each unseen frame on the line between the seen ones around it, held before the first and after the last."""
+    known = np.flatnonzero(seen)
+    if not len(known):
+        return values
+    times = np.arange(len(values))
+    return np.stack([np.interp(times, known, column) for column in values[known].T], axis=1)
+
+
 def difference(values: Array, seen: NDArray[np.bool_]) -> Array:
     """`(T, D)` change a row, central within each run of seen frames and one-sided at its ends; zero in a run of one frame."""
     result = np.zeros_like(values)

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.errors import UserError
 from pipeline.types import STAGE_PREFIX, Array, Extractor, Frame
-from stages._motion import aligned, cosines, difference, hull_shapes, smoothed
+from stages._motion import aligned, bridged, cosines, difference, hull_shapes, smoothed
 from stages._points import FIGURES, Figure, Layout, Part, frame_of_reference, parts_of
 
 Group: TypeAlias = Literal["absolute", "angles", "motion", "shape", "trajectory", "pose"]
@@ -28,15 +28,17 @@ class Kinematics(Extractor):
     angles 42 (14 joints), motion 120, trajectory 30; it has neither shape nor pose, and its rows are 252 long.
 
     Everything but the trajectory is of points smoothed by Savitzky-Golay (`window`, `order`) within each stretch of frames
-    that show the part, never across a gap; a part that is not seen has zeros. x and z are multiplied by `aspect`, the
-    width of the image by its height (1.7778 for 16:9), so that lengths compare. `layout` is how the source's rows are
-    written: by default what the source's name says, `stage:keypoints`, `stage:skeleton`, else holistic.
+    that show the part, never across a gap. A part that is not seen has zeros in every group; with `missing="interpolate"` its
+    points are then on lines between the frames that show it, and only a part that no frame shows has zeros. x and z are
+    multiplied by `aspect`, the width of the image by its height (1.7778 for 16:9), so that lengths compare. `layout` is how
+    the source's rows are written: by default what its name says, `stage:keypoints`, `stage:skeleton`, else holistic.
     """
 
     source: str = "stage:holistic"
     layout: Literal["source", "holistic", "keypoints", "skeleton"] = "source"
     groups: tuple[Group, ...] = GROUPS
     normalize: Literal["centroid", "shoulder"] = "centroid"
+    missing: Literal["zero", "interpolate"] = "zero"
     aspect: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     window: Annotated[int, Field(ge=3)] = 11
     order: PositiveInt = 3
@@ -86,7 +88,7 @@ class Kinematics(Extractor):
         raw = parts_of(np.stack(rows), self._layout, self.aspect)
         smooth = {name: self._smoothed(part) for name, part in raw.items()}
         origin, unit = frame_of_reference(smooth, figure, self.normalize)
-        placed, unsmoothed = ({name: _placed(part, origin, unit) for name, part in parts.items()} for parts in (smooth, raw))
+        placed, unsmoothed = ({name: self._placed(part, origin, unit) for name, part in parts.items()} for parts in (smooth, raw))
         makers: Mapping[Group, Callable[[], Array]] = {
             "absolute": lambda: _flat(placed, figure),
             "angles": lambda: _masked(placed, figure, lambda part: cosines(part.positions, figure.triples)),
@@ -101,10 +103,12 @@ class Kinematics(Extractor):
         flat = part.positions.reshape(len(part.positions), -1)
         return Part(smoothed(flat, part.seen, self.window, self.order).reshape(part.positions.shape), part.seen)
 
-
-def _placed(part: Part, origin: Array, unit: float) -> Part:
-    """The part in the clip's frame of reference; where it is not seen it stays zero."""
-    return Part(np.where(part.seen[:, None, None], (part.positions - origin) / unit, 0), part.seen)
+    def _placed(self, part: Part, origin: Array, unit: float) -> Part:
+        """The part in the clip's frame of reference; where it is not seen it stays zero, or is bridged."""
+        placed = np.where(part.seen[:, None, None], (part.positions - origin) / unit, 0)
+        if self.missing == "zero" or not part.seen.any():
+            return Part(placed, part.seen)
+        return Part(bridged(placed.reshape(len(placed), -1), part.seen).reshape(placed.shape), np.ones_like(part.seen))
 
 
 def _flat(parts: Mapping[str, Part], figure: Figure) -> Array:

@@ -47,7 +47,7 @@ def test_its_logits_are_those_of_the_sources_formula() -> None:
 
 @pytest.mark.parametrize("pooling", ["linear", "query", "mean"])
 def test_attention_sums_to_one_over_real_steps_and_is_zero_beyond(pooling: str) -> None:
-    recipe = BilstmAttention(hidden=4, pooling=pooling)  # type: ignore[arg-type]
+    recipe = BilstmAttention(hidden=4, pooling=pooling)
     module = recipe.build({"holistic": 4}, 3).eval()
     batch = with_padding(batch_of(recipe, [5, 1, 9, 0]), float("nan"))
     weights = module.attention(batch)  # type: ignore[operator]

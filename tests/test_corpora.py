@@ -15,6 +15,7 @@ from pipeline.datasets.include24 import WORDS
 from pipeline.decode import open_clip
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
+from pipeline.plan import wanted_stages
 from pipeline.types import Array, Sample
 from tests.test_datasets import touch
 
@@ -150,6 +151,13 @@ def test_all_frames_of_a_clip_of_imigue_are_one_sample(tmp_path: Path) -> None:
     shown = [int(frame.mean().round()) for (frame,) in clip.frames(np.arange(clip.length))]
     assert shown == [20, 40, 200], "frames come by their number, not as text"
     assert manifest.missing_files(table) == []
+
+
+def test_the_map_of_imigue_is_extracted_under_its_second_name(tmp_path: Path) -> None:
+    table = bound("imigue", imigue(tmp_path, "training"))
+    (stage,) = wanted_stages(Home(tmp_path / "cache"), table, (), {})
+    assert (stage.name, stage.kind, stage.extractor.row_shape) == ("resnet50_map", "resnet50", (2048, 7, 7))
+    assert configure(Home(tmp_path / "cache"), table, "resnet50").extractor.row_shape == (2048,)
 
 
 def test_classes_of_imigue_are_1_to_32_by_number(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import manifest, registry
+from pipeline.configured import second_names
 from pipeline.errors import UserError
 from pipeline.manifest import Home
 from pipeline.types import SPLITS, Dataset, Sample
@@ -39,7 +40,8 @@ def test_the_layout_is_said_in_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_default_stages_exist_with_these_settings(name: str) -> None:
     for stage, settings in corpus(name).stages.items():
-        registry.create("stage", stage, settings)
+        registry.create("stage", second_names(corpus(name)).get(stage, stage), settings)
+    assert set(second_names(corpus(name))) <= set(corpus(name).stages)
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -143,6 +143,19 @@ def test_a_stage_that_is_being_extracted_is_left_alone(signs: tuple[Home, Manife
     assert tree(home) == before
 
 
+def test_a_disk_that_refuses_is_one_line(signs: tuple[Home, Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
+    home, _ = signs
+    folder = older(home)
+
+    def refused(path: Path) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("pipeline.upkeep.garbage.delete", refused)
+    line = f"cannot write to the cache {home.cache}: Read-only file system; what is published stays as it was, run the same line again"
+    assert f"kept: {line}" in said(home, "gc", "--yes")
+    assert folder.exists()
+
+
 def test_published_rows_stay_byte_for_byte(signs: tuple[Home, Manifest]) -> None:
     home, table = signs
     older(home)

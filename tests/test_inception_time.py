@@ -32,7 +32,7 @@ def test_it_has_the_sources_training() -> None:
 def test_a_bottleneck_is_only_where_there_is_something_to_narrow() -> None:
     assert isinstance(Block(32, Shape()).bottleneck, torch.nn.Identity)
     assert isinstance(Block(33, Shape()).bottleneck, torch.nn.Conv1d)
-    assert [conv.kernel_size[0] for conv in Block(6, Shape()).convolutions] == [40, 20, 10]
+    assert Block(6, Shape()).kernels == [40, 20, 10]
 
 
 @pytest.mark.parametrize(("kernel", "left", "right"), [(40, 19, 20), (20, 9, 10), (5, 2, 2), (1, 0, 0)])
@@ -66,7 +66,7 @@ def test_the_mean_counts_the_sources_zeros_unless_it_is_of_real_rows() -> None:
     found = {}
     for average in ("all", "real"):
         torch.manual_seed(0)
-        module = InceptionTime(steps=24, average=average).build({"inertial": 4}, 3).eval()  # type: ignore[arg-type]
+        module = InceptionTime(steps=24, average=average).build({"inertial": 4}, 3).eval()
         rows, _ = fixed(batch.features["inertial"], batch.lengths["inertial"], 24)
         maps = module.get_submodule("inception")(rows.transpose(1, 2))
         found[average] = module.features(batch), maps  # type: ignore[operator]

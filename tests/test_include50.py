@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import manifest, registry
+from pipeline.cli import main
 from pipeline.datasets.include50 import SIBLINGS, WORDS, recordings, word
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
@@ -209,3 +211,19 @@ def test_a_new_clip_between_two_recordings_moves_none_of_the_known(real: Path, t
 def test_a_word_that_is_no_split_lists_what_the_corpus_declares(keypoints: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--split recordings: no such split; use official, signer, recording or stratified"):
         bound(tmp_path, keypoints, split="recordings")
+
+
+def test_siblings_that_the_official_split_parts_are_named(keypoints: Path, tmp_path: Path) -> None:
+    folders = ["--cache", str(tmp_path / "cache"), "--manifests", str(tmp_path / "manifests")]
+    told = CliRunner().invoke(main, [*folders, "manifest", "include50", "--root", str(keypoints)])
+    assert told.exit_code == 0
+    assert "warning: 2 clips have labels that no clip of train has; they count as wrong (first: ahat_MVI_7: ahat)" in told.output
+    assert (
+        "note: clips of 1 recordings are in more than one split (first: bank/3336: test and train); "
+        "--split recording keeps them together, under another name"
+    ) in told.output
+    again = CliRunner().invoke(
+        main, [*folders, "manifest", "hard", "--corpus", "include50", "--root", str(keypoints), "--split", "recording"]
+    )
+    assert "note: clips of" not in again.output
+    assert "(recording)" in again.output

@@ -33,7 +33,7 @@ def test_show_says_source_frames_rows_and_figures(tiny: Checkout) -> None:
     assert "  clip      label class0, split train, signer unknown\n" in out or "split val" in out or "split test" in out
     assert "  source    8 frames at 25 Hz (0.32 s), read by decord\n" in out
     assert "  chosen    4 of them: 0 2 4 7\n" in out
-    assert "  rows      (4, 3) float32, whole\n" in out
+    assert "  rows      (4, 3) float32\n" in out
     assert "NaN, 0 infinite; rows: " in out
     line = next(line.split() for line in out.splitlines() if line.split()[:1] == ["1"])
     figures = (rows[:, 1].min(), rows[:, 1].mean(), rows[:, 1].max(), rows[:, 1].std())
@@ -44,7 +44,6 @@ def test_json_holds_every_dimension_and_where_the_rows_lie(tiny: Checkout) -> No
     document = json.loads(tiny.ok("show", "tiny", "colour", CLIP, "--json").stdout)
     rows = np.frombuffer(tiny.rows("colour")[CLIP][1], np.float32).reshape(4, 3)
     assert document["chosen"] == [0, 2, 4, 7]
-    assert document["whole"] is True
     assert Path(document["shard"]).exists()
     np.testing.assert_allclose(document["statistics"]["dimensions"]["max"], rows.max(0))
     assert document["statistics"]["nan"] == 0

@@ -46,7 +46,7 @@ def test_longer_clips_give_64_rows_from_the_first_to_the_last() -> None:
     found, lengths = thinned(rows, torch.tensor([200, 64, 10]), 64)
     assert found.shape == (3, 64, 1)
     assert lengths.tolist() == [64, 64, 10]
-    assert (found[0, 0, 0], found[0, -1, 0]) == (0, 199)
+    assert (found[0, 0, 0].item(), found[0, -1, 0].item()) == (0, 199)
     assert set(found[0, :, 0].diff().tolist()) == {3, 4}
     assert found[1, :, 0].tolist() == list(range(64))
     assert found[2, :10, 0].tolist() == list(range(10))

@@ -130,3 +130,16 @@ def test_the_real_corpus_is_listed_whole(tmp_path: Path) -> None:
     assert Counter(modality for sample in table.samples for modality in sample.media) == {"inertial": 431, "skeleton": 431, "depth": 24}
     assert {sample.id for sample in table.samples} & {"a8_s1_t4", "a23_s6_t4", "a27_s8_t4"} == set()
     assert {sample.split for sample in table.samples} == {"train", "val"}
+
+
+def test_media_that_are_in_two_splits_are_named(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for clip in ("a1_s1_t1", "a1_s2_t1", "a2_s1_t1"):
+        put(root, clip, "inertial")
+    other = root / FILES["inertial"].format("a2_s1_t1")
+    scipy.io.savemat(other, {"d_iner": np.ones((9, 6))})
+    (root / FILES["inertial"].format("a1_s2_t1")).write_bytes((root / FILES["inertial"].format("a1_s1_t1")).read_bytes())
+    run(tmp_path, "manifest", "utd_mhad", "--root", str(root))
+    assert run(tmp_path, "extract", "utd_mhad", "inertial").exit_code == 0
+    told = run(tmp_path, "status", "utd_mhad").output
+    assert "warning: 2 clips have the same inertial media as one of another split (first: train a1_s1_t1 = test a1_s2_t1)" in told

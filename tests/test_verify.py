@@ -96,6 +96,21 @@ def test_a_flipped_byte_names_the_shard_and_its_clip_and_mending_costs_that_shar
     assert (path.parent / "damaged" / marker["shard"]).is_dir(), "nothing is deleted"
 
 
+def test_reading_finds_a_flipped_byte_in_its_clip_only(home: Home) -> None:
+    clips, row = clips_of(home, 1), markers(home)[1][1]["rows"][2]
+    flip(data_file(home), row["start"] * 2048 * 4 + 17)
+    now = published(home, "signs", "resnet50")
+    assert now is not None
+    features = cache.Features(home, "signs", "resnet50", now)
+    assert len(features[clips[0]]) == markers(home)[1][1]["rows"][0]["length"]
+    for _ in range(2):
+        with pytest.raises(
+            UserError,
+            match=rf"the rows of '{clips[2]}' in .* differ from their checksum; run: signcache verify signs resnet50 --mend, then",
+        ):
+            features[clips[2]]
+
+
 @pytest.mark.parametrize("harm", ["cut tail", "missing file", "missing shard", "empty file", "another shard's bytes"])
 def test_every_harm_to_a_shard_is_found_and_mended(home: Home, whole: tuple[Home, Manifest, Stage], harm: str) -> None:
     clips, file = clips_of(home, 1), data_file(home)
@@ -221,9 +236,22 @@ def test_extract_after_mending_rebuilds_exactly_the_damaged_clips(colours: Check
     assert done.returncode == 1
     assert f"clips: {marker['rows'][0]['id']!r}\n" in done.stderr
     colours.ok("verify", "tiny", "colour", "--mend")
+    assert colours.plan("colour")["colour"]["reasons"] == {"lost from the cache": 2}
     assert colours.extracted("colour") == {"colour": 2}
     assert colours.rows("colour") == before
     assert "all whole" in colours.ok("verify").stderr
+
+
+def test_a_derived_stage_never_reads_a_damaged_row(colours: Checkout) -> None:
+    path, marker = sorted(colours.markers("colour").items())[0]
+    file = next(file for file in (path.parent / marker["shard"]).rglob("c/*/*") if file.is_file())
+    flip(file, 3)
+    done = colours.run("extract", "tiny", "brightness")
+    assert done.returncode == 2
+    assert "differ from their checksum; run: signcache verify tiny colour --mend, then extract again" in done.stderr
+    assert colours.plan("brightness")["brightness"]["failed"] == 0, "a damaged cache is no clip's failure"
+    flip(file, 3)
+    colours.ok("extract", "tiny", "brightness")
 
 
 def test_a_killed_verification_goes_on_where_it_was(colours: Checkout) -> None:
@@ -231,8 +259,8 @@ def test_a_killed_verification_goes_on_where_it_was(colours: Checkout) -> None:
     death = line + "                import os, signal; number == 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
     colours.edit("pipeline/upkeep/verify.py", line, death)
     colours.edit("pipeline/upkeep/verified.py", "SAVE_SECONDS = 2.0", "SAVE_SECONDS = 0.0")
-    assert colours.run("verify").returncode == -signal.SIGKILL
+    assert colours.run("verify", "tiny", "colour").returncode == -signal.SIGKILL
     colours.edit("pipeline/upkeep/verify.py", death, line)
-    assert "1 shards, 2 clips" in (err := colours.ok("verify").stderr)
+    assert "1 shards, 2 clips" in (err := colours.ok("verify", "tiny", "colour").stderr)
     assert "all whole; 2 more were found whole before the interruption" in err
-    assert "3 shards, 6 clips" in colours.ok("verify").stderr
+    assert "3 shards, 6 clips" in colours.ok("verify", "tiny", "colour").stderr

@@ -21,8 +21,8 @@ EXIT_FAILURES = 1
 @click.pass_context
 def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Path | None, split: str | None, seed: int | None) -> None:
     """Bind NAME to a corpus and list its clips."""
-    from pipeline import manifest, splits
-    from pipeline.show import print_absent
+    from pipeline import manifest
+    from pipeline.show import print_absent, print_crossing, print_unlearned
 
     table = manifest.bind(home_of(ctx), name, corpus=corpus, root=root, split=split, seed=seed)
     click.echo(f"{name}: {manifest.summary(table)}")
@@ -30,8 +30,8 @@ def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Pa
     missing = manifest.missing_files(table)
     if missing:
         click.echo(f"warning: {len(missing)} expected files are missing, first {missing[0]}; their clips will fail", err=True)
-    for signer, parts in splits.crossing_signers(table.samples).items():
-        click.echo(f"warning: signer {signer} is in {' and '.join(parts)}", err=True)
+    print_crossing(table)
+    print_unlearned(table)
 
 
 @click.command()
@@ -48,18 +48,21 @@ def plan(
     """Say what extract would do and why; reads no media."""
     from pipeline import manifest
     from pipeline import plan as planning
+    from pipeline.estimate import estimates
 
     table = manifest.bind(home_of(ctx), name, root=root)
     wanted = planning.wanted_stages(home_of(ctx), table, stages, pairs(settings), second_name)
     plans = planning.plan(home_of(ctx), table, wanted)
+    costs = estimates(home_of(ctx), table, plans)
     if as_json:
-        print_json({"dataset": name, "stages": {stage: result.as_json() for stage, result in plans.items()}})
+        parts = {stage: result.as_json() for stage, result in plans.items()}
+        print_json({"dataset": name, "stages": parts, "estimates": {stage: cost.as_json() for stage, cost in costs.items()}})
     else:
-        from pipeline.show import print_absent, print_plans
+        from pipeline.show import plan_lines, print_absent
 
         if not stages:
             print_absent(table)
-        print_plans(plans)
+        click.echo("\n".join(plan_lines(plans, costs)))
 
 
 @click.command()
@@ -81,7 +84,8 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
     from pipeline import manifest, registry
     from pipeline import plan as planning
-    from pipeline.show import print_absent, print_outcome, print_plans, print_untrained
+    from pipeline.estimate import estimates
+    from pipeline.show import outcome_lines, plan_lines, print_absent, print_untrained
 
     registry.find("store", given["store"])
     home = home_of(ctx)
@@ -90,33 +94,40 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"])
     if not stages:
         print_absent(table)
-    print_plans(before, err=True)
+    lines = plan_lines(before, estimates(home, table, before))
+    click.echo("\n".join(lines), err=True)
     print_untrained(before)
     from pipeline.extract import Options, Outcome
     from pipeline.extract import extract as run
+    from pipeline.logs import logged
     from pipeline.progress import Progress
 
     outcome, after = Outcome(), before
-    if given["rehash"] or any(result.needs_work for result in before.values()):
-        outcome = run(home, table, wanted, Options(**given), Progress())
-        after = planning.plan(home, table, wanted)
+    if given["rehash"] or given["only"] or any(result.needs_work for result in before.values()):
+        with logged(home, name, lines) as log:
+            outcome = run(home, table, wanted, Options(**given), Progress())
+            after = planning.plan(home, table, wanted)
+            log.add(*outcome_lines(outcome, after, failures=sum(map(len, outcome.failed.values()))))
     if as_json:
         parts = {stage: result.as_json() for stage, result in after.items()}
         print_json({"dataset": name, "extracted": outcome.extracted, "stages": parts})
-    print_outcome(outcome, after)
+    click.echo("\n".join(outcome_lines(outcome, after)), err=True)
     if any(outcome.failed.values()):
         ctx.exit(EXIT_FAILURES)
 
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--health", "looks", is_flag=True, help="Look for NaN, constant rows and empty parts in what is published.")
 @json_option
 @click.pass_context
-def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
+def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> None:
     """What is published, fresh, stale and failed; of every bound name if none is given."""
     from pipeline import manifest
     from pipeline import plan as planning
     from pipeline.errors import UserError
+    from pipeline.looking.health import health
+    from pipeline.looking.health import line as health_line
     from pipeline.show import print_status
 
     home = home_of(ctx)
@@ -127,9 +138,13 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
     for each in names:
         table = manifest.read(home, each)
         plans = planning.plan(home, table, planning.wanted_stages(home, table, (), {}))
-        documents.append({"dataset": each, "stages": {stage: planning.status_json(result) for stage, result in plans.items()}})
+        healths = {stage: found for stage in plans if looks and (found := health(home, each, stage))}
+        parts = {stage: planning.status_json(result) for stage, result in plans.items()}
+        for stage, found in healths.items():
+            parts[stage]["health"] = found
+        documents.append({"dataset": each, "stages": parts})
         if not as_json:
-            print_status(table, plans)
+            print_status(table, plans, {stage: health_line(found) for stage, found in healths.items()})
     if as_json:
         print_json(documents[0] if name else documents)
 

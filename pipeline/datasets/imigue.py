@@ -25,8 +25,9 @@ class Imigue:
     """
 
     layout = "training/<class 1..32>/<clip>.<frame>.jpg, optionally validation/ and testing/ alike"
-    stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}}
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("resnet50",)}}
+    stages: Mapping[str, Mapping[str, Any]] = {"resnet50_map": {"output": "map"}}
+    second_names: Mapping[str, str] = {"resnet50_map": "resnet50"}
+    training: Mapping[str, Mapping[str, Any]] = {"frame_cnn": {}}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         parts = [name for name in SPLITS if (root / name).is_dir()]

@@ -25,8 +25,15 @@ class Include:
     """
 
     layout = "<Category>/<n>. <word>/MVI_<n>.MOV (or .MP4, any case) and include_{train,test}.csv (Category,Word,Video,FilePath)"
-    stages: Mapping[str, Mapping[str, Any]] = {"holistic": {}, "kinematics": {"normalize": "shoulder", "aspect": 16 / 9}}
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("kinematics",)}}
+    stages: Mapping[str, Mapping[str, Any]] = {
+        "holistic": {},
+        "kinematics": {"normalize": "shoulder", "missing": "interpolate", "aspect": 16 / 9},
+    }
+    training: Mapping[str, Mapping[str, Any]] = {
+        "transformer": {},
+        "bilstm_attention": {"stages": ("kinematics",)},
+        "lstm_late": {"stages": ("kinematics",)},
+    }
 
     def samples(self, root: Path) -> Iterator[Sample]:
         found = list(listed_videos(root, ""))

@@ -38,9 +38,13 @@ class Include50:
     )
     stages: Mapping[str, Mapping[str, Any]] = {
         "keypoints": {"hands": "wrist", "missing": "zero"},
-        "kinematics": {"source": "stage:keypoints", "normalize": "shoulder", "aspect": 16 / 9},
+        "kinematics": {"source": "stage:keypoints", "normalize": "shoulder", "missing": "interpolate", "aspect": 16 / 9},
     }
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("kinematics",), "lr": 1e-3, "batch_size": 32, "epochs": 50}}
+    training: Mapping[str, Mapping[str, Any]] = {
+        "transformer": {},
+        "bilstm_attention": {"stages": ("kinematics",)},
+        "lstm_late": {"stages": ("kinematics",), "lr": 1e-3, "batch_size": 32, "epochs": 50},
+    }
     groupings: Mapping[str, Callable[[Sequence[Sample]], Mapping[str, str]]]
 
     def __init__(self) -> None:

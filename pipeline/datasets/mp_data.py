@@ -17,14 +17,17 @@ class MPData:
 
     layout = "MP_Data/<label>/<sequence>/<frame>.npy, each (1662,); the label folders also right below the root"
     stages: Mapping[str, Mapping[str, Any]] = {"mp_data": {}, "kinematics": {"source": "stage:mp_data"}}
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("mp_data",), "lr": 1e-3, "batch_size": 32, "epochs": 50}}
+    training: Mapping[str, Mapping[str, Any]] = {
+        "bilstm_attention": {"stages": ("mp_data",)},
+        "lstm_late": {"stages": ("mp_data",), "lr": 1e-3, "batch_size": 32, "epochs": 50},
+    }
 
     def samples(self, root: Path) -> Iterator[Sample]:
         below = root / "MP_Data" if (root / "MP_Data").is_dir() else root
         found = False
         for label in _folders(below):
             for sequence in _folders(label):
-                if any(entry.name.endswith(".npy") for entry in os.scandir(sequence)):
+                if any(name.endswith(".npy") for name in os.listdir(sequence)):
                     found = True
                     file = sequence.relative_to(root).as_posix()
                     yield Sample(file, {"landmarks": (file,)}, label.name, "unassigned", None)

@@ -31,7 +31,9 @@ class UtdMhad:
         "i3d": {"frames": 24, "window": 24},
     }
     training: Mapping[str, Mapping[str, Any]] = {
-        "lstm_late": {"stages": ("skeleton", "inertial"), "normalize": "train", "lr": 1e-3, "batch_size": 32, "epochs": 60}
+        "inception_time": {},
+        "bilstm_attention": {"stages": ("skeleton",)},
+        "lstm_late": {"stages": ("skeleton", "inertial"), "normalize": "train", "lr": 1e-3, "batch_size": 32, "epochs": 60},
     }
 
     def samples(self, root: Path) -> Iterator[Sample]:

@@ -29,7 +29,7 @@ class Vsl:
         "i3d": {"frames": 24, "window": 24},
         "inertial": {"channels": 12, "stored_units": ("other",) * 12},
     }
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {"stages": ("i3d", "inertial")}}
+    training: Mapping[str, Mapping[str, Any]] = {"inception_time": {}, "lstm_late": {"stages": ("i3d", "inertial")}}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         clips: dict[tuple[str, str], dict[str, str]] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import manifest, registry, shards
+from pipeline import manifest, registry
 from pipeline.cache import Features
 from pipeline.configured import Published, Stage, configure, published, staleness
 from pipeline.errors import UserError, did_you_mean
@@ -36,11 +36,6 @@ class Seen:
     """Indices of the media's frames, of `length` there."""
     length: int
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the rows are those that were written."""
-        return shards.checksum(self.rows) == self.entry.row.checksum
-
     def as_json(self) -> dict[str, Any]:
         """Plain values, with each dimension's figures."""
         row, shard = self.entry
@@ -65,7 +60,6 @@ class Seen:
             "shard": str(self.features.folder / str(shard.file)),
             "store": shard.store,
             "start": row.start,
-            "whole": self.is_whole,
             "statistics": {**sums.counts(), "dimensions": dimensions},
         }
 
@@ -79,7 +73,7 @@ def look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
         raise UserError(f"no clip {clip!r} in {dataset!r}{near} Ids are in {home.manifests / dataset}.csv")
     features, said, configured = _opened(home, table, stage)
     entry = features.index.entry(features.index.position[clip]) if clip in features else None
-    rows = features[clip]  # raises, with the reason, where there are none
+    rows = features[clip]  # raises, with the reason, where there are none or they are damaged
     assert entry is not None  # noqa: S101
     chosen = _selection(_as_published(said, configured), entry)
     root, frames, length = stage, chosen, entry.row.source_length

@@ -24,6 +24,8 @@ def write(out: Path, files: Sequence[Path], wanted: NDArray[np.int64], title: st
 
     Raises UserError where the files cannot be decoded, or hold no pictures.
     """
+    if not files:
+        raise UserError(f"no picture of {title}: the clip has no such media")
     wanted = np.unique(wanted)
     if len(wanted) > MOST:
         wanted = wanted[np.linspace(0, len(wanted) - 1, MOST).astype(np.int64)]

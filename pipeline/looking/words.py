@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.amounts import shown_size
 from pipeline.looking.clip import Seen
 from pipeline.looking.statistics import Sums, by_dimension
+from pipeline.media import exists, stat_of
 
 DIMENSIONS, INDICES = 12, 64
 
@@ -20,7 +21,7 @@ def lines(seen: Seen) -> Iterator[str]:
     yield f"{seen.features.dataset}/{seen.features.name}  {sample.id!r}"
     yield f"  clip      label {sample.label or 'withheld'}, split {sample.split}, signer {sample.signer or 'unknown'}"
     for path in seen.files:
-        yield f"  file      {path} ({shown_size(path.stat().st_size) if path.exists() else 'missing'})"
+        yield f"  file      {path} ({shown_size(stat_of([path]).size) if exists(path) else 'missing'})"
     rate = f" at {row.rate_hz:g} Hz ({row.source_length / row.rate_hz:.2f} s)" if row.rate_hz else ""
     tracks = f", tracks of {', '.join(map(str, row.tracks))}" if len(row.tracks) > 1 else ""
     source = "rows" if row.decoder == "cache" else "frames"
@@ -28,8 +29,7 @@ def lines(seen: Seen) -> Iterator[str]:
     yield f"  chosen    {len(seen.chosen)} of them: {indices(seen.chosen)}"
     if len(seen.frames) != len(seen.chosen) or row.decoder == "cache":
         yield f"  media     {len(seen.frames)} of {seen.length} frames by stage {seen.root}: {indices(seen.frames)}"
-    state = "whole" if seen.is_whole else f"damaged; run: signcache verify {seen.features.dataset} {seen.features.name} --mend"
-    yield f"  rows      {tuple(seen.rows.shape)} {seen.features.dtype}, {state}"
+    yield f"  rows      {tuple(seen.rows.shape)} {seen.features.dtype}"
     yield f"  shard     {seen.features.folder / str(shard.file)} ({shard.store}), rows {row.start} to {row.start + row.length}"
     if seen.stale:
         yield f"  stale     {seen.stale}; run: signcache extract {seen.features.dataset} {seen.features.name}"

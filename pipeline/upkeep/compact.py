@@ -13,7 +13,6 @@ import numpy as np
 from pipeline import __version__, index, registry, shards
 from pipeline.cache import publish_index
 from pipeline.configured import Published, published
-from pipeline.errors import UserError
 from pipeline.index import ORPHAN, Entry, Index, Shard
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
 from pipeline.manifest import Home
@@ -109,12 +108,8 @@ class _Packing:
         """The marker and the values of one new shard, every row checked against its checksum; the first takes the failures."""
         rows, parts, start = [], [], 0
         for row, shard in group:
-            values = shards.open_shard(self.folder, shard.store, str(shard.file))[row.start : row.start + row.length]
-            if shards.checksum(values) != row.checksum:
-                raise UserError(
-                    f"the rows of {row.id!r} in {self.folder / str(shard.file)} differ from their checksum; "
-                    f"run: {shards.mending(self.folder)}, then extract again"
-                )
+            every = shards.open_shard(self.folder, shard.store, str(shard.file))[row.start : row.start + row.length]
+            values = shards.checked_rows(every, row.checksum, self.folder / str(shard.file), repr(row.id))
             rows.append(replace(row, start=start))
             parts.append(values)
             start += row.length

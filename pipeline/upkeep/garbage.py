@@ -92,7 +92,7 @@ def _today(home: Home, dataset: str, stage: str) -> str:
     """The digest of today's code and settings, or nothing where these do not exist any more."""
     try:
         table = manifest.read(home, dataset)
-        return configure(home, table, stage, kind=kind_of(home, dataset, stage)).fingerprint.digest
+        return configure(home, table, stage, kind=kind_of(home, table, stage)).fingerprint.digest
     except UserError:
         return ""
 

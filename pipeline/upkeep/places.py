@@ -59,16 +59,20 @@ def chosen(home: Home, dataset: str | None, stage: str | None) -> list[tuple[str
 
 @contextmanager
 def locked(home: Home, dataset: str, names: Sequence[str]) -> Iterator[None]:
-    """Keep extractions of these stages out; raises UserError where one is running."""
-    with ExitStack() as stack:
-        for name in sorted(names):
-            folder = home.cache / dataset / name
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(FileLock(folder / LOCK, timeout=0))
-            except Timeout:
-                raise UserError(f"an extraction of {dataset}/{name} is running; wait for it, then run this again") from None
-        yield
+    """Keep extractions of these stages out; raises UserError where one is running, or where the disk refuses what is done meanwhile."""
+    try:
+        with ExitStack() as stack:
+            for name in sorted(names):
+                folder = home.cache / dataset / name
+                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(FileLock(folder / LOCK, timeout=0))
+                except Timeout:
+                    raise UserError(f"an extraction of {dataset}/{name} is running; wait for it, then run this again") from None
+            yield
+    except OSError as error:
+        where = f"cannot write to the cache {home.cache}: {error.strerror or error}"
+        raise UserError(f"{where}; what is published stays as it was, run the same line again") from error
 
 
 def size_of(path: Path) -> int:

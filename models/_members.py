@@ -1,0 +1,128 @@
+"""Recipes made of other recipes: which these are, and how each is trained once and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+from scipy.special import softmax
+
+from pipeline import registry, runs
+from pipeline.data import Batch, Table
+from pipeline.errors import UserError
+from pipeline.types import Array, Predictor, Recipe, Trainer
+
+SCORING_BATCH = 64
+
+
+class Member(BaseModel):
+    """A model with settings and, where it is not to be that of the whole, a seed.
+
+    As text `bilstm_attention:stages=skeleton:seed=3`, of which `+` separates the values of a list; or the folder of a run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    settings: Mapping[str, Any] = {}
+    seed: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parsed(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if "/" in given:
+            run = runs.read(given)
+            return {"model": run.model, "settings": run.record["settings"], "seed": run.record["seed"]}
+        model, *words = given.split(":")
+        settings = {}
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise UserError(f"member {given!r}: {word!r} is no setting; as in bilstm_attention:stages=a+b:hidden=64")
+            settings[key] = value.replace("+", ",")
+        seed = settings.pop("seed", None)
+        return {"model": model, "settings": settings, "seed": seed}
+
+    def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Member:
+        """The same with every setting said: the model's defaults < the corpus' < its own."""
+        recipe: Recipe = registry.create("model", self.model, {**training.get(self.model, {}), **self.settings})
+        return Member(model=self.model, settings=recipe.adapted(training).model_dump(mode="json"), seed=self.seed)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        found: Recipe = registry.create("model", self.model, self.settings)
+        return found
+
+
+class Ensemble(Recipe):
+    """A recipe of members: reads their stages, and takes their settings from the corpus."""
+
+    stages: tuple[str, ...] = ()
+    """Those of the members; say them in these."""
+    members: tuple[Member, ...]
+
+    @property
+    def parts(self) -> tuple[Recipe, ...]:
+        return tuple(member.recipe for member in self.members)
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(stage for part in self.parts for stage in part.aids if stage not in self.stages))
+
+    def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Recipe:
+        if not self.members:
+            raise UserError("an ensemble needs members: --set members=inception_time:stages=inertial,bilstm_attention:stages=skeleton")
+        whole = self.model_copy(update={"members": tuple(member.adapted(training) for member in self.members)})
+        stages = tuple(dict.fromkeys(stage for part in whole.parts for stage in part.stages))
+        if self.stages and set(self.stages) != set(stages):
+            raise UserError(f"an ensemble reads the stages of its members, here {','.join(stages)}; say them there: --set members=MODEL:stages=a")
+        return whole.model_copy(update={"stages": stages})
+
+
+class Together:
+    """Trains the members on tables in memory, where no run folders are asked for."""
+
+    def __init__(self, train: Table, val: Table, device: str) -> None:
+        self.train, self.val, self.device = train, val, device
+
+    def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
+        return self.fold(model, recipe, seed, ())
+
+    def fold(self, model: str, recipe: Recipe, seed: int, held: Collection[str]) -> Predictor:
+        stages = [*recipe.stages, *recipe.aids]
+        train = self.train.part([clip for clip in self.train.ids if clip not in held], stages)
+        train.seed = seed
+        return recipe.fit(train, self.val.part(stages=stages), self.device)
+
+
+def trainer_of(train: Table, val: Table, device: str) -> Trainer:
+    return train.trainer or Together(train, val, device)
+
+
+def probabilities(predictors: Sequence[Predictor], batch: Batch) -> Array:
+    """`(members, B, C)` float64."""
+    return np.stack([softmax(predictor.logits(batch).astype(np.float64), 1) for predictor in predictors])
+
+
+def over(table: Table, predictors: Sequence[Predictor]) -> Array:
+    """`(members, N, C)` probabilities of the clips of a table, in its order."""
+    return np.concatenate([probabilities(predictors, batch) for batch in table.batches(SCORING_BATCH, shuffle=False)], 1)
+
+
+def save_all(predictors: Sequence[Predictor], folder: Path) -> None:
+    """Every member's weights, in folders 0, 1, ... of `members`."""
+    for number, predictor in enumerate(predictors):
+        place = folder / "members" / str(number)
+        place.mkdir(parents=True, exist_ok=True)
+        predictor.save(place)
+
+
+def load_all(predictors: Sequence[Predictor], folder: Path) -> None:
+    for number, predictor in enumerate(predictors):
+        predictor.load(folder / "members" / str(number))

@@ -1,0 +1,201 @@
+"""The training loop: rates, what counts as better, what a clip costs, and that every setting resumes to the bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch.nn.functional import cross_entropy
+
+from models.bilstm_attention import BilstmAttention
+from models.transformer import Transformer
+from pipeline import fitting, losses
+from pipeline.data import Batch, Table
+from pipeline.epochs import Epoch
+from pipeline.errors import UserError
+from pipeline.fitting import Fitting
+from pipeline.network import Network
+from pipeline.schedule import drops, rate
+from tests.test_model_contract import small, table_of
+
+torch.set_num_threads(1)
+LENGTHS = [4 + number % 5 for number in range(18)]
+
+
+def epochs(bests: str) -> list[Epoch]:
+    """An epoch a letter: `+` better than all before, `-` not."""
+    return [Epoch(i + 1, 1.0, 1.0, 0.5, 1.0, 0.1, int(letter == "+")) for i, letter in enumerate(bests)]
+
+
+def rates(recipe: Network, count: int) -> list[float]:
+    return [rate(recipe, epochs("-" * number)) for number in range(count)]
+
+
+def small_lstm(**fields: object) -> BilstmAttention:
+    return BilstmAttention.model_validate({"hidden": 4, "dropout": 0, "epochs": 4, "batch_size": 6, **fields})
+
+
+def test_the_rate_rises_in_equal_steps_and_then_follows_half_a_cosine() -> None:
+    recipe = BilstmAttention(lr=0.8, warmup=8, epochs=18)
+    found = rates(recipe, 18)
+    assert found[:8] == pytest.approx([0.1 * step for step in range(1, 9)])
+    assert found[8:] == pytest.approx([0.4 * (1 + math.cos(math.pi * step / 10)) for step in range(10)])
+
+
+def test_a_plateau_is_counted_as_torch_counts_it() -> None:
+    bests = "+-+---+----" + "-" * 9
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, threshold=0)
+    recipe = Transformer(lr=1.0, schedule="plateau", plateau_factor=0.5, plateau_patience=2)
+    best = 100.0
+    for number, letter in enumerate(bests):
+        assert rate(recipe, epochs(bests[:number])) == pytest.approx(optimizer.param_groups[0]["lr"])
+        best -= letter == "+"
+        torchs.step(best if letter == "+" else best + 1)
+    assert drops(epochs(bests), 2) == 5
+
+
+def test_the_rate_of_each_epoch_is_used_and_recorded() -> None:
+    recipe = small_lstm(lr=0.01, warmup=2, epochs=5)
+    fit = Fitting(recipe, table_of(recipe, LENGTHS), table_of(recipe, LENGTHS[:6], seed=1), "cpu")
+    fit.run()
+    assert [row.lr for row in fit.state.figures] == pytest.approx(rates(recipe, 5))
+    assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(rates(recipe, 5)[-1])
+
+
+@pytest.mark.parametrize(
+    ("best_by", "least", "figures", "expected"),
+    [
+        ("loss", 1e-4, [(1.0, 0.5), (0.99995, 0.9), (0.9998, 0.1), (0.99975, 0.1)], [1, 0, 1, 0]),
+        ("loss", 0.0, [(1.0, 0.5), (0.99995, 0.1), (1.0, 0.9)], [1, 1, 0]),
+        ("top1", 0.0, [(1.0, 0.5), (0.9, 0.5), (0.95, 0.5), (2.0, 0.6)], [1, 1, 0, 1]),
+        ("top1", 0.05, [(1.0, 0.5), (0.9, 0.54), (0.9, 0.56), (0.8, 0.6)], [1, 0, 1, 0]),
+    ],
+)
+def test_what_counts_as_better(best_by: str, least: float, figures: list[tuple[float, float]], expected: list[int]) -> None:
+    recipe = small_lstm(best_by=best_by, min_improvement=least)
+    fit = Fitting(recipe, table_of(recipe, LENGTHS), table_of(recipe, LENGTHS[:6]), "cpu")
+    for number, (loss, top1) in enumerate(figures):
+        fit._judge(Epoch(number + 1, 1.0, loss, top1, 0.1, 0.1))
+    assert [row.best for row in fit.state.figures] == expected
+
+
+def test_focal_loss_is_cross_entropy_times_the_doubt() -> None:
+    logits, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    entropy = cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(losses.each(logits, labels, gamma=2.0), (1 - (-entropy).exp()) ** 2 * entropy)
+    torch.testing.assert_close(losses.each(logits, labels, smoothing=0.1).mean(), cross_entropy(logits, labels, label_smoothing=0.1))
+
+
+def test_balanced_weights_make_every_class_count_the_same() -> None:
+    labels = np.array([0, 0, 0, 1, 3, 3])
+    weights = losses.balanced(labels, 5)
+    assert weights.tolist() == pytest.approx([2 / 3, 2, 1, 1, 1])
+    sums = [float(weights[labels[labels == number]].sum()) for number in (0, 1, 3)]
+    assert sums == pytest.approx([2, 2, 2])
+
+
+def test_a_weighted_loss_is_torchs() -> None:
+    recipe = small_lstm(class_weights="balanced")
+    table = table_of(recipe, [3, 4, 5, 6, 7])
+    fit = Fitting(recipe, table, table, "cpu")
+    logits = fit.module.eval()(table.gather(np.arange(5)))
+    expected = cross_entropy(logits.detach(), torch.from_numpy(table.labels), weight=fit.class_weights)
+    assert fit._validate()[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def gradients(recipe: Network, groups: list[list[int]]) -> list[torch.Tensor]:
+    table = table_of(recipe, LENGTHS)
+    torch.manual_seed(0)
+    fit = Fitting(recipe, table, table, "cpu")
+    fit.stepper.step = lambda: None
+    fit._step([table.gather(np.array(numbers)) for numbers in groups])
+    return [values.grad.clone() for values in fit.module.parameters() if values.grad is not None]
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_accumulated_batches_give_the_gradient_of_the_one_large_batch(weights: str) -> None:
+    recipe = small_lstm(class_weights=weights)
+    one = gradients(recipe, [list(range(12))])
+    three = gradients(recipe, [list(range(5)), [5], list(range(6, 12))])
+    for large, parts in zip(one, three, strict=True):
+        torch.testing.assert_close(parts, large, rtol=1e-4, atol=1e-6)
+
+
+def test_an_epoch_takes_a_step_for_every_few_batches_and_one_for_the_rest() -> None:
+    recipe = small_lstm(batch_size=4, accumulate=2)
+    table = table_of(recipe, LENGTHS)
+    fit = Fitting(recipe, table, table, "cpu")
+    steps: list[int] = []
+    fit._step = lambda group: steps.append(len(group)) or torch.zeros((), dtype=torch.float64)  # type: ignore[method-assign, func-returns-value]
+    fit._learn(0)
+    assert steps == [2, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["bilstm_attention", "transformer", "inception_time"])
+def test_bfloat16_trains_and_leaves_weights_and_features_in_float32(name: str) -> None:
+    recipe = small(name).model_copy(update={"precision": "bfloat16", "epochs": 2, "normalize": "train"})
+    seen: list[Batch] = []
+    table = table_of(recipe, LENGTHS)
+    assert isinstance(recipe, Network)
+    fit = Fitting(recipe, table, table, "cpu")
+    fit.module.get_submodule("inputs").register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    fit.run()
+    assert {str(values.dtype) for batch in seen for values in batch.features.values()} == {"torch.float32"}
+    assert {values.dtype for values in fit.module.parameters()} == {torch.float32}
+    assert all(np.isfinite(row.loss) for row in fit.state.figures)
+
+
+def test_float16_is_refused_on_the_cpu_in_one_line() -> None:
+    recipe = small_lstm(precision="float16")
+    table = table_of(recipe, LENGTHS)
+    with pytest.raises(UserError, match="precision=float16 needs a CUDA device; use --set precision=bfloat16, or float32"):
+        recipe.fit(table, table, "cpu")
+
+
+def stopping_at(place: int) -> Callable[[Fitting], None]:
+    keep = Fitting._keep
+
+    def stop(fit: Fitting) -> None:
+        if len(fit.state.figures) == place:
+            raise KeyboardInterrupt
+        keep(fit)
+
+    return stop
+
+
+def fitted(recipe: Network, folder: Path) -> dict[str, np.ndarray]:
+    folder.mkdir(exist_ok=True)
+    train, val = table_of(recipe, LENGTHS), table_of(recipe, LENGTHS[:9], seed=1)
+    with_folder = Table(train.ids, train.labels, train.classes, train.stages, 3, folder)
+    recipe.fit(with_folder, val, "cpu").save(folder)
+    return load_file(folder / "weights.safetensors")
+
+
+FEATURES: dict[str, dict[str, object]] = {
+    "cosine": {"schedule": "cosine", "warmup": 2},
+    "plateau": {"schedule": "plateau", "plateau_patience": 0, "plateau_factor": 0.5},
+    "accumulated": {"batch_size": 3, "accumulate": 4, "class_weights": "balanced", "focal_gamma": 2.0},
+    "bfloat16": {"precision": "bfloat16"},
+    "zoneout": {"zoneout": 0.2, "layers": 2, "lstm_dropout": 0.3, "dropout": 0.4},
+}
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_an_interrupted_training_goes_on_to_the_same_weights(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_SHARE", float("inf"))
+    recipe = small_lstm(lr=0.01, **FEATURES[kind])
+    whole = fitted(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitting, "_keep", stopping_at(3))
+        with pytest.raises(KeyboardInterrupt):
+            fitted(recipe, tmp_path / "parts")
+    resumed = fitted(recipe, tmp_path / "parts")
+    for name, values in resumed.items():
+        np.testing.assert_array_equal(values, whole[name])
