@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.cache import open_stage  # noqa: E402
-from pipeline.decode import open_clip  # noqa: E402
-from pipeline.manifest import Home, read  # noqa: E402
-from stages.holistic import POINTS, blocks  # noqa: E402
+from pipeline.cache import open_stage
+from pipeline.decode import open_clip
+from pipeline.manifest import Home, read
+from stages.holistic import POINTS, blocks
 
 CLIPS = ("HELLO/signer3_rep1", "SIGN/signer1_rep2", "RAIN/signer5_rep3")
 COLOURS = {"pose": "#ffd166", "face": "#8ecae6", "left_hand": "#ef476f", "right_hand": "#06d6a0"}

@@ -81,7 +81,8 @@ class Ensemble(Recipe):
         whole = self.model_copy(update={"members": tuple(member.adapted(training) for member in self.members)})
         stages = tuple(dict.fromkeys(stage for part in whole.parts for stage in part.stages))
         if self.stages and set(self.stages) != set(stages):
-            raise UserError(f"an ensemble reads the stages of its members, here {','.join(stages)}; say them there: --set members=MODEL:stages=a")
+            own = ",".join(stages)
+            raise UserError(f"an ensemble reads the stages of its members, here {own}; say them there: --set members=MODEL:stages=a")
         return whole.model_copy(update={"stages": stages})
 
 
@@ -96,9 +97,12 @@ class Together:
 
     def fold(self, model: str, recipe: Recipe, seed: int, held: Collection[str]) -> Predictor:
         stages = [*recipe.stages, *recipe.aids]
-        train = self.train.part([clip for clip in self.train.ids if clip not in held], stages)
+        train, val = (
+            table.part({clip for clip in table.ids if all(clip in table.stages[stage] for stage in recipe.stages)} - set(held), stages)
+            for table in (self.train, self.val)
+        )
         train.seed = seed
-        return recipe.fit(train, self.val.part(stages=stages), self.device)
+        return recipe.fit(train, val, self.device)
 
 
 def trainer_of(train: Table, val: Table, device: str) -> Trainer:

@@ -83,7 +83,8 @@ class Stacked:
         if self.booster is None:
             raise RuntimeError("a booster predicts after fit or load")
         shares = self.booster.predict(xgboost.DMatrix(self._described(batch)))
-        return np.log(np.maximum(shares, 1e-30)).astype(np.float32)
+        found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
+        return found
 
     def save(self, folder: Path) -> None:
         """The models' weights, and the booster as XGBoost's own JSON."""
@@ -140,7 +141,7 @@ def folds_of(table: Table, count: int) -> list[NDArray[np.int64]]:
     groups = np.array(table.groups or table.ids, dtype=str)
     count = min(count, len(np.unique(groups)))
     if count < 2:
-        raise UserError(f"folds need two groups of training clips or more, and all are of {groups[0]!r}")
+        raise UserError(f"folds need two groups of training clips or more, and all are of {str(groups[0])!r}")
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=table.seed & 0xFFFF_FFFF)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # classes smaller than the folds are common here

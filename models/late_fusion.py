@@ -53,7 +53,8 @@ class Fused:
     def logits(self, batch: Batch) -> Array:
         """`(B, C)` float32 logarithms of the weighted mean of probabilities."""
         shares = np.tensordot(self.weights, probabilities(self.members, batch), 1)
-        return np.log(np.maximum(shares, 1e-30)).astype(np.float32)
+        found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
+        return found
 
     def save(self, folder: Path) -> None:
         save_all(self.members, folder)

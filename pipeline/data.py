@@ -89,6 +89,9 @@ class Partial:
         self.features, self.index = features, features.index
         self.row_shape, self.dtype = features.row_shape, features.dtype
 
+    def __contains__(self, clip: object) -> bool:
+        return clip in self.features
+
     def length(self, clip: str) -> int:
         return self.features.length(clip) if clip in self.features else 0
 

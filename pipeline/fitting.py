@@ -134,7 +134,7 @@ class Fitting:
                 here = batch.to(self.fabric.device)
                 logits = self.wrapped(here)
                 loss += (self.recipe.losses(logits, here) * self.class_weights[batch.labels].to(loss.device)).sum()
-                right += (logits.argmax(1) == here.labels).sum()
+                right += (self.recipe.scores(logits).argmax(1) == here.labels).sum()
         return float(loss / self.class_weights[torch.from_numpy(self.val.labels)].sum()), int(right) / len(self.val)
 
     def _judge(self, figures: Epoch) -> None:

@@ -99,6 +99,10 @@ class Network(Recipe):
         """`(B,)`: the loss of each clip."""
         return losses.each(logits, batch.labels, smoothing=self.label_smoothing, gamma=self.focal_gamma)
 
+    def scores(self, outputs: Tensor) -> Tensor:
+        """`(B, n_classes)` logits among what the module gives, where that is more."""
+        return outputs
+
     def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a module's parameters."""
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW

@@ -128,10 +128,11 @@ class Reading:
         return Table(table.ids, table.labels, table.classes, stages, seed, folder, groups)
 
     def narrowed(self, recipe: Recipe) -> Reading:
-        """The same clips with the stages of a recipe that is a part of the one that opened them."""
+        """The stages of a recipe that is a part of the one that opened them, and the clips that have these."""
         every = {**self.aids, **self.opened}
         opened, aids = ({stage: every[stage] for stage in stages} for stages in (recipe.stages, recipe.aids))
-        return replace(self, opened=opened, aids=aids)
+        samples = tuple(s for s in self.samples if all(s.id in features for features in opened.values()))
+        return replace(self, opened=opened, samples=samples, aids=aids)
 
     def holding(self, held: Collection[str]) -> Reading:
         """These train clips score, the others train, validation stays, and the clips of test are not read."""

@@ -34,17 +34,22 @@ def assign(
         return kind, [replace(s, split=known[s.id].split) if s.id in known else s for s in divided]  # a new clip may join two groups
     if kind not in KINDS:
         raise UserError(f"--split {kind}: no such split; use {', '.join([*KINDS[:2], *(groupings or {})])} or {KINDS[2]}")
-    if kind == "official":
-        if not official:
-            missing = next(sample.id for sample in samples if sample.split == "unassigned")
-            raise UserError(f"--split official: the corpus gives no split for {missing!r}; use --split signer or stratified")
-        return kind, _with_validation(samples, seed, known)
     if kind == "signer" and not by_signer:
         raise UserError("--split signer: the corpus names fewer than two signers; use --split stratified")
+    if kind != "official":
+        return kind, _divided(samples, groups_of(samples, kind), seed, {**known, **_given(samples, kind, official)}, SHARES)
+    if not official:
+        missing = next(sample.id for sample in samples if sample.split == "unassigned")
+        raise UserError(f"--split official: the corpus gives no split for {missing!r}; use --split signer or stratified")
+    return kind, _with_validation(samples, seed, known)
+
+
+def _given(samples: Sequence[Sample], kind: str, official: bool) -> dict[str, Sample]:
+    """Clips whose split the corpus gives where it gives some; these keep it."""
     given = {} if official else {sample.id: sample for sample in samples if sample.split != "unassigned"}
     for signer, splits in (crossing_signers(list(given.values())) if kind == "signer" else {}).items():
         raise UserError(f"--split signer: the corpus puts signer {signer!r} into {' and '.join(splits)}; use --split stratified")
-    return kind, _divided(samples, groups_of(samples, kind), seed, {**known, **given}, SHARES)
+    return given
 
 
 def groups_of(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Grouping] | None = None) -> Mapping[str, str]:

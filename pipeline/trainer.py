@@ -74,6 +74,7 @@ class RunTrainer:
         return self._trained(self.reading.narrowed(recipe).holding(held), model, recipe, seed)
 
     def _trained(self, reading: Reading, model: str, recipe: Recipe, seed: int) -> Predictor:
+        reading.check()
         folder = self.run(reading, model, recipe, seed)
         predictor = recipe.predictor(reading.rows([], reading.table.classes).dims, len(reading.table.classes), self.device)
         predictor.load(folder)

@@ -197,7 +197,7 @@ def test_pooled_values_are_mean_and_deviation_of_real_rows() -> None:
     rows = torch.full((2, 5, 2), float("nan"))
     rows[0, :3] = torch.tensor([[1.0, 2], [3, 4], [5, 9]])
     found = pooled(Batch(("a", "b"), {"s": rows}, {"s": torch.tensor([3, 0])}, torch.zeros(2)), ["s"])
-    np.testing.assert_allclose(found[0], [3, 5, np.std([1, 3, 5]), np.std([2, 4, 9])], rtol=1e-6)
+    np.testing.assert_allclose(found[0], np.array([3, 5, np.std([1, 3, 5]), np.std([2, 4, 9])]), rtol=1e-6)
     assert not found[1].any()
 
 

@@ -1,0 +1,158 @@
+"""What the self-learning fusion trains between its sensor and its video classifier: a generator, and an MLP on what it generates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import PositiveInt, PrivateAttr
+from torch import Tensor, nn
+from torch.nn.functional import huber_loss, leaky_relu
+
+from models._inputs import Inputs, Sequences
+from models._pooling import Pooling
+from models._recurrent import BiLstm
+from pipeline.data import Batch, Table
+from pipeline.network import Fraction, NonNegative
+
+FEATURE = 128
+"""Values of a sensor feature."""
+
+
+class Seeing(Sequences):
+    """Fields of the networks that look at the video stages."""
+
+    encoder: Literal["linear", "bilstm"] = "linear"
+    encoder_hidden: PositiveInt = 128
+    encoder_dropout: Fraction = 0.0
+
+
+class VideoEncoder(nn.Module):
+    """A batch -> `(B, width)`: the mean of the real rows, or a BiLSTM with attention over them, and a linear layer."""
+
+    def __init__(self, recipe: Seeing, dims: Mapping[str, int], width: int) -> None:
+        super().__init__()
+        self.inputs = Inputs(recipe, dims)
+        self.dropout = nn.Dropout(recipe.encoder_dropout)
+        self.lstm = BiLstm(self.inputs.width, recipe.encoder_hidden) if recipe.encoder == "bilstm" else None
+        self.pooling = Pooling("mean" if self.lstm is None else "linear", self.inputs.width if self.lstm is None else self.lstm.width)
+        self.project = nn.Linear(self.inputs.width if self.lstm is None else self.lstm.width, width)
+
+    def forward(self, batch: Batch) -> Tensor:
+        rows, lengths = self.inputs(batch)
+        if self.lstm is not None:
+            rows = self.lstm(self.dropout(rows), lengths)
+        found: Tensor = self.project(self.dropout(self.pooling(rows, lengths)))
+        return found
+
+
+class Classifier(Seeing):
+    """The video alone: encoder to classes, `(B, C)`."""
+
+    def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
+        return VideoEncoder(self, dims, n_classes)
+
+
+class Generator(Seeing):
+    """Trains an encoder to give what the sensor classifier makes of the sensor rows of the same clip.
+
+    Loss of a clip: `alpha * (Huber + difference of norms) + beta * cross entropy of the sensor classifier's head`; the first part
+    only where the clip has sensor rows.
+    """
+
+    sensor: str
+    beta1: Fraction = 0.5
+    alpha: NonNegative = 100.0
+    beta: NonNegative = 30.0
+
+    _teacher: Any = PrivateAttr(None)
+
+    def taught(self, teacher: nn.Module) -> Generator:
+        self._teacher = teacher
+        return self
+
+    def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
+        return Taught(VideoEncoder(self, dims, FEATURE), self._teacher)
+
+    def prepare(self, module: nn.Module, train: Table) -> None:
+        super().prepare(module.get_submodule("encoder"), train)
+
+    def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
+        learning = [values for values in module.parameters() if values.requires_grad]
+        return torch.optim.Adam(learning, lr=self.lr, betas=(self.beta1, 0.999), weight_decay=self.weight_decay)
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        return outputs[:, : -2 * FEATURE]
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        said, seen, felt = self.scores(logits), logits[:, -2 * FEATURE : -FEATURE], logits[:, -FEATURE:]
+        apart = huber_loss(seen, felt, reduction="none").mean(1) + (seen.norm(dim=1) - felt.norm(dim=1)).abs()
+        paired: Tensor = self.alpha * apart * (batch.lengths[self.sensor] > 0)
+        return paired + self.beta * super().losses(said, batch)
+
+
+class Taught(nn.Module):
+    """A batch -> `(B, C + 2 * 128)`: the sensor head's logits of the generated feature, that feature, and the sensor's own."""
+
+    def __init__(self, encoder: VideoEncoder, teacher: Any) -> None:
+        super().__init__()
+        self.encoder, self.teacher = encoder, teacher.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Taught:
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, batch: Batch) -> Tensor:
+        seen = self.encoder(batch)
+        return torch.cat([self.teacher.head(seen), seen, self.teacher.features(batch)], 1)
+
+
+class Student(Seeing):
+    """The MLP on generated features, 128 -> 1024, BN, LeakyReLU 0.2, dropout 0.4 -> 512 -> classes, as the source has it."""
+
+    hidden: tuple[PositiveInt, PositiveInt] = (1024, 512)
+    slope: NonNegative = 0.2
+    dropout: Fraction = 0.4
+
+    _encoder: Any = PrivateAttr(None)
+
+    def looking(self, encoder: nn.Module) -> Student:
+        """With this encoder's weights."""
+        self._encoder = encoder
+        return self
+
+    def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
+        return Mlp(self, VideoEncoder(self, dims, FEATURE), n_classes)
+
+    def prepare(self, module: nn.Module, train: Table) -> None:
+        module.get_submodule("encoder").load_state_dict(self._encoder.state_dict())
+
+
+class Mlp(nn.Module):
+    """A batch -> `(B, n_classes)` logits; the encoder stays as it is."""
+
+    def __init__(self, recipe: Student, encoder: VideoEncoder, n_classes: int) -> None:
+        super().__init__()
+        wide, narrow = recipe.hidden
+        self.encoder, self.slope = encoder.requires_grad_(False), recipe.slope
+        self.first, self.norm = nn.Linear(FEATURE, wide), nn.BatchNorm1d(wide)
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.last = nn.Sequential(nn.Linear(wide, narrow), nn.Linear(narrow, n_classes))
+
+    def train(self, mode: bool = True) -> Mlp:
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, batch: Batch) -> Tensor:
+        values = self.first(self.encoder(batch))
+        is_alone = self.training and len(values) == 1  # one clip has no statistics of its own
+        if is_alone:
+            norm = self.norm
+            values = nn.functional.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        else:
+            values = self.norm(values)
+        logits: Tensor = self.last(self.dropout(leaky_relu(values, self.slope)))
+        return logits

@@ -1,0 +1,126 @@
+"""Sensors teach a video model: the whole of ngoctuhan/Sign-Language-Recognition-with-Self-learning-Fusion-Models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+
+from models._members import Member, trainer_of
+from models._transfer import Classifier, Generator, Seeing, Student
+from models.late_fusion import Fused
+from pipeline.data import Table
+from pipeline.errors import UserError
+from pipeline.fitting import CHECKPOINT
+from pipeline.network import Fraction, Network, NetworkPredictor, NonNegative, Positive
+from pipeline.types import Predictor, Recipe
+
+
+class SelfLearningFusion(Recipe):
+    """Video rows `(B, T, D)` -> softmax of a video classifier + softmax of an MLP on generated sensor features -> `(B, C)`.
+
+    1. `teacher`: a sensor classifier on the clips that have sensor rows (InceptionTime: Adam 1e-3, batches of 8, 100 epochs).
+    2. Generator: video -> its 128-d feature space; loss `100 * (Huber + | norm - norm |) + 30 * CE(sensor head)`, Adam 1e-4 with
+       beta1 0.5, batches of 16, 150 epochs; norms are compared clip by clip, where the source's code takes one of the batch.
+    3. The MLP on generated features: 1024, BN, LeakyReLU 0.2, dropout 0.4, 512; Adam 1e-3, batches of 16, 100 epochs.
+    4. The video classifier; the score is the sum of both softmaxes.
+    The sensor stage is read in training only, and a clip may lack it. Published: VSL 87.1 %, UTD-MHAD 91.9 %, Berkeley MHAD 95.6 %
+    (video alone 84.6, 90.3, 92.1) with an I3D that is trained along; here video features are cached rows, so the encoder is
+    what stands on them: `linear` on the mean row, or `bilstm`. `video` names another model as the classifier, as in
+    `--set video=bilstm_attention`; it is then the same run as that model's alone.
+    """
+
+    stages: tuple[str, ...] = ("i3d",)
+    sensor: str = "inertial"
+    teacher: Member = Member(model="inception_time")
+    video: Member | None = None
+    """None: the encoder with a layer of classes, trained like the MLP."""
+    encoder: Literal["linear", "bilstm"] = "linear"
+    encoder_hidden: PositiveInt = 128
+    encoder_dropout: Fraction = 0.0
+    normalize: Literal["none", "train", "clip"] = "none"
+    frames: NonNegativeInt = 0
+    alpha: NonNegative = 100.0
+    beta: NonNegative = 30.0
+    generator_lr: Positive = 1e-4
+    generator_beta1: Fraction = 0.5
+    generator_batch_size: PositiveInt = 16
+    generator_epochs: PositiveInt = 150
+    lr: Positive = 1e-3
+    batch_size: PositiveInt = 16
+    epochs: PositiveInt = 100
+    mlp_hidden: tuple[PositiveInt, PositiveInt] = (1024, 512)
+    slope: NonNegative = 0.2
+    dropout: Fraction = 0.4
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        return (self.sensor,)
+
+    @property
+    def parts(self) -> tuple[Recipe, ...]:
+        return (self.teacher.recipe, *([self.video.recipe] if self.video else []))
+
+    def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Recipe:
+        if self.sensor in self.stages:
+            raise UserError(f"the sensor stage {self.sensor!r} teaches and is not to be read as video; name others: --set stages=a,b")
+        video = self.video and _with_stages(self.video, self.stages).adapted(training)
+        teacher = _with_stages(self.teacher, (self.sensor,)).adapted(training)
+        if not hasattr(teacher.recipe.build({self.sensor: 1}, 2), "features"):
+            raise UserError(f"teacher={teacher.model}: a teacher is to have features of 128 values; use inception_time")
+        return self.model_copy(update={"teacher": teacher, "video": video})
+
+    def _seeing(self) -> dict[str, Any]:
+        """The settings of whatever looks at the video."""
+        return {"stages": self.stages, **{field: getattr(self, field) for field in Seeing.model_fields if field in type(self).model_fields}}
+
+    def _last(self) -> dict[str, Any]:
+        return {**self._seeing(), "lr": self.lr, "batch_size": self.batch_size, "epochs": self.epochs}
+
+    def _generator(self) -> Generator:
+        rates = {"lr": self.generator_lr, "batch_size": self.generator_batch_size, "epochs": self.generator_epochs}
+        loss = {"alpha": self.alpha, "beta": self.beta, "beta1": self.generator_beta1}
+        return Generator(**{**self._seeing(), **rates, **loss}, sensor=self.sensor, best_by="loss")
+
+    def _student(self) -> Student:
+        return Student(**self._last(), hidden=self.mlp_hidden, slope=self.slope, dropout=self.dropout)
+
+    def fit(self, train: Table, val: Table, device: str) -> Predictor:
+        trainer = trainer_of(train, val, device)
+        teacher: Any = trainer.whole(self.teacher.model, self.teacher.recipe, _seed(self.teacher, train))
+        every = (*self.stages, self.sensor)
+        generator = _fitted("generator", self._generator().taught(teacher.module.cpu()), train.part(stages=every), val, device)
+        encoder = generator.module.get_submodule("encoder").cpu()
+        seeing = train.part(stages=self.stages)
+        student = _fitted("student", self._student().looking(encoder), seeing, val, device)
+        video: Predictor
+        if self.video:
+            video = trainer.whole(self.video.model, self.video.recipe, _seed(self.video, train))
+        else:
+            video = _fitted("video", Classifier(**self._last()), seeing, val, device)
+        for checkpoint in train.folder.glob(f"*/{CHECKPOINT}") if train.folder else ():
+            checkpoint.unlink()
+        return Fused([video, student], np.full(2, 0.5))
+
+    def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> Predictor:
+        video = self.video.recipe if self.video else Classifier(**self._last())
+        return Fused([video.predictor(dims, n_classes, device), self._student().predictor(dims, n_classes, device)], np.ones(0))
+
+
+def _with_stages(member: Member, stages: tuple[str, ...]) -> Member:
+    return Member(model=member.model, settings={**member.settings, "stages": stages}, seed=member.seed)
+
+
+def _seed(member: Member, train: Table) -> int:
+    return train.seed if member.seed is None else member.seed
+
+
+def _fitted(name: str, recipe: Network, train: Table, val: Table, device: str) -> NetworkPredictor:
+    """A network of its own folder in that of the run, so that a killed training goes on where it was."""
+    folder = None if train.folder is None else train.folder / name
+    return recipe.fit(train.part(folder=folder), val.part(stages=tuple(train.stages)), device)
+
+
+model: type[Recipe] = SelfLearningFusion
