@@ -9,17 +9,21 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
-from pipeline.data import Batch, Table, fused
+from pipeline.augment import Augmentation
+from pipeline.data import Batch, Change, Table, fused
 from pipeline.network import Network
 
 
-class Sequences(Network):
+class Sequences(Augmentation, Network):
     """A recipe whose module has `inputs`, an `Inputs`: the fields of these and their statistics."""
 
     normalize: Literal["none", "train", "clip"] = "none"
     """Each value less its mean, by its deviation, over the training rows or over the clip's own."""
     frames: NonNegativeInt = 0
     """Most rows of a clip that are read, evenly spread from its first to its last; 0 reads all."""
+
+    def change(self, train: Table, epoch: int) -> Change | None:
+        return self.variation(train, epoch)
 
     def prepare(self, module: nn.Module, train: Table) -> None:
         if self.normalize == "train":

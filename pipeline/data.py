@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from pipeline.types import SPLITS, Array, Trainer
 
 WINDOW = 8
 """Batches whose clips are bucketed by length together: enough to save padding, few enough to stay random."""
+Change: TypeAlias = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 UNKNOWN = -1
 """The class index of a clip whose label is withheld."""
 
@@ -159,25 +160,34 @@ class Table:
         opened = {stage: self.stages[stage] for stage in (self.stages if stages is None else stages)}
         return Table(tuple(self.ids[i] for i in kept), self.labels[kept], self.classes, opened, self.seed, folder, groups, self.trainer)
 
-    def batches(self, batch_size: int, *, epoch: int = 0, shuffle: bool = True, seed: int | None = None) -> Iterator[Batch]:
-        """Every clip once, in the order of (seed, epoch). Batches are gathered ahead in a thread, which ends with the iterator."""
+    def batches(
+        self, batch_size: int, *, epoch: int = 0, shuffle: bool = True, seed: int | None = None, change: Change | None = None
+    ) -> Iterator[Batch]:
+        """Every clip once, in the order of (seed, epoch). Batches are gathered ahead in a thread, which ends with the iterator.
+
+        `change` turns the rows of a clip, `{stage: (T, *row_shape)}`, into those that are read.
+        """
         longest = np.max(list(self.lengths.values()), axis=0) if self.stages else np.zeros(len(self), np.int64)
         plan = order(longest, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle)
-        return ahead(map(self.gather, plan))
+        return ahead(self.gather(numbers, change) for numbers in plan)
 
-    def gather(self, numbers: NDArray[np.int64]) -> Batch:
+    def gather(self, numbers: NDArray[np.int64], change: Change | None = None) -> Batch:
         """The batch of these clips, padded to the longest of them."""
         ids = tuple(self.ids[i] for i in numbers)
-        lengths = {stage: every[numbers] for stage, every in self.lengths.items()}
-        features = {stage: self._padded(stage, ids, lengths[stage]) for stage in self.stages}
+        if change is None:
+            rows = {stage: [features[clip] for clip in ids] for stage, features in self.stages.items()}
+        else:
+            changed = [change(clip, {stage: features[clip] for stage, features in self.stages.items()}) for clip in ids]
+            rows = {stage: [clip[stage] for clip in changed] for stage in self.stages}
+        lengths = {stage: np.array([len(clip) for clip in clips], np.int64) for stage, clips in rows.items()}
+        features = {stage: self._padded(stage, clips, lengths[stage]) for stage, clips in rows.items()}
         return Batch(ids, features, {s: torch.from_numpy(n) for s, n in lengths.items()}, torch.from_numpy(self.labels[numbers]))
 
-    def _padded(self, stage: str, ids: Sequence[str], lengths: NDArray[np.int64]) -> Tensor:
-        features = self.stages[stage]
-        shape = (len(ids), int(lengths.max(initial=0)), *features.row_shape)
+    def _padded(self, stage: str, clips: Sequence[Array], lengths: NDArray[np.int64]) -> Tensor:
+        shape = (len(clips), int(lengths.max(initial=0)), *self.stages[stage].row_shape)
         out = self.rings[stage].take(math.prod(shape)).reshape(shape)
-        for clip, length, rows in zip(ids, lengths.tolist(), out, strict=True):
-            rows[:length] = features[clip]
+        for clip, length, rows in zip(clips, lengths.tolist(), out, strict=True):
+            rows[:length] = clip
             rows[length:] = 0
         return torch.from_numpy(out)
 

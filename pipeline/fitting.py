@@ -103,7 +103,7 @@ class Fitting:
         """One pass over the training clips; its mean loss."""
         self.wrapped.train()
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        batches = self.train.batches(self.recipe.batch_size, epoch=number)
+        batches = self.train.batches(self.recipe.batch_size, epoch=number, change=self.recipe.change(self.train, number))
         while group := list(islice(batches, self.recipe.accumulate)):
             total += self._step(group)
         return float(total / self.class_weights[torch.from_numpy(self.train.labels)].sum())

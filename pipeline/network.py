@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from pipeline import atomic, losses
-from pipeline.data import Batch, Table, check_vectors
+from pipeline.data import Batch, Change, Table, check_vectors
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.schedule import Kind
@@ -94,6 +94,10 @@ class Network(Recipe):
 
     def prepare(self, module: nn.Module, train: Table) -> None:
         """Take what the module needs to know of the training clips, before the first step."""
+
+    def change(self, train: Table, epoch: int) -> Change | None:
+        """What varies the training clips of an epoch, where anything does."""
+        return None
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """`(B,)`: the loss of each clip."""

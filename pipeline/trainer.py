@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import data, fitting, losses, metrics, network, runs, schedule
+from pipeline import augment, data, fitting, layouts, losses, metrics, network, runs, schedule
 from pipeline.cache import Features
 from pipeline.configured import published
 from pipeline.fingerprint import canonical, code_hashes, digest_of
@@ -94,7 +94,7 @@ def _say(lines: Iterable[str]) -> None:
 def _record(home: Home, reading: Reading, model_name: str, recipe: Recipe, seed: int) -> dict[str, Any]:
     """What makes a run: equal records are one run, whose id is their digest."""
     stages = {**reading.opened, **reading.aids}
-    loop = [canonical(ast.parse(Path(str(module.__file__)).read_bytes())) for module in (data, network, fitting, losses, schedule)]
+    loop = [canonical(ast.parse(Path(str(module.__file__)).read_bytes())) for module in (data, network, fitting, losses, schedule, augment, layouts)]
     identity = {
         "dataset": reading.table.name,
         "model": model_name,

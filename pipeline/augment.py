@@ -1,0 +1,156 @@
+"""Training clips varied anew in every epoch, each from (seed, epoch, id) alone; off by default, and never where a clip scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import xxhash
+from numpy.random import Generator
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.data import Table
+from pipeline.errors import UserError
+from pipeline.layouts import Layout, layout_of
+from pipeline.types import Array
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+KNOTS = 5
+"""Places of a clip where a warped time has a speed of its own."""
+GEOMETRY = ("mirror", "rotate", "turn", "scale", "shift", "part_dropout")
+
+
+class Augmentation(BaseModel):
+    """How training clips are varied. Changes of time are the same for all stages of a clip, on normalised time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time_warp: Amount = 0.0
+    """Deviation of the logarithm of the speed at five places of the clip."""
+    crop: Share = 0.0
+    """Most of a clip that is cut away, at both ends together."""
+    resample: Share = 0.0
+    """The clip gets up to this share shorter, or as much longer: `1 / (1 - resample)` times at most."""
+    frame_drop: Share = 0.0
+    """Probability with which each row is left out."""
+    mirror: Share = 0.0
+    """Probability of a mirrored signer: x turned round about the clip's middle, left and right points exchanged."""
+    rotate: Degrees = 0.0
+    """Most degrees by which points turn in the image's plane, about the clip's middle."""
+    turn: Degrees = 0.0
+    """Most degrees by which points turn about the vertical axis, where they have a z."""
+    scale: Share = 0.0
+    """Points grow or shrink about the clip's middle by up to this share."""
+    shift: Amount = 0.0
+    """Points move by up to this many of the deviations of the clip's points, each axis by itself."""
+    jitter: Amount = 0.0
+    """Noise on every value, in deviations of that value in the clip."""
+    part_dropout: Share = 0.0
+    """Probability with which a part (hand, pose, face, group of features) is zero in the whole clip."""
+
+    def variation(self, train: Table, epoch: int) -> Variation | None:
+        """What changes the clips of an epoch; None where all is off. Raises UserError where a stage's rows are no points."""
+        if not any(getattr(self, name) for name in Augmentation.model_fields):
+            return None
+        layouts = {stage: _layout(train, stage) for stage in train.stages}
+        asked = [name for name in GEOMETRY if getattr(self, name)]
+        if asked and not any(layouts.values()):
+            raise UserError(
+                f"{asked[0]}={getattr(self, asked[0]):g} moves points, and {', '.join(layouts)} has none; leave it out: --set {asked[0]}=0"
+            )
+        return Variation(self, layouts, train.seed, epoch)
+
+
+def _layout(train: Table, stage: str) -> Layout | None:
+    """Where the points of a stage's rows are, by what is published of it."""
+    said: Any = getattr(train.stages[stage], "said", None)
+    kind, fields = (said.stage, said.identity["fields"]) if said else (stage, {})
+    shape = train.row_shapes[stage]
+    return layout_of(kind, shape[0], fields) if len(shape) == 1 else None
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Changes the rows of a clip in all stages: `(T, D)` each, which come out longer or shorter but never empty."""
+
+    how: Augmentation
+    layouts: Mapping[str, Layout | None]
+    seed: int
+    epoch: int
+
+    def __call__(self, clip: str, rows: Mapping[str, Array]) -> dict[str, Array]:
+        number = xxhash.xxh64_intdigest(clip.encode(errors="surrogateescape"))
+        random = np.random.default_rng([self.seed & 0xFFFF_FFFF_FFFF_FFFF, self.epoch, number])
+        curve, kept, drawn = self._curve(random), random.random(4096), self._drawn(random)
+        found = {}
+        for stage, values in rows.items():
+            varied = values[self._places(len(values), curve, kept)] if len(values) else values
+            found[stage] = self._varied(varied.astype(np.float32), self.layouts[stage], drawn, random) if len(values) else values
+        return found
+
+    def _curve(self, random: Generator) -> tuple[Array, float]:
+        """Where in the clip each of the knots of the new time lies, 0 to 1, and how long the new clip is against the old."""
+        how = self.how
+        speeds = np.exp(how.time_warp * random.normal(size=KNOTS))
+        times = np.concatenate([[0], np.cumsum(speeds) / speeds.sum()])
+        length = 1 - how.crop * random.random()
+        begin = (1 - length) * random.random()
+        stretch = np.exp(random.uniform(-1, 1) * -np.log1p(-how.resample))
+        return begin + length * times, float(length * stretch)
+
+    def _places(self, count: int, curve: tuple[Array, float], kept: Array) -> Array:
+        """Rows of the new clip, by their number in the old one: the nearest in time, so that no two are blended."""
+        times, growth = curve
+        steps = max(round(count * growth), 1)
+        at = np.interp((np.arange(steps) + 0.5) / steps, np.linspace(0, 1, len(times)), times)
+        places = np.clip(np.floor(at * count), 0, count - 1).astype(np.int64)
+        left = places[kept[np.arange(steps) * len(kept) // steps] >= self.how.frame_drop] if self.how.frame_drop else places
+        return left if len(left) else places[:1]
+
+    def _drawn(self, random: Generator) -> tuple[Array, Array, bool]:
+        """The turning and growing of points, `(3, 3)`; their shift in deviations, `(3,)`; whether they are mirrored."""
+        how = self.how
+        plane, upright = np.radians(random.uniform(-1, 1, 2) * (how.rotate, how.turn))
+        across = np.array([[np.cos(plane), -np.sin(plane), 0], [np.sin(plane), np.cos(plane), 0], [0, 0, 1]])
+        about = np.array([[np.cos(upright), 0, np.sin(upright)], [0, 1, 0], [-np.sin(upright), 0, np.cos(upright)]])
+        growth = 1 + how.scale * random.uniform(-1, 1)
+        shift, is_mirrored = how.shift * random.uniform(-1, 1, 3), bool(random.random() < how.mirror)
+        return growth * across @ about, shift, is_mirrored
+
+    def _varied(self, rows: Array, layout: Layout | None, drawn: tuple[Array, Array, bool], random: Generator) -> Array:
+        """`(T, D)` rows with their points moved, noise on them, and parts left out; what was not seen (zero) stays so."""
+        seen = rows != 0
+        if layout and (layout.positions or layout.directions) and any(getattr(self.how, name) for name in GEOMETRY):
+            rows, seen = _moved(rows, seen, layout, drawn)
+            for part in layout.parts:
+                if random.random() < self.how.part_dropout:
+                    seen[:, part] = False
+        if self.how.jitter:
+            rows = rows + self.how.jitter * rows.std(0) * random.normal(size=rows.shape).astype(np.float32)
+        return np.where(seen, rows, 0).astype(np.float32)
+
+
+def _moved(rows: Array, seen: Array, layout: Layout, drawn: tuple[Array, Array, bool]) -> tuple[Array, Array]:
+    """Rows whose points are mirrored, turned, grown and shifted, and which of their values are seen."""
+    matrix, shift, is_mirrored = drawn
+    rows = rows.copy()
+    if is_mirrored:
+        rows, seen = rows[:, layout.swapped], seen[:, layout.swapped]
+        matrix = matrix @ np.diag([-1.0, 1, 1])
+    for columns, is_place in ((layout.positions, True), (layout.directions, False)):
+        if columns:
+            places = np.array(columns)
+            there = places >= 0
+            points = np.where(there, rows[:, places], 0)  # (T, P, 3)
+            shown = np.where(there, seen[:, places], False).any(2)
+            middle = points[shown].mean(0) if is_place and shown.any() else np.zeros(3)
+            spread = points[shown].std(0) if is_place and shown.any() else np.zeros(3)
+            moved = (points - middle) @ matrix.T + middle + shift * spread
+            rows[:, places[there]] = np.where(shown[:, :, None], moved, points)[:, there]
+            seen = seen.copy()
+            seen[:, places[there]] = np.broadcast_to(shown[:, :, None], points.shape)[:, there]
+    return rows, seen
