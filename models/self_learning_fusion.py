@@ -11,6 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from models._members import Member, trainer_of
 from models._transfer import Classifier, Generator, Seeing, Student
 from models.late_fusion import Fused
+from pipeline.augment import Augmentation
 from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.fitting import CHECKPOINT
@@ -18,7 +19,7 @@ from pipeline.network import Fraction, Network, NetworkPredictor, NonNegative, P
 from pipeline.types import Predictor, Recipe
 
 
-class SelfLearningFusion(Recipe):
+class SelfLearningFusion(Augmentation, Recipe):
     """Video rows `(B, T, D)` -> softmax of a video classifier + softmax of an MLP on generated sensor features -> `(B, C)`.
 
     1. `teacher`: a sensor classifier on the clips that have sensor rows (InceptionTime: Adam 1e-3, batches of 8, 100 epochs).
@@ -29,7 +30,8 @@ class SelfLearningFusion(Recipe):
     The sensor stage is read in training only, and a clip may lack it. Published: VSL 87.1 %, UTD-MHAD 91.9 %, Berkeley MHAD 95.6 %
     (video alone 84.6, 90.3, 92.1) with an I3D that is trained along; here video features are cached rows, so the encoder is
     what stands on them: `linear` on the mean row, or `bilstm`. `video` names another model as the classifier, as in
-    `--set video=bilstm_attention`; it is then the same run as that model's alone.
+    `--set video=bilstm_attention`; it is then the same run as that model's alone. Augmentation is of the generator, the MLP and the
+    encoder's own classifier; teacher and named video model have theirs among their settings.
     """
 
     stages: tuple[str, ...] = ("i3d",)

@@ -146,7 +146,7 @@ def _moved(rows: Array, seen: Array, layout: Layout, drawn: tuple[Array, Array, 
             places = np.array(columns)
             there = places >= 0
             points = np.where(there, rows[:, places], 0)  # (T, P, 3)
-            shown = np.where(there, seen[:, places], False).any(2)
+            shown: Array = np.any(seen[:, places] & there, axis=2)
             middle = points[shown].mean(0) if is_place and shown.any() else np.zeros(3)
             spread = points[shown].std(0) if is_place and shown.any() else np.zeros(3)
             moved = (points - middle) @ matrix.T + middle + shift * spread

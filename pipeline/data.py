@@ -83,23 +83,6 @@ def _aligned(batch: Batch, stage: str, lengths: Tensor, steps: int) -> Tensor:
     return values[clips, rows].masked_fill_(~real[:, :, None], 0)
 
 
-class Partial:
-    """Features of a stage that a clip may lack: it then has no rows. Read as `Features` are."""
-
-    def __init__(self, features: Features) -> None:
-        self.features, self.index = features, features.index
-        self.row_shape, self.dtype = features.row_shape, features.dtype
-
-    def __contains__(self, clip: object) -> bool:
-        return clip in self.features
-
-    def length(self, clip: str) -> int:
-        return self.features.length(clip) if clip in self.features else 0
-
-    def __getitem__(self, clip: str) -> Array:
-        return self.features[clip] if clip in self.features else np.empty((0, *self.row_shape), self.dtype)
-
-
 @dataclass
 class Table:
     """Clips of one split with their opened stages; `labels[i]` indexes `classes`.

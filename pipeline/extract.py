@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from pipeline import engine
 from pipeline.cache import publish
@@ -20,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.estimate import refuse_without_room
 from pipeline.index import Entry
 from pipeline.inputs import derived_content, derived_stat
+from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.plan import StagePlan, plan, settle
 from pipeline.progress import Progress
@@ -61,7 +58,7 @@ def extract(home: Home, table: Manifest, stages: Sequence[Stage], options: Optio
     outcome = Outcome()
     for depth in range(1 + max(map(_depth, stages), default=0)):
         level = [stage for stage in stages if _depth(stage) == depth]
-        with _locked(home, level), _disk_errors(home):
+        with locked(home, table.name, [stage.name for stage in level]):
             plans = {
                 name: _chosen(settle(result, table, rehash=options.rehash), options)
                 for name, result in plan(home, table, level, retry_failed=options.retry_failed).items()
@@ -86,35 +83,6 @@ def _chosen(result: StagePlan, options: Options) -> StagePlan:
             raise UserError(f"--only {clip}: no such clip in {result.stage.dataset!r}; ids are in manifests/{result.stage.dataset}.csv")
     todo = [item for item in result.todo if not options.only or item.sample.id in options.only]
     return replace(result, todo=todo[: options.limit])
-
-
-@contextmanager
-def _locked(home: Home, stages: Iterable[Stage]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for stage in sorted(stages, key=lambda stage: stage.name):
-            folder = home.cache / stage.dataset / stage.name
-            with _disk_errors(home):
-                folder.mkdir(parents=True, exist_ok=True)
-                try:
-                    stack.enter_context(FileLock(folder / ".lock", timeout=0))
-                except Timeout:
-                    raise UserError(
-                        f"another extraction of {stage.dataset}/{stage.name} is running; wait for it, then run this again"
-                    ) from None
-        yield
-
-
-@contextmanager
-def _disk_errors(home: Home) -> Iterator[None]:
-    """What the disk refuses, in one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
-            raise UserError(
-                f"cannot write to the cache {home.cache}: {error.strerror}; finished clips are kept, run the same line again"
-            ) from error
-        raise
 
 
 def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: Options, progress: Progress, outcome: Outcome) -> None:

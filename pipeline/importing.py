@@ -16,13 +16,13 @@ from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
 from pipeline.inputs import imported_stats
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
+from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.media import Stat
 from pipeline.plan import NOT_IMPORTED
 from pipeline.shards import Failure, Marker, Row
 from pipeline.sources import Format, Incoming, clips_of
 from pipeline.types import IMPORT_PREFIX, Array, Sample
-from pipeline.upkeep.places import locked
 
 KIND = "imported"
 KEPT = ("float32", "float16", "uint8", "int8", "int16", "int32", "int64")

@@ -67,6 +67,8 @@ class StagePlan:
         """Whether what is published differs from what is finished, though nothing is to be extracted."""
         if self.stage.is_imported:
             return False
+        if self.before is None or self.before.settings != self.stage.settings:
+            return True
         stale = not self.is_published or bool(self.removed or self.found or self.done.markers)
         return (
             stale

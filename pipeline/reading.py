@@ -12,12 +12,12 @@ import numpy as np
 from pipeline import media, plan, registry
 from pipeline.cache import Features, open_stage
 from pipeline.configured import Stage, configure, published_names
-from pipeline.data import UNKNOWN, Partial, Table
+from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.manifest import Home, Manifest
 from pipeline.splits import crossing_duplicates, crossing_signers
-from pipeline.types import SPLITS, STAGE_PREFIX, Recipe, Sample, Split
+from pipeline.types import SPLITS, STAGE_PREFIX, Array, Recipe, Sample, Split
 
 Stale = Literal["refuse", "allow"]
 
@@ -95,6 +95,23 @@ def refuse_missing(table: Manifest, missing: Mapping[str, str], clips: int, allo
         f"{len(missing)} of {clips} clips {verb} no features in {where} (first: {first}: {reason}); "
         f"run: signcache extract {table.name} {' '.join(stages)}{go_on}"
     )
+
+
+class Partial:
+    """Features of a stage that a clip may lack: it then has no rows. Read as `Features` are."""
+
+    def __init__(self, features: Features) -> None:
+        self.features, self.index = features, features.index
+        self.row_shape, self.dtype = features.row_shape, features.dtype
+
+    def __contains__(self, clip: object) -> bool:
+        return clip in self.features
+
+    def length(self, clip: str) -> int:
+        return self.features.length(clip) if clip in self.features else 0
+
+    def __getitem__(self, clip: str) -> Array:
+        return self.features[clip] if clip in self.features else np.empty((0, *self.row_shape), self.dtype)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,10 @@ def _say(lines: Iterable[str]) -> None:
 def _record(home: Home, reading: Reading, model_name: str, recipe: Recipe, seed: int) -> dict[str, Any]:
     """What makes a run: equal records are one run, whose id is their digest."""
     stages = {**reading.opened, **reading.aids}
-    loop = [canonical(ast.parse(Path(str(module.__file__)).read_bytes())) for module in (data, network, fitting, losses, schedule, augment, layouts)]
+    loop = [
+        canonical(ast.parse(Path(str(module.__file__)).read_bytes()))
+        for module in (data, network, fitting, losses, schedule, augment, layouts)
+    ]
     identity = {
         "dataset": reading.table.name,
         "model": model_name,

@@ -188,6 +188,12 @@ def test_a_setting_is_kept_until_it_is_forgotten(checkout: Checkout) -> None:
     assert {shape for shape, _ in checkout.rows("colour").values()} == {(5, 3)}
 
 
+def test_a_setting_that_equals_the_default_is_kept_too(checkout: Checkout) -> None:
+    assert checkout.extracted("colour", "--set", "max_frames=30") == {}
+    checkout.edit("stages/colour.py", "max_frames: int = 30", "max_frames: int = 5")
+    assert checkout.plan("colour")["colour"]["fresh"] == 6
+
+
 def test_a_second_name_holds_another_configuration_of_the_same_stage(checkout: Checkout) -> None:
     assert checkout.extracted("colour", "--as", "colour_short", "--set", "max_frames=2") == {"colour_short": 6}
     assert {shape for shape, _ in checkout.rows("colour_short").values()} == {(2, 3)}

@@ -63,7 +63,7 @@ def test_a_full_disk_is_one_line_and_finished_clips_go_on_from_there(checkout: C
     checkout.edit("pipeline/estimate.py", "PROBED = 8, 64, 5", "PROBED = 8, 64, 0")  # lengths unknown: it starts
     full = checkout.run("extract", "tiny", "colour")
     assert full.returncode == 2
-    one_line(full.stderr, f"cannot write to the cache {small_disk}: No space left on device; finished clips are kept")
+    one_line(full.stderr, f"cannot write to the cache {small_disk}: No space left on device; finished clips and what is published are kept")
     fresh = checkout.plan("colour")["colour"]["fresh"]
     assert fresh == sum(len(marker["rows"]) for marker in checkout.markers("colour").values())
     assert checkout.plan("colour")["colour"]["failed"] == 0, "a full disk is no clip's failure"
@@ -96,7 +96,7 @@ def test_two_extractions_of_one_stage_do_not_mix(checkout: Checkout) -> None:
     next(line for line in first.stderr if line.startswith("palette: 1/"))
     second = checkout.run("extract", "tiny", "palette")
     assert second.returncode == 2
-    one_line(second.stderr, "another extraction of tiny/palette is running; wait for it, then run this again")
+    one_line(second.stderr, "an extraction of tiny/palette is running; wait for it, then run this again")
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert checkout.run("extract", "tiny", "palette").returncode == 0, "the lock of a killed run must not stay"

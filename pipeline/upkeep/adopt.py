@@ -20,12 +20,12 @@ from pipeline.errors import UserError
 from pipeline.extract import Options, extract
 from pipeline.index import Entry
 from pipeline.inputs import derived_content, derived_stat
+from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.media import stat_of
 from pipeline.progress import Progress
 from pipeline.shards import MARKER_SUFFIX
 from pipeline.types import Array
-from pipeline.upkeep.places import locked
 from pipeline.upkeep.restamp import restamp
 
 SCRATCH = ".adopt-"

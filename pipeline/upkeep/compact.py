@@ -15,11 +15,12 @@ from pipeline.cache import publish_index
 from pipeline.configured import Published, published
 from pipeline.index import ORPHAN, Entry, Index, Shard
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
+from pipeline.locking import locked
 from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Row
 from pipeline.types import Array
 from pipeline.upkeep.garbage import delete
-from pipeline.upkeep.places import locked, size_of, stages
+from pipeline.upkeep.places import size_of, stages
 
 FULL = 0.75
 """A shard that is full by this fraction, and all of whose rows are used, stays as it is."""

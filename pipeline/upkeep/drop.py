@@ -8,9 +8,10 @@ from pathlib import Path
 from pipeline.cache import lengths_path
 from pipeline.configured import published, published_names
 from pipeline.errors import UserError
+from pipeline.locking import LOCK, locked
 from pipeline.manifest import Home
 from pipeline.upkeep.garbage import delete
-from pipeline.upkeep.places import LOCK, PUBLISHED, chosen, identities, locked, size_of, uses
+from pipeline.upkeep.places import PUBLISHED, chosen, identities, size_of, uses
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from pipeline import manifest, shards
 from pipeline.cache import INDEX_PREFIX
 from pipeline.configured import Published, configure, kind_of, published
 from pipeline.errors import UserError
+from pipeline.locking import LOCK, locked
 from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX
-from pipeline.upkeep.places import ASIDE, LOCK, PUBLISHED, RUNS, Uses, identities, locked, size_of, uses
+from pipeline.upkeep.places import ASIDE, PUBLISHED, RUNS, Uses, identities, size_of, uses
 from pipeline.upkeep.verified import NAME as VERIFIED
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")

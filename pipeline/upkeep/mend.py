@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.atomic import sync
+from pipeline.locking import locked
 from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX
-from pipeline.upkeep.places import ASIDE, locked
+from pipeline.upkeep.places import ASIDE
 from pipeline.upkeep.verify import NEWER, Damage
 
 

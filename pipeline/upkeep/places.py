@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError, did_you_mean
 from pipeline.manifest import Home
 
 DIGEST = re.compile(r"[0-9a-f]{16}")
-RUNS, LOCK, PUBLISHED, ASIDE = "runs", ".lock", "published.json", "damaged"
+RUNS, PUBLISHED, ASIDE = "runs", "published.json", "damaged"
 
 
 def datasets(home: Home) -> list[str]:
@@ -55,24 +51,6 @@ def chosen(home: Home, dataset: str | None, stage: str | None) -> list[tuple[str
     if stage not in found:
         raise UserError(f"no features of {dataset}/{stage} lie in {home.cache}{did_you_mean(stage, found)} Known: {', '.join(found)}")
     return [(dataset, stage)]
-
-
-@contextmanager
-def locked(home: Home, dataset: str, names: Sequence[str]) -> Iterator[None]:
-    """Keep extractions of these stages out; raises UserError where one is running, or where the disk refuses what is done meanwhile."""
-    try:
-        with ExitStack() as stack:
-            for name in sorted(names):
-                folder = home.cache / dataset / name
-                folder.mkdir(parents=True, exist_ok=True)
-                try:
-                    stack.enter_context(FileLock(folder / LOCK, timeout=0))
-                except Timeout:
-                    raise UserError(f"an extraction of {dataset}/{name} is running; wait for it, then run this again") from None
-            yield
-    except OSError as error:
-        where = f"cannot write to the cache {home.cache}: {error.strerror or error}"
-        raise UserError(f"{where}; what is published stays as it was, run the same line again") from error
 
 
 def size_of(path: Path) -> int:
