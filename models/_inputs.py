@@ -9,7 +9,7 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
-from pipeline.augment import Augmentation
+from pipeline.augment import Augmentation, Blend
 from pipeline.data import Batch, Change, Table, fused
 from pipeline.network import Network
 
@@ -24,6 +24,9 @@ class Sequences(Augmentation, Network):
 
     def change(self, train: Table, epoch: int) -> Change | None:
         return self.variation(train, epoch)
+
+    def blend(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
+        return self.blended(batch, seed, epoch)
 
     def prepare(self, module: nn.Module, train: Table) -> None:
         if self.normalize == "train":

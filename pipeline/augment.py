@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import xxhash
 from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-from pipeline.data import Table
+from pipeline.data import Batch, Table
 from pipeline.errors import UserError
 from pipeline.layouts import Layout, layout_of
 from pipeline.types import Array
@@ -51,10 +53,12 @@ class Augmentation(BaseModel):
     """Noise on every value, in deviations of that value in the clip."""
     part_dropout: Share = 0.0
     """Probability with which a part (hand, pose, face, group of features) is zero in the whole clip."""
+    mixup: Amount = 0.0
+    """Above 0: every clip is blended with another of its batch, by shares of Beta(mixup, mixup), and so are their losses."""
 
     def variation(self, train: Table, epoch: int) -> Variation | None:
         """What changes the clips of an epoch; None where all is off. Raises UserError where a stage's rows are no points."""
-        if not any(getattr(self, name) for name in Augmentation.model_fields):
+        if not any(getattr(self, name) for name in Augmentation.model_fields if name != "mixup"):
             return None
         layouts = {stage: _layout(train, stage) for stage in train.stages}
         asked = [name for name in GEOMETRY if getattr(self, name)]
@@ -63,6 +67,42 @@ class Augmentation(BaseModel):
                 f"{asked[0]}={getattr(self, asked[0]):g} moves points, and {', '.join(layouts)} has none; leave it out: --set {asked[0]}=0"
             )
         return Variation(self, layouts, train.seed, epoch)
+
+    def blended(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
+        """The clips of a batch, each with a share of the one before it; None where that is off."""
+        if not self.mixup:
+            return None
+        shares = torch.tensor([_random(seed, epoch, f"mixup {clip}").beta(self.mixup, self.mixup) for clip in batch.ids]).float()
+        shares = torch.maximum(shares, 1 - shares)  # the clip itself is the larger part
+        for lengths in batch.lengths.values():
+            shares = shares.where((lengths > 0) & (lengths.roll(1) > 0), 1)
+        features = {stage: _blend(values, batch.lengths[stage], shares) for stage, values in batch.features.items()}
+        return Blend(replace(batch, features=features), batch.labels.roll(1), shares)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A batch whose clips hold, beside their own `(B,)` shares, some of the clips that have these other `(B,)` labels."""
+
+    batch: Batch
+    labels: Tensor
+    shares: Tensor
+
+
+def _blend(values: Tensor, lengths: Tensor, shares: Tensor) -> Tensor:
+    """`(B, T, ...)`: each clip with the one before it, whose rows are taken at the same normalised times."""
+    steps = torch.arange(values.shape[1])
+    theirs = lengths.roll(1)[:, None]
+    places = (2 * steps + 1) * theirs // (2 * lengths[:, None]).clamp(min=1)
+    others = values.roll(1, 0)[torch.arange(len(values))[:, None], places.clamp(max=max(values.shape[1] - 1, 0))]
+    share = shares.view(-1, *[1] * (values.ndim - 1))
+    own = (steps < lengths[:, None]).view(*values.shape[:2], *[1] * (values.ndim - 2))
+    return (share * values + (1 - share) * others).where(own & (share < 1), values)
+
+
+def _random(seed: int, epoch: int, text: str) -> Generator:
+    number = xxhash.xxh64_intdigest(text.encode(errors="surrogateescape"))
+    return np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch, number])
 
 
 def _layout(train: Table, stage: str) -> Layout | None:
@@ -83,8 +123,7 @@ class Variation:
     epoch: int
 
     def __call__(self, clip: str, rows: Mapping[str, Array]) -> dict[str, Array]:
-        number = xxhash.xxh64_intdigest(clip.encode(errors="surrogateescape"))
-        random = np.random.default_rng([self.seed & 0xFFFF_FFFF_FFFF_FFFF, self.epoch, number])
+        random = _random(self.seed, self.epoch, clip)
         curve, kept, drawn = self._curve(random), random.random(4096), self._drawn(random)
         found = {}
         for stage, values in rows.items():

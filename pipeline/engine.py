@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -52,7 +53,8 @@ class Engine:
     def __init__(self, work: Work) -> None:
         self.work = work
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pipeline.spool", "PIL.Image"])
+        context.set_forkserver_preload(["pipeline.newborn", "pipeline.spool", "PIL.Image"])
+        _start_fork_server()
         self.writer = ThreadPoolExecutor(1, "shard-writer")
         self.pool = ProcessPool(max_workers=work.decoders, initializer=start_decoder, context=context)
         self.forwards: dict[str, Forward | None] = {}
@@ -105,6 +107,16 @@ class Engine:
             else:
                 lanes[name].add(job.number, job.id, found)
                 report(name, found.items[name].shape[0], None)
+
+
+def _start_fork_server() -> None:
+    """Decode processes are forked from a server that never sees Ctrl-C: while it imports it would print its traceback."""
+    resource_tracker.ensure_running()  # first, because starting it unblocks the signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _loaded(name: str, extractor: Extractor, device: str) -> Forward | None:

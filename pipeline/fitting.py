@@ -115,14 +115,24 @@ class Fitting:
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         self.stepper.zero_grad()
         for batch, values in zip(group, weights, strict=True):
-            here = batch.to(self.fabric.device)
-            loss = (self.recipe.losses(self.wrapped(here), here) * values.to(self.fabric.device)).sum() / whole
+            loss = (self._losses(batch) * values.to(self.fabric.device)).sum() / whole
             self.fabric.backward(loss)
             total += loss.detach() * whole
         if self.recipe.clip_norm:
             self.fabric.clip_gradients(self.wrapped, self.stepper, max_norm=self.recipe.clip_norm)
         self.stepper.step()
         return total
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """`(B,)`: what each training clip costs; a clip that is blended with another costs its share of both labels."""
+        blend = self.recipe.blend(batch, self.train.seed, len(self.state.figures))
+        here = (blend.batch if blend else batch).to(self.fabric.device)
+        outputs = self.wrapped(here)
+        found = self.recipe.losses(outputs, here)
+        if blend:
+            shares, other = blend.shares.to(self.fabric.device), replace(here, labels=blend.labels.to(self.fabric.device))
+            found = shares * found + (1 - shares) * self.recipe.losses(outputs, other)
+        return found
 
     def _validate(self) -> tuple[float, float]:
         """Mean loss, classes weighted as in training, and fraction right on the validation clips."""

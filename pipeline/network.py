@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from pipeline import atomic, losses
+from pipeline.augment import Blend
 from pipeline.data import Batch, Change, Table, check_vectors
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
@@ -97,6 +98,10 @@ class Network(Recipe):
 
     def change(self, train: Table, epoch: int) -> Change | None:
         """What varies the training clips of an epoch, where anything does."""
+        return None
+
+    def blend(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
+        """The clips of a training batch mixed with one another, where they are."""
         return None
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:

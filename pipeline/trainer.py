@@ -35,7 +35,7 @@ class RunTrainer:
     missing: Mapping[str, str]
     """Clips left out, with their reasons."""
 
-    def run(self, reading: Reading, model: str, recipe: Recipe, seed: int, *, again: bool = False) -> Path:
+    def run(self, reading: Reading, model: str, recipe: Recipe, seed: int, *, again: bool = False, is_member: bool = False) -> Path:
         """The folder of the finished run of this recipe on these clips."""
         record = _record(self.home, reading, model, recipe, seed)
         folder = runs.folder_of(self.home, reading.table.name, model, record["id"])
@@ -47,7 +47,7 @@ class RunTrainer:
                 _say([f"finished before: {folder}; --again trains it anew"])
             else:
                 warnings = [*_dropped_line(self.missing), *reading.warnings()]
-                _say(warnings)
+                _say([] if is_member else warnings)
                 environment = runs.environment(self.device, torch.get_num_threads())
                 evidence = {"command": self.command, "dropped": self.missing, "warnings": warnings, "environment": environment}
                 runs.write_record(folder, {**record, **evidence})
@@ -75,7 +75,7 @@ class RunTrainer:
 
     def _trained(self, reading: Reading, model: str, recipe: Recipe, seed: int) -> Predictor:
         reading.check()
-        folder = self.run(reading, model, recipe, seed)
+        folder = self.run(reading, model, recipe, seed, is_member=True)
         predictor = recipe.predictor(reading.rows([], reading.table.classes).dims, len(reading.table.classes), self.device)
         predictor.load(folder)
         return predictor

@@ -24,7 +24,7 @@ from tests.test_fitting import stopping_at
 torch.set_num_threads(1)
 EVERYTHING: dict[str, float] = {
     "time_warp": 0.3, "crop": 0.2, "resample": 0.3, "frame_drop": 0.1, "mirror": 0.5, "rotate": 10.0, "turn": 20.0, "scale": 0.2,
-    "shift": 0.1, "jitter": 0.02, "part_dropout": 0.1,
+    "shift": 0.1, "jitter": 0.02, "part_dropout": 0.1, "mixup": 0.2,
 }  # fmt: skip
 
 
@@ -271,3 +271,26 @@ def test_a_varied_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypat
         found.append(recipe_of().fit(train, table_of([5, 6]), "cpu").module.state_dict())
     for key, values in found[0].items():
         assert torch.equal(values, found[1][key])
+
+
+def test_blended_clips_are_shares_of_two_on_one_time_and_so_is_their_loss() -> None:
+    table = table_of([6, 3, 0, 4])
+    batch = table.gather(np.arange(4))
+    blend = Augmentation(mixup=0.4).blended(batch, 3, 0)
+    assert blend is not None
+    assert blend.labels.tolist() == batch.labels.roll(1).tolist()
+    assert (blend.shares >= 0.5).all()
+    assert blend.shares[2:].tolist() == [1, 1]  # one has no rows, one a partner without
+    share, rows = float(blend.shares[1]), batch.features["skeleton"]
+    expected = share * rows[1, :3] + (1 - share) * rows[0, [1, 3, 5]]
+    torch.testing.assert_close(blend.batch.features["skeleton"][1, :3], expected)
+    assert not blend.batch.features["skeleton"][1, 3:].any()
+    again = Augmentation(mixup=0.4).blended(batch, 3, 0)
+    assert again is not None
+    assert torch.equal(again.shares, blend.shares)
+    assert Augmentation().blended(batch, 3, 0) is None
+    assert Augmentation(mixup=0.4).variation(table, 0) is None
+    fit = Fitting(recipe_of().model_copy(update={"mixup": 0.4, "dropout": 0.0}), table, table, "cpu")
+    outputs = fit.module.train()(blend.batch)
+    losses = [torch.nn.functional.cross_entropy(outputs, labels, reduction="none") for labels in (batch.labels, blend.labels)]
+    torch.testing.assert_close(fit._losses(batch), blend.shares * losses[0] + (1 - blend.shares) * losses[1], rtol=1e-3, atol=1e-3)

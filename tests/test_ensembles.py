@@ -231,3 +231,14 @@ def test_the_booster_has_what_the_source_states() -> None:
     recipe = XgbMeta()
     found = (recipe.eta, recipe.max_depth, recipe.subsample, recipe.colsample_bytree, recipe.reg_lambda, recipe.reg_alpha)
     assert found == (0.01, 7, 0.8, 0.9, 0.5, 0.2)
+
+
+@pytest.mark.parametrize("kind", ["late_fusion", "xgb_meta"])
+def test_padding_never_reaches_the_score_of_an_ensemble(kind: str) -> None:
+    from tests.test_model_contract import with_padding
+
+    recipe, train_table, val = tables()
+    made: Recipe = recipe if kind == "xgb_meta" else LateFusion(members=(LSTM, ATTENTION), stages=("resnet50",))
+    made = made.model_copy(update={"pooled": "mean"}) if kind == "xgb_meta" else made
+    predictor, batch = made.fit(train_table, val, "cpu"), val.gather(np.arange(6))
+    np.testing.assert_allclose(predictor.logits(with_padding(batch, float("nan"))), predictor.logits(batch), rtol=1e-4)

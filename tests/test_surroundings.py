@@ -146,3 +146,29 @@ def test_a_cache_on_another_file_system_is_a_cache(checkout: Checkout, tmp_path:
         assert json.loads(status.stdout)["stages"]["palette"]["fresh"] == CLIPS
     finally:
         subprocess.run(["rm", "-rf", str(elsewhere)], check=True)
+
+
+def test_one_stage_may_hold_shards_of_both_stores(checkout: Checkout) -> None:
+    checkout.ok("extract", "tiny", "colour", "--limit", "5", "--store", "hdf5")
+    checkout.ok("extract", "tiny", "colour")
+    suffixes = {path.suffix for path in (checkout.folder / "cache/tiny/colour").glob("*/*-*") if path.suffix not in (".json", ".npz")}
+    assert suffixes == {".h5", ".zarr"}
+    assert len(checkout.rows("colour")) == CLIPS
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.6])
+def test_ctrl_c_in_any_phase_ends_in_one_line_and_loses_nothing(checkout: Checkout, seconds: float) -> None:
+    process = checkout.start("extract", "tiny", "colour", "palette")
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 130), err
+    if process.returncode:
+        one_line(err, "interrupted; finished clips are kept. Go on with: signcache extract tiny colour palette")
+    plan = checkout.plan("colour", "palette")
+    for stage in ("colour", "palette"):
+        assert plan[stage]["fresh"] == sum(len(marker["rows"]) for marker in checkout.markers(stage).values())
+    checkout.ok("extract", "tiny", "colour", "palette")
+    assert len(checkout.rows("colour")) == len(checkout.rows("palette")) == CLIPS
