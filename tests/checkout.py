@@ -165,6 +165,12 @@ class Checkout:
         assert old in text, f"{old!r} is not in {file}"
         path.write_text(text.replace(old, new))
 
+    def slow(self, stage: str, seconds: float) -> None:
+        """Every frame of the stage takes this long, and every clip is told: time to do something to a run."""
+        loop = "        for (image,) in frames:"
+        self.edit(f"stages/{stage}.py", loop, f"        import time\n{loop}\n            time.sleep({seconds})")
+        self.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
+
     def clip(self, number: int, classes: int = 2) -> Path:
         return self.folder / "clips" / f"class{number % classes}" / f"clip {number:02d}.mp4"
 

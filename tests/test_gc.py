@@ -151,7 +151,7 @@ def test_a_disk_that_refuses_is_one_line(signs: tuple[Home, Manifest], monkeypat
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr("pipeline.upkeep.garbage.delete", refused)
-    line = f"cannot write to the cache {home.cache}: Read-only file system; finished clips and what is published are kept, run the same line again"
+    line = f"cannot write to the cache {home.cache}: Read-only file system; finished clips and what is published are kept"
     assert f"kept: {line}" in said(home, "gc", "--yes")
     assert folder.exists()
 

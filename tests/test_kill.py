@@ -96,12 +96,7 @@ def test_a_kill_just_before_publishing_keeps_every_shard(unharmed: Checkout, tmp
 
 def test_ctrl_c_keeps_finished_clips_and_says_how_to_go_on(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
-    checkout.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
-    checkout.edit(
-        "stages/colour.py",
-        "        for (image,) in frames:",
-        "        import time\n        for (image,) in frames:\n            time.sleep(0.1)",
-    )
+    checkout.slow("colour", 0.1)
     process = checkout.start("extract", "tiny", "colour")
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("colour: 3/"))
@@ -115,12 +110,7 @@ def test_ctrl_c_keeps_finished_clips_and_says_how_to_go_on(unharmed: Checkout, t
 
 def test_a_killed_run_leaves_no_process_and_no_spool_behind(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
-    checkout.edit(
-        "stages/colour.py",
-        "        for (image,) in frames:",
-        "        import time\n        for (image,) in frames:\n            time.sleep(0.1)",
-    )
-    checkout.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
+    checkout.slow("colour", 0.1)
     process = checkout.start("extract", "tiny", "colour")
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("colour: 1/"))

@@ -89,8 +89,7 @@ def test_a_published_read_only_cache_trains_and_has_nothing_to_do(checkout: Chec
 
 
 def test_two_extractions_of_one_stage_do_not_mix(checkout: Checkout) -> None:
-    checkout.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
-    checkout.edit("stages/palette.py", "        for (image,) in frames:", SLOW)
+    checkout.slow("palette", 0.05)
     first = checkout.start("extract", "tiny", "palette")
     assert first.stderr is not None
     next(line for line in first.stderr if line.startswith("palette: 1/"))
@@ -100,9 +99,6 @@ def test_two_extractions_of_one_stage_do_not_mix(checkout: Checkout) -> None:
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert checkout.run("extract", "tiny", "palette").returncode == 0, "the lock of a killed run must not stay"
-
-
-SLOW = "        import time\n        for (image,) in frames:\n            time.sleep(0.05)"
 
 
 def test_readers_keep_what_they_opened_while_the_stage_is_rebuilt(checkout: Checkout) -> None:

@@ -42,12 +42,7 @@ def test_workers_give_the_bytes_of_the_run_in_one_process(unharmed: Checkout, tm
 
 def test_a_worker_killed_twice_costs_its_shards_in_flight_only(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
-    checkout.edit(
-        "stages/colour.py",
-        "        for (image,) in frames:",
-        "        import time\n        for (image,) in frames:\n            time.sleep(0.05)",
-    )
-    checkout.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
+    checkout.slow("colour", 0.05)
     process = checkout.start("extract", "tiny", "colour", "--set", "max_frames=4", "--workers", 2)
     assert process.stderr is not None
     for count in (4, 12):
