@@ -147,6 +147,8 @@ def publish_index(home: Home, dataset: str, name: str, table: Index) -> None:
     folder = home.cache / dataset / name
     content = unseal((folder / "published.json").read_bytes())
     _put(folder / content["digest"], content, table)
+    if lengths_path(home, dataset, name).exists():
+        lengths_path(home, dataset, name).touch()  # the same clips and lengths: the table is still the published one
 
 
 def _put(folder: Path, content: Mapping[str, Any], table: Index) -> None:
@@ -169,6 +171,15 @@ def _renamed(entry: Entry, clip: str) -> shards.Row:
 def lengths_path(home: Home, dataset: str, name: str) -> Path:
     """The length manifest of a stage."""
     return home.manifests / dataset / f"{name}.csv"
+
+
+def has_lengths(home: Home, dataset: str, name: str) -> bool:
+    """Whether the length manifest is that of what is published: a kill between the two leaves an older one."""
+    try:
+        written = lengths_path(home, dataset, name).stat().st_mtime_ns
+        return written >= (home.cache / dataset / name / "published.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
 
 
 def _write_lengths(home: Home, stage: Stage, entries: list[Entry]) -> None:

@@ -76,12 +76,14 @@ def _depth(stage: Stage) -> int:
 
 
 def _chosen(result: StagePlan, options: Options) -> StagePlan:
-    """The plan cut down to `--only` and `--limit`."""
+    """The plan cut down to `--only` and `--limit`, and of a derived stage to clips whose upstream rows are there."""
     known = {*result.fresh, *(todo.sample.id for todo in result.todo), *(failure.id for failure in result.failed)}
     for clip in options.only:
         if clip not in known:
             raise UserError(f"--only {clip}: no such clip in {result.stage.dataset!r}; ids are in manifests/{result.stage.dataset}.csv")
     todo = [item for item in result.todo if not options.only or item.sample.id in options.only]
+    if result.stage.upstream:
+        todo = [item for item in todo if item.sample.id in result.inputs]
     return replace(result, todo=todo[: options.limit])
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline import index, registry
-from pipeline.cache import Finished, finished
+from pipeline.cache import Finished, finished, has_lengths
 from pipeline.configured import Published, Stage, configure, default_stages, kind_of, published, published_names, staleness
 from pipeline.errors import UserError
 from pipeline.index import Entry
@@ -51,6 +51,7 @@ class StagePlan:
     """Rows found by content for clips that were renamed or touched."""
     inputs: Mapping[str, Entry] = field(default_factory=dict)
     """Upstream rows that a derived stage reads."""
+    has_lengths: bool = True
 
     @property
     def is_published(self) -> bool:
@@ -67,7 +68,7 @@ class StagePlan:
         """Whether what is published differs from what is finished, though nothing is to be extracted."""
         if self.stage.is_imported:
             return False
-        if self.before is None or self.before.settings != self.stage.settings:
+        if self.before is None or self.before.settings != self.stage.settings or not self.has_lengths:
             return True
         stale = not self.is_published or bool(self.removed or self.found or self.done.markers)
         return (
@@ -171,7 +172,7 @@ def _stage_plan(
     home: Home, table: Manifest, stage: Stage, stats: Mapping[str, Stat], upstream: StagePlan | None, retry_failed: bool
 ) -> StagePlan:
     done, before = finished(stage, home), published(home, stage.dataset, stage.name)
-    result = StagePlan(stage, done, before, stats)
+    result = StagePlan(stage, done, before, stats, has_lengths=has_lengths(home, stage.dataset, stage.name))
     old = done.index if result.is_published or before is None else _old_index(home, stage, before)
     pending = {todo.sample.id: todo for todo in upstream.todo} if upstream else {}
     for sample in table.samples:

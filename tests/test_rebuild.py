@@ -211,6 +211,14 @@ def test_old_features_stay_published_until_every_clip_is_rebuilt(checkout: Check
     assert checkout.rows("colour") != before
 
 
+def test_a_limit_holds_for_a_derived_stage_too(checkout: Checkout) -> None:
+    write_clip(checkout.clip(6), 6)
+    write_clip(checkout.clip(7), 7)
+    assert checkout.extracted("brightness", "--limit", "1") == {"colour": 1, "brightness": 1}
+    assert checkout.plan("brightness")["brightness"]["reasons"] == {"after colour: new": 1}
+    assert checkout.extracted("brightness") == {"colour": 1, "brightness": 1}
+
+
 def test_only_extracts_the_named_clip(checkout: Checkout) -> None:
     assert checkout.extracted("palette", "--as", "other", "--only", "class0/clip 02") == {"other": 1}
     failed = checkout.run("extract", "tiny", "palette", "--only", "class9/none")
@@ -248,6 +256,14 @@ def test_a_failure_is_recorded_once_and_retried_when_asked_or_when_the_clip_chan
     write_clip(checkout.clip(7), 7)
     assert checkout.extracted("colour") == {"colour": 1}
     assert json.loads(checkout.ok("status", "tiny", "--json").stdout)["stages"]["colour"]["failures"] == []
+
+
+def test_a_lost_length_manifest_is_written_again(checkout: Checkout) -> None:
+    table = checkout.folder / "manifests/tiny/colour.csv"
+    before = table.read_text()
+    table.unlink()
+    assert checkout.extracted("colour") == {}
+    assert table.read_text() == before
 
 
 def test_the_length_manifest_lists_the_published_rows(checkout: Checkout) -> None:

@@ -33,6 +33,8 @@ class UtdMhad:
     training: Mapping[str, Mapping[str, Any]] = {
         "inception_time": {},
         "bilstm_attention": {"stages": ("skeleton",)},
+        "late_fusion": {"members": ("inception_time:stages=inertial", "bilstm_attention:stages=skeleton")},
+        "self_learning_fusion": {"stages": ("skeleton",), "sensor": "inertial", "encoder": "bilstm", "normalize": "train"},
         "lstm_late": {"stages": ("skeleton", "inertial"), "normalize": "train", "lr": 1e-3, "batch_size": 32, "epochs": 60},
     }
 
