@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 import signal
 import threading
@@ -128,11 +127,6 @@ def _loaded(name: str, extractor: Extractor, device: str) -> Forward | None:
         raise UserError(f"stage {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def has_forward(extractor: Extractor) -> bool:
     """Whether the stage computes on the device."""
     return type(extractor).load is not Extractor.load
@@ -144,15 +138,6 @@ def use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
-
-
-def chosen_device(asked: str) -> str:
-    """`cpu` or `cuda`; raises UserError where it is not there."""
-    import torch
-
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 @contextmanager

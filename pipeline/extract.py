@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline import engine
+from pipeline import engine, machine
 from pipeline.cache import publish
 from pipeline.configured import Stage
 from pipeline.decode import Clip, Track
@@ -92,12 +92,12 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     todo = {name: result for name, result in plans.items() if result.todo}
     stages = {name: result.stage for name, result in todo.items()}
     needs_device = any(engine.has_forward(stage.extractor) for stage in stages.values())
-    share = max(1, engine.cores() // max(1, options.workers))
+    share = max(1, machine.cores() // max(1, options.workers))
     work = engine.Work(
         stages=stages,
         folders={name: stage.folder(home) for name, stage in stages.items()},
         attempts={(name, item.sample.id): item.attempts for name, result in todo.items() for item in result.todo if item.attempts},
-        device=engine.chosen_device(options.device) if needs_device else "cpu",
+        device=machine.chosen_device(options.device) if needs_device else "cpu",
         threads=options.threads or share,
         decoders=share,
         store=options.store,

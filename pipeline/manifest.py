@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -223,8 +223,3 @@ def _media_columns(sample: Sample) -> dict[str, str]:
         for modality, paths in sample.media.items()
         for number, part in enumerate(paths)
     }
-
-
-def grouped(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
-    """Samples by split."""
-    return {split: [sample for sample in samples if sample.split == split] for split in SPLITS}

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline import manifest, registry, runs
 from pipeline.cache import Features
 from pipeline.errors import UserError
+from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, labelled_splits, open_stages, refuse_missing, without_features
 from pipeline.runs import Run
@@ -97,15 +96,6 @@ def configured(table: Manifest, model_name: str, settings: Mapping[str, str]) ->
     if len(set(recipe.stages)) < len(recipe.stages):
         raise UserError(f"model {model_name!r}: stages={','.join(recipe.stages)} names a stage twice")
     return recipe
-
-
-def chosen_device(asked: str) -> str:
-    """`cpu` or `cuda`; raises UserError where it is not there."""
-    if asked not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {asked}: no such device; use auto, cpu or cuda")
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 def _as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:

@@ -80,7 +80,7 @@ def expected(corpus: Path) -> dict[str, Array]:
 def test_rows_of_the_engine_are_mediapipes_in_two_processes_and_in_any_order(
     corpus: Path, expected: dict[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.engine.cores", lambda: 2)
+    monkeypatch.setattr("pipeline.machine.cores", lambda: 2)
     home = Home(tmp_path / "cache", tmp_path / "manifests")
     table = manifest.bind(home, "drawn", corpus="folder", root=corpus)
     alone = configure(home, table, "holistic", now={"frames": FRAMES})

@@ -339,7 +339,7 @@ def test_items_come_one_by_one_however_long_the_clip() -> None:
 def test_rows_of_the_engine_are_those_of_the_windows_cut_by_hand(
     tmp_path: Path, state: dict[str, Tensor], piergiaj_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.engine.cores", lambda: 1)
+    monkeypatch.setattr("pipeline.machine.cores", lambda: 1)
     for name, count in {"a/long": 16, "b/short": 4}.items():
         write_clip(tmp_path / f"data/{name}.mp4", count, size=(256, 194), rate=30, draw=coloured)
     home = Home(tmp_path / "cache", tmp_path / "manifests")

@@ -57,7 +57,7 @@ def plainly(net: torch.nn.Module, path: Path, most: int, size: tuple[int, int]) 
 
 
 def test_rows_of_the_engine_are_those_of_a_plain_loop_for_every_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.engine.cores", lambda: 1)
+    monkeypatch.setattr("pipeline.machine.cores", lambda: 1)
     for name, (size, count) in CLIPS.items():
         write_clip(tmp_path / f"data/{name}.mp4", count, size=size, options={"bf": "2"}, draw=coloured)
     home = Home(tmp_path / "cache", tmp_path / "manifests")
@@ -206,7 +206,7 @@ def test_the_map_is_what_the_average_pool_would_take(size: tuple[int, int], plac
 
 
 def test_the_map_is_published_under_a_second_name_beside_the_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.engine.cores", lambda: 1)
+    monkeypatch.setattr("pipeline.machine.cores", lambda: 1)
     write_clip(tmp_path / "data/a/one.mp4", 5, size=(64, 48), draw=coloured)
     home = Home(tmp_path / "cache", tmp_path / "manifests")
     table = manifest.bind(home, "small", corpus="folder", root=tmp_path / "data")

@@ -18,6 +18,7 @@ from pipeline.drawing.clip import clip_media, make_clip
 from pipeline.drawing.glosses import GLOSSES
 from pipeline.drawing.signers import REPETITIONS, SIGNERS, clip_name
 from pipeline.errors import UserError
+from pipeline.machine import cores
 from pipeline.types import Dataset, Sample
 
 Clip: TypeAlias = tuple[str, str, int]
@@ -80,7 +81,7 @@ def _missing(root: Path) -> list[Clip]:
 
 def _make(root: Path, clips: list[Clip], advance: Callable[[], None]) -> None:
     """Makes the clips in as many processes as there are cores; an interruption lets those at work finish their clip."""
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(clips))
+    workers = min(cores(), len(clips))
     if workers <= 1:
         for clip in clips:
             make_clip(root, *clip)

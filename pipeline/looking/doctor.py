@@ -17,7 +17,7 @@ from typing import Literal
 
 from pipeline import registry
 from pipeline.amounts import shown_size
-from pipeline.engine import cores
+from pipeline.machine import cores
 from pipeline.manifest import CHECKOUT, Home
 
 State = Literal["ok", "note", "missing"]

@@ -11,10 +11,10 @@ import xxhash
 
 from pipeline import index, shards
 from pipeline.configured import Published, published
-from pipeline.engine import cores
 from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import digest_of
 from pipeline.index import Index
+from pipeline.machine import cores
 from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX, Record
 from pipeline.upkeep.places import PUBLISHED, identities

@@ -23,9 +23,10 @@ import numpy as np
 from pipeline import manifest, registry
 from pipeline.configured import configure
 from pipeline.decode import open_clip
-from pipeline.engine import cores, use_threads
+from pipeline.engine import use_threads
 from pipeline.extract import Options, extract
 from pipeline.lanes import DEVICE_BATCH
+from pipeline.machine import cores
 from pipeline.manifest import Home
 from pipeline.progress import Progress
 from pipeline.types import Array, Extractor
