@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -142,6 +142,11 @@ class Table:
         groups = tuple(self.groups[i] for i in kept) if self.groups else ()
         opened = {stage: self.stages[stage] for stage in (self.stages if stages is None else stages)}
         return Table(tuple(self.ids[i] for i in kept), self.labels[kept], self.classes, opened, self.seed, folder, groups, self.trainer)
+
+    def joined(self, other: Table) -> Table:
+        """These clips and then those of another split of the same corpus."""
+        every = {"ids": self.ids + other.ids, "labels": np.concatenate([self.labels, other.labels]), "groups": self.groups + other.groups}
+        return replace(self, **every)
 
     def batches(
         self, batch_size: int, *, epoch: int = 0, shuffle: bool = True, seed: int | None = None, change: Change | None = None

@@ -148,12 +148,12 @@ class Fitting:
         return float(loss / self.class_weights[torch.from_numpy(self.val.labels)].sum()), int(right) / len(self.val)
 
     def _judge(self, figures: Epoch) -> None:
-        """Keep the weights where they are the best yet: by accuracy, the lower loss of equals; or by loss."""
+        """Keep the weights where they are the best yet: by accuracy, the lower loss of equals; by loss; or the last ones."""
         by_loss = self.recipe.best_by == "loss"
         score = (-figures.val_loss if by_loss else figures.val_top1, -figures.val_loss)
         least = self.recipe.min_improvement
         is_better = score[0] > self.state.best[0] + least if least else score > self.state.best
-        is_best = is_better or not self.state.best_weights
+        is_best = is_better or not self.state.best_weights or self.recipe.best_by == "last"
         self.state.figures.append(replace(figures, best=int(is_best)))
         if is_best:
             self.state.best, self.state.best_epoch = score, figures.epoch

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from pipeline import atomic, losses
@@ -74,7 +74,8 @@ class Network(Recipe):
     epochs: PositiveInt = 100
     patience: NonNegativeInt = 0
     """Epochs without improvement on validation after which training stops; 0 trains them all and keeps the best."""
-    best_by: Literal["top1", "loss"] = "top1"
+    best_by: Literal["top1", "loss", "last"] = "top1"
+    """What tells the best weights, on validation; `last` keeps those of the last epoch, whatever validation says."""
     min_improvement: NonNegative = 0.0
     """By how much more than this `best_by` must improve to count; at 0, the lower loss decides between equal accuracies."""
     clip_norm: NonNegative = 0.0
@@ -86,8 +87,21 @@ class Network(Recipe):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the operations that gain by it, while training; weights stay float32. float16 needs CUDA."""
 
+    learn: Literal["train", "all"] = "train"
+    """`all`: the validation clips train too, once nothing is selected on them any more."""
+
     takes_maps: ClassVar[bool] = False
     """Whether rows may have more than one dimension."""
+
+    @model_validator(mode="after")
+    def _selects_honestly(self) -> Network:
+        if self.best_by == "last" and (self.patience or self.schedule == "plateau"):
+            raise UserError(
+                "best_by=last never looks at validation, which patience and schedule=plateau go by; set patience=0 schedule=cosine"
+            )
+        if self.learn == "all" and self.best_by != "last":
+            raise UserError(f"learn=all leaves no clips to select weights on, as best_by={self.best_by} does; set best_by=last")
+        return self
 
     @abstractmethod
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
@@ -123,6 +137,7 @@ class Network(Recipe):
 
     def fit(self, train: Table, val: Table, device: str) -> NetworkPredictor:
         """The module with its best weights on `val`; goes on from the checkpoint in `train.folder` where there is one."""
+        train = train.joined(val) if self.learn == "all" else train
         if not self.takes_maps:
             for stage, shape in train.row_shapes.items():
                 check_vectors(stage, shape)
