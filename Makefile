@@ -55,11 +55,11 @@ train: $(READY)  ## train MODEL on the cache of DATASET (SET, SEED)
 evaluate: $(READY)  ## score RUN (SPLIT)
 	$(RUN_SIGNCACHE) evaluate "$(RUN)" $(if $(SPLIT),--split $(SPLIT))
 
-report: $(READY)  ## write the report page of RUN again
+report: $(READY)  ## write the report page of RUN again; several runs are compared
 	$(RUN_SIGNCACHE) report $(RUN)
 
-bench: $(READY)  ## time the reader beside what it replaces
-	$(BIN)/python tests/bench/reader.py
+bench: $(READY)  ## time every promise beside its rival (ONLY=reader|train|extract|plan)
+	$(BIN)/python -m tests.bench $(ONLY)
 
 test: $(READY)  ## run the tests (ONLY=expression picks some)
 	$(BIN)/python -m pytest $(if $(ONLY),-k "$(ONLY)")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +25,7 @@ class Features(Mapping[str, Array]):
         self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
         self.home, self.folder = home, home.cache / dataset / name / said.digest
         self.said = said
-        self._whole: set[str] = set()
+        self._read: dict[str, Array] = {}
         self._opened: tuple[Index, dict[int, Array]] = index.read(self.folder / said.index), {}
 
     @property
@@ -30,24 +34,28 @@ class Features(Mapping[str, Array]):
         return self._opened[0]
 
     def __getitem__(self, clip: str) -> Array:
+        rows = self._read.get(clip)
+        return self._first(clip) if rows is None else rows
+
+    def _first(self, clip: str) -> Array:
+        """The rows of a clip that was not read yet. Each is compared once: a damaged row never reaches a training."""
         table, opened = self._opened
         try:
-            return self._rows(clip, table, opened)
+            rows = self._rows(clip, table, opened)
         except UserError:
             if not self._packed(clip, table):
                 raise
-            return self._rows(clip, *self._opened)
+            rows = self._rows(clip, *self._opened)
+        self._read[clip] = rows
+        return rows
 
     def _rows(self, clip: str, table: Index, opened: dict[int, Array]) -> Array:
         number = table.position[clip] if clip in table.position else self._number(clip)
         start, length = (int(table.columns[column][number]) for column in ("start", "length"))
         place = int(table.shard_of[number])
         rows = self._shard(place, table, opened)[start : start + length]
-        if clip not in self._whole:  # every clip is compared once: a damaged row never reaches a training
-            expected = table.columns["checksum"][number].decode()
-            shards.checked_rows(rows, expected, self.folder / str(table.shards[place].file), repr(clip))
-            self._whole.add(clip)
-        return rows
+        expected = table.columns["checksum"][number].decode()
+        return shards.checked_rows(rows, expected, self.folder / str(table.shards[place].file), repr(clip))
 
     def _packed(self, clip: str, before: Index) -> bool:
         """Whether `compact` has put these very rows into other shards since this was opened, which are used from now on."""
@@ -75,6 +83,21 @@ class Features(Mapping[str, Array]):
         """Number of rows of a clip, without touching its shard."""
         return int(self.index.columns["length"][self._number(clip)])
 
+    def expect(self, clips: Iterable[str]) -> None:
+        """Ask the disk for the rows of clips that are read soon, those of a shard in their order; no clip needs to have rows.
+
+        What is wrong with a shard is for those to hear who read it.
+        """
+        table, opened = self._opened
+        numbers = [table.position[clip] for clip in clips if clip in table.position]
+        columns = (table.shard_of[numbers], table.columns["start"][numbers], table.columns["length"][numbers])
+        places = sorted(zip(*(column.tolist() for column in columns), strict=True))
+        for shard, parts in groupby(places, key=lambda place: place[0]):
+            with contextlib.suppress(UserError, OSError):
+                mapped = self._shard(shard, table, opened).base
+                if isinstance(mapped, np.memmap) and hasattr(os, "posix_fadvise"):  # decoded rows are in memory already
+                    _ask(mapped, [(start, length) for _, start, length in parts])
+
     def content(self, clip: str) -> str:
         """Hash of the bytes that the clip's rows were made from."""
         return self.index.entry(self._number(clip)).row.content
@@ -100,6 +123,14 @@ class Features(Mapping[str, Array]):
             values.flags.writeable = False
             opened[number] = values
         return opened[number]
+
+
+def _ask(mapped: np.memmap[Any, Any], parts: Iterable[tuple[int, int]]) -> None:
+    """Have the kernel read these (start, length) rows of a mapped shard ahead; part by part, for it cuts a long stretch short."""
+    row_bytes = mapped.nbytes // max(len(mapped), 1)
+    with open(str(mapped.filename), "rb") as file:
+        for start, length in parts:
+            os.posix_fadvise(file.fileno(), mapped.offset + start * row_bytes, length * row_bytes, os.POSIX_FADV_WILLNEED)
 
 
 def _rows_of(table: Index) -> dict[str, tuple[bytes, bytes]]:

@@ -1,0 +1,79 @@
+"""The clips of each batch, from (seed, epoch) alone: shuffled, bucketed by length, and by windows of shards where there are many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+BUCKETED = 8
+"""Batches whose clips are bucketed by length together: enough to save padding, few enough to stay random."""
+RESIDENT_BYTES = 4 << 30
+"""Rows of more than this are shuffled by windows. A fixed figure: an order that went by this machine's memory would be no other's."""
+WINDOW_BYTES = 512 << 20
+"""Of the whole shards whose clips are shuffled together; as much again is read ahead."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of each clip lie: `shard` `(N,)` names it, `size` `(N,)` is their bytes."""
+
+    shard: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+
+def is_resident(size: int) -> bool:
+    """Whether rows of so many bytes are shuffled altogether."""
+    return size <= RESIDENT_BYTES
+
+
+def order(
+    lengths: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True, places: Places | None = None
+) -> list[NDArray[np.int64]]:
+    """Every clip once: shuffled, bucketed by length, then the batches shuffled; as they come without `shuffle`.
+
+    With `places`, whole shards are shuffled and then clips within windows of several, so that an epoch reads every shard once.
+    """
+    if not shuffle:
+        return _cut(np.arange(len(lengths), dtype=np.int64), batch_size)
+    random = np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch])
+    clips = random.permutation(len(lengths)) if places is None else by_windows(places, random)
+    found = []
+    for near in _cut(clips, BUCKETED * batch_size):
+        bucketed = _cut(near[np.argsort(lengths[near], kind="stable")], batch_size)
+        found += bucketed if places is None else _shuffled(bucketed, random)
+    return _shuffled(found, random) if places is None else found
+
+
+def by_windows(places: Places, random: Generator) -> NDArray[np.int64]:
+    """All clips, those of a window one after the other: whole shards, shuffled, of WINDOW_BYTES and at most one shard more."""
+    names, shard = np.unique(places.shard, return_inverse=True)
+    turns = random.permutation(len(names))
+    sizes = np.bincount(shard, places.size, len(names))[turns]
+    window = np.empty(len(names), np.int64)
+    window[turns] = (np.cumsum(sizes) - sizes) // WINDOW_BYTES
+    return np.lexsort((random.permutation(len(shard)), window[shard]))
+
+
+def expected(batches: Sequence[NDArray[np.int64]], places: Places) -> Iterator[NDArray[np.int64]]:
+    """For each batch the clips to ask the disk for before it: at first those of a window, then as many as keep one window ahead.
+
+    Clips come shard by shard within each stretch of a window, as a disk likes to read them.
+    """
+    clips = np.concatenate(batches)
+    wanted = np.cumsum([places.size[batch].sum() for batch in batches]) + WINDOW_BYTES
+    stretch = (np.cumsum(places.size[clips]) - 1) // WINDOW_BYTES
+    clips = clips[np.lexsort((clips, places.shard[clips], stretch))]
+    ends = np.searchsorted(np.cumsum(places.size[clips]), wanted, side="right")
+    return (clips[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _cut(clips: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [clips[begin : begin + size] for begin in range(0, len(clips), size)]
+
+
+def _shuffled(batches: list[NDArray[np.int64]], random: Generator) -> list[NDArray[np.int64]]:
+    return [batches[i] for i in random.permutation(len(batches))]

@@ -1,0 +1,59 @@
+"""`make bench`: every promise of speed beside its rival in one run.
+
+python -m tests.bench [reader|extract|plan|train] [--quick] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from pipeline.manifest import Home
+from tests.bench import extracting, planning, reader, results, training
+from tests.bench.rows import Row
+
+WIDTH = 160
+"""Columns where there is no terminal."""
+Part = Callable[[bool, Path], Iterator[Row]]
+
+
+def _reader(quick: bool, folder: Path) -> Iterator[Row]:
+    return reader.rows(reader.Size(clips=512, processes=1, rounds=3, cold=2) if quick else reader.Size(), folder)
+
+
+PARTS: Mapping[str, Part] = {
+    "reader": _reader,
+    "train": training.rows,
+    "extract": extracting.rows,
+    "plan": planning.rows,
+}
+
+
+@click.command()
+@click.argument("only", required=False, type=click.Choice(list(PARTS)))
+@click.option("--quick", is_flag=True, help="Fewer clips and rounds: a look at whether everything runs.")
+@click.option("--out", type=click.Path(path_type=Path), default=Home().cache / "bench", help="Where the results go.")
+def main(only: str | None, quick: bool, out: Path) -> None:
+    """Measure one part, or all; exit status 1 where a row is below its floor."""
+    began, found = time.monotonic(), results.machine()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(results.said(found), highlight=False, markup=False, soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name in [only] if only else PARTS:
+        with tempfile.TemporaryDirectory(prefix=".clips-", dir=out) as folder:  # on a disk: a file system in memory is never cold
+            for row in PARTS[name](quick, Path(folder)):
+                rows.append(row)
+                console.print(results.line(row), highlight=False, markup=False, soft_wrap=True)
+    path = results.keep(out, found, rows, time.monotonic() - began)
+    sys.exit(results.show(found, rows, path, console))
+
+
+if __name__ == "__main__":
+    main()

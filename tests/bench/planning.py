@@ -1,0 +1,25 @@
+"""Rows of planning: what a large corpus costs when nothing, or one clip, has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench import million
+from tests.bench.rows import Row
+
+PART = "plan"
+SIZES = (10_000, 100_000)
+AIMS = {10_000: 0.2, 100_000: 1.0, 1_000_000: 8.0}
+"""Seconds: of one changed clip among ten thousand, of a run with nothing to do on more."""
+
+
+def rows(quick: bool, folder: Path) -> Iterator[Row]:
+    """Seconds and peak memory of each command, at most what is promised; there is no rival that does the same."""
+    for clips in (1_000,) if quick else SIZES:
+        for found in million.measure(clips, folder=folder):
+            what, limit = f"{found.what}, {clips:,} clips", found.floor_seconds
+            yield Row(PART, what, "s", (found.seconds,), (), (found.seconds,), limit, AIMS.get(clips) if limit else None, at_most=True)
+            if found.floor_bytes:
+                peak, most = found.peak_bytes / 2**20, found.floor_bytes / 2**20
+                yield Row(PART, f"{what}: peak memory", "MiB", (peak,), (), (peak,), most, most / 2, at_most=True)

@@ -1,0 +1,189 @@
+"""The bench itself, in tiny: it compares before it times, says `below`, and keeps what it found. Nothing here asserts a time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from rich.console import Console
+
+from pipeline import order
+from tests.bench import __main__ as bench
+from tests.bench import extracting, million, planning, results, rivals
+from tests.bench.clips import Clips
+from tests.bench.contest import Contestant, ContestantFailed, in_turns
+from tests.bench.extractor import WAYS
+from tests.bench.learner import Learner
+from tests.bench.reader import Readers, Size, Unequal
+from tests.bench.readers import KINDS, digests
+from tests.bench.rows import Row, faster
+from tests.video_files import write_clip
+
+CLIPS = Clips(20, width=8, shortest=1, longest=5, batch=4)
+FAST = faster("reader", "warm: a rival", [1.0, 2.0], [7.0, 16.0], count=20, unit="clips", floor=6, aim=10)
+SLOW = faster("reader", "warm: another", [1.0], [5.0], count=20, unit="clips", floor=6, aim=10)
+ABSENT = Row("reader", "warm: litdata", "clips/s", floor=6, absent="cannot be installed: no network")
+WAITS = Row("train", "lstm_late", "% of an epoch", (0.2,), (7.0,), (0.2,), 1.0, 0.1, at_most=True)
+MACHINE: dict[str, Any] = {
+    **{"cpu": "a processor", "cores": 2, "memory_bytes": 24 << 30, "gpu": None, "python": "3.11.7", "torch": "2", "signcache": "0"},
+    "load_average": 0.1,
+}
+
+
+@pytest.mark.parametrize("kind", ["windows", "npy", "h5py", "zarr"])
+def test_every_reader_gives_the_batches_of_ours(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RESIDENT_BYTES", "WINDOW_BYTES"):  # which `windows` sets in a process of its own
+        monkeypatch.setattr(order, name, getattr(order, name))
+    told = {}
+    for name, folder in (("ours", "ours-float32"), (kind, "ours-float32" if kind == "windows" else f"{kind}-float32")):
+        reader = KINDS[name](tmp_path / folder, CLIPS)
+        if not (tmp_path / folder).exists():
+            reader.write()
+        reader.open()
+        told[name] = digests(reader.batches(0))
+    about = "clips" if kind == "windows" else "batches"
+    assert told[kind][about] == told["ours"][about]
+
+
+def test_another_value_is_another_batch(tmp_path: Path) -> None:
+    reader = KINDS["npy"](tmp_path, CLIPS)
+    reader.write()
+    reader.open()
+    before = digests(reader.batches(0))
+    path = next(tmp_path.rglob("clip7.npy"))
+    np.save(path, np.load(path) + 1)
+    after = digests(reader.batches(0))
+    assert before["batches"] != after["batches"]
+    assert before["clips"] != after["clips"]
+
+
+def test_a_rival_that_reads_something_else_is_not_timed() -> None:
+    def reader(value: str, stream: bool) -> Contestant:
+        return cast(Contestant, SimpleNamespace(ask=lambda *_: {"batches": value, "clips": "same", "stream": stream}))
+
+    Readers._compare({"ours": reader("a", False), "stream": reader("b", True), "copy": reader("c", False)})
+    with pytest.raises(Unequal, match="npy reads other batches than ours"):
+        Readers._compare({"ours": reader("a", False), "npy": reader("b", False)})
+
+
+def test_readers_are_asked_in_turns_in_processes_of_their_own(tmp_path: Path) -> None:
+    readers = Readers(Size(clips=20, processes=1, rounds=2), tmp_path, "")
+    for kind in ("npy", "ours"):
+        readers.write(kind)
+    found = readers.warm(["npy"])
+    assert {kind: len(seconds) for kind, seconds in found.items()} == {"ours": 2, "npy": 2}
+    assert min(found["ours"] + found["npy"]) > 0
+
+
+def test_every_other_round_goes_backwards() -> None:
+    asked: list[str] = []
+
+    def contestant(name: str) -> Contestant:
+        def ask(*words: object) -> tuple[object, ...]:
+            asked.append(name)
+            return words
+
+        return cast(Contestant, SimpleNamespace(ask=ask))
+
+    found = in_turns({"a": contestant("a"), "b": contestant("b")}, range(2), "seconds")
+    assert asked == ["a", "b", "b", "a"]
+    assert found == {"a": [("seconds", 0), ("seconds", 1)], "b": [("seconds", 0), ("seconds", 1)]}
+
+
+def test_a_contestant_that_ends_says_why(tmp_path: Path) -> None:
+    with Contestant(sys.executable, "tests.bench.readers", "npy", tmp_path, 20, "float32") as reader:
+        reader.ask("open")
+        with pytest.raises(ContestantFailed, match="FileNotFoundError"):
+            reader.ask("seconds", 0)
+
+
+@pytest.mark.parametrize("model", ["lstm_late", "gru"])
+def test_a_training_learns_the_same_from_either_reader_and_tells_what_it_waited(model: str, tmp_path: Path) -> None:
+    for kind in ("npy", "ours"):
+        KINDS[kind](tmp_path / f"{kind}-float32", CLIPS).write()
+    torch.manual_seed(0)
+    ours = Learner("ours", model, tmp_path, CLIPS).epoch(0)
+    torch.manual_seed(0)
+    theirs = Learner("npy", model, tmp_path, CLIPS).epoch(0)
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    assert 0 < ours["waited"] < ours["seconds"]
+
+
+def test_the_engine_the_bare_stage_and_the_peers_loop_make_the_same_rows(tmp_path: Path) -> None:
+    write_clip(tmp_path / "data" / "sign" / "clip.mp4", frames=5)
+    for name, way in WAYS.items():
+        (tmp_path / name).mkdir()
+        ready = way(tmp_path / "data", tmp_path / name, ["resnet50"])
+        ready.ready()
+        assert ready.run()["seconds"] > 0
+        ready.saved()
+    extracting.alike(tmp_path / "engine", tmp_path / "bare", tmp_path / "peers")
+    assert np.load(tmp_path / "peers" / "sign-clip.npy").shape == (5, 2048)
+
+
+def test_ways_of_extracting_must_make_the_same_rows(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
+    for way, values in (("engine", rows), ("bare", rows * 1.0001), ("peers", rows[::-1])):
+        (tmp_path / way).mkdir()
+        np.save(tmp_path / way / "clip.npy", values)
+    extracting.alike(tmp_path / "engine", tmp_path / "bare")
+    with pytest.raises(RuntimeError, match="peers made other rows of clip than engine"):
+        extracting.alike(tmp_path / "engine", tmp_path / "peers")
+
+
+def test_what_is_planned_is_held_to_seconds_and_to_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = SimpleNamespace(what="plan", clips=1000, seconds=3.0, peak_bytes=1 << 30, floor_seconds=2.0, floor_bytes=2 << 30)
+    monkeypatch.setattr(million, "measure", lambda clips, folder: [told])
+    seconds, memory = planning.rows(True, tmp_path)
+    assert (seconds.value, seconds.verdict) == (3.0, "below")
+    assert (memory.value, memory.verdict) == (1024, "ok")
+
+
+def test_ratios_are_of_each_round_and_their_median_counts() -> None:
+    assert FAST.values == (7.0, 8.0)
+    assert (FAST.value, FAST.verdict) == (7.5, "ok")
+    assert (SLOW.value, SLOW.verdict) == (5.0, "below")
+    assert (WAITS.verdict, ABSENT.verdict) == ("ok", "absent")
+
+
+def test_the_table_names_the_machine_every_row_and_why_a_rival_is_absent(tmp_path: Path) -> None:
+    out = StringIO()
+    status = results.show(MACHINE | {"load_average": 2.0}, [FAST, WAITS, ABSENT], tmp_path / "x.json", Console(file=out, width=200))
+    text = out.getvalue()
+    assert status == 0
+    for words in ("a processor, 2 cores, 24 GiB", "the machine is busy", "warm: a rival", ">= 6", "<= 1", "absent: cannot be installed"):
+        assert words in text
+
+
+def test_a_row_below_its_floor_says_so_and_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(quick: bool, folder: Path) -> Iterator[Row]:
+        assert quick
+        yield from (FAST, SLOW, ABSENT)
+
+    monkeypatch.setattr(bench, "PARTS", {"reader": part})
+    done = CliRunner().invoke(bench.main, ["--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "below" in done.output
+    (path,) = tmp_path.glob("*.json")
+    kept = json.loads(path.read_text())
+    assert [row["verdict"] for row in kept["rows"]] == ["ok", "below", "absent"]
+    assert kept["rows"][0]["ours"] == [20.0, 10.0]
+    assert kept["machine"]["python"]
+    assert path.with_suffix(".svg").stat().st_size > 0
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json", ".svg"]
+
+
+def test_rivals_that_cannot_be_installed_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    python, why = rivals.python(tmp_path / "file" / "venv")
+    assert not python
+    assert why.startswith("cannot be installed: ")

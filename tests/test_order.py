@@ -1,0 +1,136 @@
+"""Windows of shards: what is too much for memory is read shard by shard, and still shuffled, by the seed alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import order
+from pipeline.cache import open_stage
+from pipeline.data import Table
+from pipeline.errors import UserError
+from pipeline.order import Places, by_windows, expected
+from tests.feature_cache import balanced, corpus, publish, signals
+from tests.test_data import assert_equals_cache
+
+WINDOW = 1000
+SHARDS = st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_size=1, max_size=12)
+"""Bytes of the clips of each shard."""
+
+
+@pytest.fixture(autouse=True)
+def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "WINDOW_BYTES", WINDOW)
+
+
+def places_of(shards: list[list[int]]) -> Places:
+    numbers = [number for number, clips in enumerate(shards) for _ in clips]
+    return Places(np.array(numbers, np.int64), np.array([size for clips in shards for size in clips], np.int64))
+
+
+def windowed(shards: list[list[int]], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    places = places_of(shards)
+    found = order.order(places.size, batch_size, seed=seed, epoch=epoch, places=places)
+    return [batch.tolist() for batch in found]
+
+
+@settings(deadline=None, max_examples=100)
+@given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9), epoch=st.integers(0, 9))
+def test_windows_hold_every_clip_once_in_an_order_of_seed_and_epoch(shards: list[list[int]], size: int, seed: int, epoch: int) -> None:
+    found = windowed(shards, size, seed, epoch)
+    assert found == windowed(shards, size, seed, epoch)
+    assert sorted(chain(*found)) == list(range(sum(map(len, shards))))
+    assert sum(len(batch) < size for batch in found) <= 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(shards=SHARDS, seed=st.integers(0, 99))
+def test_the_shards_that_are_being_read_at_a_time_are_a_window_and_at_most_one_more(shards: list[list[int]], seed: int) -> None:
+    places = places_of(shards)
+    clips = by_windows(places, np.random.default_rng(seed)).tolist()
+    left, most = [len(clips) for clips in shards], WINDOW + max(map(sum, shards))
+    for clip in clips:
+        left[places.shard[clip]] -= 1
+        begun = [number for number, sizes in enumerate(shards) if 0 < left[number] < len(sizes)]
+        assert sum(sum(shards[number]) for number in begun) <= most
+
+
+@settings(deadline=None, max_examples=100)
+@given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9))
+def test_every_clip_is_asked_for_once_no_later_than_read_and_one_window_ahead(shards: list[list[int]], size: int, seed: int) -> None:
+    places = places_of(shards)
+    batches = order.order(places.size, size, seed=seed, places=places)
+    asked, read, seen = 0, 0, list[int]()
+    for batch, clips in zip(batches, expected(batches, places), strict=True):
+        seen += clips.tolist()
+        asked, read = asked + int(places.size[clips].sum()), read + int(places.size[batch].sum())
+        assert asked <= read + WINDOW
+        assert not places.size[list(set(batch.tolist()) - set(seen))].any()
+    assert sorted(seen) == list(range(len(places.shard)))
+
+
+def test_another_epoch_shuffles_the_shards_and_the_clips_of_a_window() -> None:
+    shards = [[100] * 5] * 20
+    first, second = (windowed(shards, 4, 0, epoch) for epoch in (0, 1))
+    assert first != second
+    assert [*chain(*first)] != sorted(chain(*first))
+
+
+def test_few_rows_are_shuffled_altogether() -> None:
+    lengths = np.arange(200) % 20
+    batches = order.order(lengths, 8, seed=0)
+    assert max(np.ptp(batch) for batch in batches) > 150
+
+
+def test_rows_beyond_the_limit_are_read_by_windows_and_equal_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(order, "WINDOW_BYTES", 200_000)
+    home, manifest = corpus(tmp_path, balanced(train=20))
+    publish(home, manifest, signals(manifest), shard_clips=4)
+    features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
+    table = Table(tuple(features), np.zeros(len(features), np.int64), manifest.classes, {"resnet50": features})
+    places = table.places()
+    assert places is not None
+    assert len(set(places.shard.tolist())) == len(features.index.shards)
+    assert int(places.size.sum()) == sum(rows.nbytes for rows in features.values())
+    assert_equals_cache(table, list(table.batches(4)))
+    shards = [{features.index.shard_of[features.index.position[clip]] for clip in batch.ids} for batch in table.batches(4)]
+    assert max(map(len, shards)) < len(features.index.shards)
+
+
+def test_the_disk_is_asked_for_just_the_rows_of_the_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, manifest = corpus(tmp_path, balanced())
+    publish(home, manifest, signals(manifest), shard_clips=4)
+    features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
+    asked: list[bytes] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, begin, size, _: asked.append(os.pread(file, size, begin)), raising=False)
+    wanted = list(features)[3:11]
+    features.expect([*reversed(wanted), "no such clip"])
+    assert sorted(asked) == sorted(features[clip].tobytes() for clip in wanted)
+
+
+def test_a_shard_that_is_gone_is_told_to_who_reads_it(tmp_path: Path) -> None:
+    home, manifest = corpus(tmp_path, balanced())
+    publish(home, manifest, signals(manifest))
+    features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
+    for path in features.folder.glob("*.zarr"):
+        shutil.rmtree(path)
+    features.expect(features)
+    with pytest.raises(UserError, match="is missing or damaged"):
+        features[next(iter(features))]
+
+
+def test_the_limit_does_not_depend_on_the_machine(tmp_path: Path) -> None:
+    home, manifest = corpus(tmp_path, balanced())
+    publish(home, manifest, signals(manifest))
+    features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
+    table = Table(tuple(features), np.zeros(len(features), np.int64), manifest.classes, {"resnet50": features})
+    assert order.RESIDENT_BYTES == 4 << 30
+    assert table.places() is None
