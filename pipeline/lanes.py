@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from pipeline import registry, shards
+from pipeline.batching import BatchSize
 from pipeline.configured import Stage
 from pipeline.errors import UserError
 from pipeline.shards import Failure, Marker, Row
@@ -22,8 +23,6 @@ from pipeline.types import Array, Forward
 SHARD_CLIPS = 64
 SHARD_BYTES = 64 << 20
 SHARD_SECONDS = 60.0
-DEVICE_BATCH: Mapping[str, int] = {"cpu": 8, "cuda": 64}
-"""Rows a forward pass. Small batches stay in the caches of a CPU; rows do not depend on it."""
 
 
 @dataclass
@@ -38,6 +37,10 @@ class _Clip:
     missing: int
 
 
+_Pending: TypeAlias = tuple[_Clip, int, slice]
+"""A clip, one of its rows, and the items of that row."""
+
+
 @dataclass
 class Lane:
     """Takes the prepared clips of one stage, in any order, and leaves immutable shards with their markers in `folder`."""
@@ -49,9 +52,10 @@ class Lane:
     store: str
     made: Mapping[str, Any]
     writer: ThreadPoolExecutor
+    size: BatchSize
     clips: list[_Clip] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    pending: deque[tuple[_Clip, int, slice]] = field(default_factory=deque)
+    pending: deque[_Pending] = field(default_factory=deque)
     written: deque[Future[None]] = field(default_factory=deque)
     opened: float = 0.0
     since: float = field(default_factory=time.monotonic)
@@ -70,7 +74,7 @@ class Lane:
         if not windows:
             self._drop_items(clip)
         self.pending.extend((clip, number, window) for number, window in enumerate(windows))
-        while len(self.pending) >= DEVICE_BATCH[self.device]:
+        while len(self.pending) >= self.size.rows:
             self._compute()
         if self._is_full():
             self.close()
@@ -112,17 +116,18 @@ class Lane:
         """One forward pass over rows of as many clips as fit; each row goes back to its clip."""
         import torch
 
-        assert self.forward is not None
-        batch: list[tuple[_Clip, int, slice]] = []
-        inputs: list[Array] = []
-        while self.pending and len(batch) < DEVICE_BATCH[self.device]:
-            values = self._input(self.pending[0])
-            if inputs and values.shape != inputs[0].shape:
-                break
-            batch.append(self.pending.popleft())
-            inputs.append(values)
-        with torch.inference_mode():
-            rows = self.forward(torch.from_numpy(np.stack(inputs)).to(self.device)).cpu().numpy()
+        batch, inputs = self._next()
+        began = time.monotonic()
+        try:
+            rows = self._forward(np.stack(inputs))
+        except torch.OutOfMemoryError as error:
+            self.pending.extendleft(reversed(batch))
+            if not self.size.was_too_large():
+                raise UserError(
+                    f"stage {self.stage.name!r}: {self.device} has no memory for one row; free some, or use --device cpu"
+                ) from error
+            return
+        self.size.took(len(batch), time.monotonic() - began)
         self._check(rows)
         for (clip, number, _), row in zip(batch, rows, strict=True):
             clip.rows[number] = row
@@ -130,6 +135,26 @@ class Lane:
             clip.missing -= 1
             if not clip.missing:
                 self._drop_items(clip)
+
+    def _next(self) -> tuple[list[_Pending], list[Array]]:
+        """The rows of the next pass, all of one shape, and what they are computed from."""
+        batch, inputs = list[_Pending](), list[Array]()
+        while self.pending and len(batch) < self.size.rows:
+            values = self._input(self.pending[0])
+            if inputs and values.shape != inputs[0].shape:
+                break
+            batch.append(self.pending.popleft())
+            inputs.append(values)
+        return batch, inputs
+
+    def _forward(self, items: Array) -> Array:
+        """`(B, *row_shape)` of `(B, *item_shape)`."""
+        import torch
+
+        assert self.forward is not None
+        given = torch.from_numpy(items)
+        with torch.inference_mode():
+            return self.forward(given.pin_memory().to(self.device) if self.device == "cuda" else given).cpu().numpy()
 
     def _check(self, rows: Array) -> None:
         """What a stage makes must have the shape that it declares: numpy would stretch a wrong one without a word."""
@@ -144,7 +169,7 @@ class Lane:
         clip.prepared.items[self.stage.name].path.unlink(missing_ok=True)
 
     @staticmethod
-    def _input(part: tuple[_Clip, int, slice]) -> Array:
+    def _input(part: _Pending) -> Array:
         clip, _, window = part
         values = clip.items[window]
         return values[0] if len(values) == 1 else values

@@ -135,17 +135,13 @@ class I3D(Extractor):
     def _network(self, device: str) -> nn.ModuleDict:
         """The network with its weights, each batch norm folded into its convolution."""
         import torch
-        from torch.nn.utils.fusion import fuse_conv_bn_eval
 
         given = None if self.weights.startswith(checkpoint.RANDOM) else checkpoint.read_checkpoint(self.weights)
         state = named(given or {})
         default_eps = 1e-5 if given and "conv3d_1a_7x7.conv3d.weight" in given else 1e-3
         classes = len(state["logits.conv3d.bias"]) if "logits.conv3d.bias" in state else CLASSES
         network = checkpoint.initialised(lambda: plain(classes, self.bn_eps or default_eps), self.weights, lambda: state)
-        units: list[Any] = [module for module in network.modules() if hasattr(module, "bn")]
-        for unit in units:
-            unit.conv3d, unit.bn = fuse_conv_bn_eval(unit.conv3d, unit.bn), torch.nn.Identity()
-        return cast("nn.ModuleDict", network.to(device).to(memory_format=torch.channels_last_3d))
+        return cast("nn.ModuleDict", checkpoint.folded(network).to(device).to(memory_format=torch.channels_last_3d))
 
 
 def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -61,7 +61,8 @@ class ResNet50(Extractor):
     def load(self, device: str) -> Forward:
         import torch
 
-        network = checkpoint.initialised(_network, self.weights, self._state).to(device).to(memory_format=torch.channels_last)
+        network = checkpoint.folded(checkpoint.initialised(_network, self.weights, self._state))
+        network = network.to(device).to(memory_format=torch.channels_last)
         if self.output == "map":
             network.avgpool = torch.nn.Identity()
         mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)

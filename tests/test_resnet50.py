@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet50
 
-from pipeline import manifest, registry
+from pipeline import manifest, registry, weights
 from pipeline.cache import open_stage
 from pipeline.configured import configure
 from pipeline.errors import UserError
@@ -92,6 +92,20 @@ def test_a_row_does_not_depend_on_its_neighbours(images: Array) -> None:
         together = forward(torch.from_numpy(images))
         alone = torch.cat([forward(torch.from_numpy(image[None])) for image in images])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
+
+
+def test_batch_norms_folded_into_their_convolutions_give_the_same_rows() -> None:
+    network = weights.initialised(lambda: resnet50(weights=None), "random:0", dict)
+    random = torch.Generator().manual_seed(0)
+    for norm in [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]:
+        norm.running_mean = torch.randn(norm.num_features, generator=random) / 10
+        norm.running_var = torch.rand(norm.num_features, generator=random) + 0.5
+    pictures = torch.rand(1, 3, 64, 64, generator=random)
+    with torch.inference_mode():
+        expected = network(pictures)
+        found = weights.folded(network)(pictures)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_bfloat16_is_near_float32_and_still_gives_float32_rows(images: Array) -> None:
