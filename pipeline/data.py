@@ -7,8 +7,9 @@ import resource
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import repeat
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,10 +21,12 @@ from pipeline.buffers import Ring, ahead
 from pipeline.cache import Features, open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home
+from pipeline.order import Places, expected, is_resident, order
 from pipeline.types import SPLITS, Array, Trainer
 
-WINDOW = 8
-"""Batches whose clips are bucketed by length together: enough to save padding, few enough to stay random."""
+if TYPE_CHECKING:
+    from pipeline.epochs import Epoch
+
 Change: TypeAlias = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 UNKNOWN = -1
 """The class index of a clip whose label is withheld."""
@@ -37,6 +40,8 @@ class Batch:
     features: dict[str, Tensor]
     lengths: dict[str, Tensor]
     labels: Tensor
+    whole: Tensor | None = None
+    """`(N,)` labels of the batch of which these clips are the share of one process; None: these are all."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,6 +50,20 @@ class Batch:
         """The same batch on a device."""
         features = {stage: values.to(device) for stage, values in self.features.items()}
         return Batch(self.ids, features, {stage: n.to(device) for stage, n in self.lengths.items()}, self.labels.to(device))
+
+    def share(self, rank: int, ranks: int) -> Batch:
+        """What one of several processes is to do of this batch."""
+        own = share_of(len(self), rank, ranks).tolist()
+        features, lengths = ({stage: values[own] for stage, values in held.items()} for held in (self.features, self.lengths))
+        return Batch(tuple(self.ids[i] for i in own), features, lengths, self.labels[own], self.labels)
+
+
+def share_of(count: int, rank: int, ranks: int) -> NDArray[np.int64]:
+    """Places of the clips of a batch that one of several processes does: every `ranks`-th, so that lengths are alike.
+
+    Where that leaves a process none, the first clip stands in: it takes part, and its loss is to count nothing.
+    """
+    return np.arange(rank, count, ranks, dtype=np.int64) if rank < count else np.zeros(1, np.int64)
 
 
 def fused(batch: Batch, stages: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -100,6 +119,8 @@ class Table:
     groups: tuple[str, ...] = ()
     """What a fold keeps together, a name a clip; empty: each clip alone."""
     trainer: Trainer | None = None
+    hears: Callable[[Epoch], None] | None = None
+    """Is told the figures of every epoch of a network that trains on just this table, and may end the training by raising."""
     rings: dict[str, Ring] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -145,23 +166,52 @@ class Table:
 
     def joined(self, other: Table) -> Table:
         """These clips and then those of another split of the same corpus."""
-        every = {"ids": self.ids + other.ids, "labels": np.concatenate([self.labels, other.labels]), "groups": self.groups + other.groups}
-        return replace(self, **every)
+        labels = np.concatenate([self.labels, other.labels])
+        return replace(self, ids=self.ids + other.ids, labels=labels, groups=self.groups + other.groups)
 
     def batches(
-        self, batch_size: int, *, epoch: int = 0, shuffle: bool = True, seed: int | None = None, change: Change | None = None
+        self,
+        batch_size: int,
+        *,
+        epoch: int = 0,
+        shuffle: bool = True,
+        seed: int | None = None,
+        change: Change | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Every clip once, in the order of (seed, epoch). Batches are gathered ahead in a thread, which ends with the iterator.
 
-        `change` turns the rows of a clip, `{stage: (T, *row_shape)}`, into those that are read.
+        `change` turns the rows of a clip, `{stage: (T, *row_shape)}`, into those that are read. Of several processes, each reads
+        its `share`, (number, of how many), of every batch.
         """
         longest = np.max(list(self.lengths.values()), axis=0) if self.stages else np.zeros(len(self), np.int64)
-        plan = order(longest, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle)
-        return ahead(self.gather(numbers, change) for numbers in plan)
+        places = self.places() if shuffle else None
+        plan = order(longest, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle, places=places)
+        return ahead(self._gathered(plan, places, change, share))
 
-    def gather(self, numbers: NDArray[np.int64], change: Change | None = None) -> Batch:
-        """The batch of these clips, padded to the longest of them."""
-        ids = tuple(self.ids[i] for i in numbers)
+    def places(self) -> Places | None:
+        """Where the rows lie, by the shards of the stage that has the most; None where all of them are few enough to stay in memory."""
+        sizes = {stage: n * self.dims[stage] * np.dtype(self.stages[stage].dtype).itemsize for stage, n in self.lengths.items()}
+        if is_resident(sum(int(size.sum()) for size in sizes.values())):
+            return None
+        index = self.stages[max(sizes, key=lambda stage: int(sizes[stage].sum()))].index
+        shards = [index.shard_of[index.position[clip]] if clip in index.position else -1 for clip in self.ids]
+        return Places(np.array(shards, np.int64), np.sum(list(sizes.values()), axis=0))
+
+    def _gathered(
+        self, plan: list[NDArray[np.int64]], places: Places | None, change: Change | None, share: tuple[int, int]
+    ) -> Iterator[Batch]:
+        """A share of the batches of a plan; where rows are too many to stay in memory, the disk is asked for those of the next window."""
+        own = [numbers[share_of(len(numbers), *share)] for numbers in plan]
+        soon = expected(own, places) if places else repeat(np.empty(0, np.int64))
+        for numbers, whole, clips in zip(own, plan, soon, strict=False):
+            for features in self.stages.values() if len(clips) else ():
+                features.expect([self.ids[i] for i in clips.tolist()])
+            yield self.gather(numbers, change, whole)
+
+    def gather(self, numbers: NDArray[np.int64], change: Change | None = None, whole: NDArray[np.int64] | None = None) -> Batch:
+        """The batch of these clips, padded to the longest of them; they are the share of one process in the `whole`."""
+        ids = tuple(self.ids[i] for i in numbers.tolist())
         if change is None:
             rows = {stage: [features[clip] for clip in ids] for stage, features in self.stages.items()}
         else:
@@ -169,30 +219,20 @@ class Table:
             rows = {stage: [clip[stage] for clip in changed] for stage in self.stages}
         lengths = {stage: np.array([len(clip) for clip in clips], np.int64) for stage, clips in rows.items()}
         features = {stage: self._padded(stage, clips, lengths[stage]) for stage, clips in rows.items()}
-        return Batch(ids, features, {s: torch.from_numpy(n) for s, n in lengths.items()}, torch.from_numpy(self.labels[numbers]))
+        labels = torch.from_numpy(self.labels[numbers])
+        every = None if whole is None else torch.from_numpy(self.labels[whole])
+        return Batch(ids, features, {s: torch.from_numpy(n) for s, n in lengths.items()}, labels, every)
 
     def _padded(self, stage: str, clips: Sequence[Array], lengths: NDArray[np.int64]) -> Tensor:
-        shape = (len(clips), int(lengths.max(initial=0)), *self.stages[stage].row_shape)
-        out = self.rings[stage].take(math.prod(shape)).reshape(shape)
-        for clip, length, rows in zip(clips, lengths.tolist(), out, strict=True):
-            rows[:length] = clip
-            rows[length:] = 0
-        return torch.from_numpy(out)
-
-
-def order(lengths: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True) -> list[NDArray[np.int64]]:
-    """The clips of each batch, from (seed, epoch) alone: shuffled windows, bucketed by length inside, then shuffled batches."""
-    if not shuffle:
-        numbers = np.arange(len(lengths), dtype=np.int64)
-        return [numbers[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
-    random = np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch])
-    numbers = random.permutation(len(lengths))
-    found = []
-    for begin in range(0, len(numbers), WINDOW * batch_size):
-        window = numbers[begin : begin + WINDOW * batch_size]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        found += [window[start : start + batch_size] for start in range(0, len(window), batch_size)]
-    return [found[i] for i in random.permutation(len(found))]
+        longest, row_shape = int(lengths.max(initial=0)), self.stages[stage].row_shape
+        out = self.rings[stage].take(len(clips) * longest * math.prod(row_shape)).reshape(-1, *row_shape)
+        zeros = np.broadcast_to(np.zeros((), out.dtype), (longest, *row_shape))
+        parts: list[Array] = []
+        for clip, length in zip(clips, lengths.tolist(), strict=True):
+            parts += (clip, zeros[length:]) if length < longest else (clip,)
+        if parts:
+            np.concatenate(parts, out=out, casting="unsafe")  # one call for all clips; a change gives float32 whatever the stage's type
+        return torch.from_numpy(out.reshape(len(clips), longest, *row_shape))
 
 
 def _allow_open_files(count: int) -> None:

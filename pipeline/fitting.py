@@ -9,16 +9,18 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from rich.console import Console
 from torch import Tensor, nn
 
-from pipeline import atomic, losses, schedule
-from pipeline.data import Batch, Table
+from pipeline import atomic, devices, journal, losses, schedule
+from pipeline.augment import Blend
+from pipeline.data import Batch, Table, share_of
 from pipeline.epochs import Display, Epoch, write_figures
-from pipeline.errors import UserError
+from pipeline.errors import Diverged, UserError
 
 if TYPE_CHECKING:
     from pipeline.network import Network
@@ -36,13 +38,13 @@ class _Autocast(MixedPrecision):
 
 
 def fabric_of(recipe: Network, device: str) -> Fabric:
-    """Fabric on one device, in the recipe's precision; raises UserError where the device has none of it."""
+    """Fabric in the recipe's precision; raises UserError where the device has none of it."""
     if recipe.precision == "float32":
-        return Fabric(accelerator=device, devices=1)
+        return devices.fabric(device)
     if recipe.precision == "float16" and device == "cpu":
         raise UserError("precision=float16 needs a CUDA device; use --set precision=bfloat16, or float32")
     kind = "bf16-mixed" if recipe.precision == "bfloat16" else "16-mixed"
-    return Fabric(accelerator=device, devices=1, plugins=_Autocast(kind, device))  # type: ignore[arg-type]
+    return devices.fabric(device, _Autocast(kind, device))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -56,11 +58,15 @@ class State:
 
 
 class Fitting:
-    """One training under way."""
+    """One training under way.
+
+    Of several processes each does its share of every batch, so that all step by the gradient of the whole; only the first writes.
+    Dropout draws other noise in each, and batch norm goes by the share: with these, another number of processes is another training.
+    """
 
     def __init__(self, recipe: Network, train: Table, val: Table, device: str) -> None:
         self.recipe, self.train, self.val, self.device = recipe, train, val, device
-        self.fabric = fabric_of(recipe, device)
+        self.fabric, self.share = fabric_of(recipe, device), (devices.rank(), devices.count())
         self.module = recipe.build(train.dims, len(train.classes))
         recipe.prepare(self.module, train)
         self.optimizer = recipe.optimise(self.module)
@@ -74,11 +80,15 @@ class Fitting:
     def run(self) -> nn.Module:
         """The module with its best weights."""
         self._restore()
-        with Display(self.recipe.epochs) as display:
+        folder = None if self.share[0] else self.train.folder
+        with Display(self.recipe.epochs) as display, journal.opened(folder, self.state.figures) as log:
             while not self._is_over():
                 figures = self._epoch(len(self.state.figures))
                 self._judge(figures)
                 self._keep()
+                log(self.state.figures[-1])
+                if self.train.hears:
+                    self.train.hears(figures)
                 display.show(figures)
         self.module.load_state_dict(self.state.best_weights)
         return self.module
@@ -96,37 +106,64 @@ class Fitting:
         val_loss, val_top1 = self._validate()
         figures = Epoch(number + 1, loss, val_loss, val_top1, lr, round(time.monotonic() - began, 3))
         if not loss < float("inf"):
-            raise UserError(f"training diverged in epoch {figures.epoch}: the loss is {loss}; try a lower rate: --set lr={lr / 10:g}")
+            raise Diverged(f"training diverged in epoch {figures.epoch}: the loss is {loss}; try a lower rate: --set lr={lr / 10:g}")
         return figures
 
     def _learn(self, number: int) -> float:
         """One pass over the training clips; its mean loss."""
+        self._draw_own_noise(number)
         self.wrapped.train()
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        batches = self.train.batches(self.recipe.batch_size, epoch=number, change=self.recipe.change(self.train, number))
+        change, share = self.recipe.change(self.train, number), (0, 1) if self.recipe.blends else self.share
+        batches = self.train.batches(self.recipe.batch_size, epoch=number, change=change, share=share)
         while group := list(islice(batches, self.recipe.accumulate)):
             total += self._step(group)
-        return float(total / self.class_weights[torch.from_numpy(self.train.labels)].sum())
+        return float(self._summed(total) / self.class_weights[torch.from_numpy(self.train.labels)].sum())
+
+    def _draw_own_noise(self, number: int) -> None:
+        """In all processes but the first, whose generators go on from epoch to epoch and into the checkpoint."""
+        if self.share[0]:
+            torch.manual_seed(np.random.default_rng([self.train.seed & 0xFFFF_FFFF_FFFF_FFFF, number, self.share[0]]).integers(2**63))
+
+    def _summed(self, own: Tensor) -> Tensor:
+        """The sum over all processes, the same in each."""
+        summed: Any = self.fabric.all_reduce(own, reduce_op="sum")
+        whole: Tensor = summed
+        return whole
+
+    def _weights(self, batch: Batch) -> Tensor:
+        """`(B,)`: what each clip counts by its class; nothing where it stands in for the share of a process that has none."""
+        stands_in = batch.whole is not None and self.share[0] >= len(batch.whole)
+        return self.class_weights[batch.labels] * (not stands_in)
 
     def _step(self, group: Sequence[Batch]) -> Tensor:
-        """One step by the gradient of the mean loss of several batches, as if they were one; the sum of the losses."""
-        weights = [self.class_weights[batch.labels] for batch in group]
-        whole = float(torch.stack([values.sum() for values in weights]).sum())
+        """One step by the gradient of the mean loss of several batches, as if they were one; the sum of this process' losses."""
+        wholes = [batch.labels if batch.whole is None else batch.whole for batch in group]
+        whole = float(torch.stack([self.class_weights[labels].sum() for labels in wholes]).sum())
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         self.stepper.zero_grad()
-        for batch, values in zip(group, weights, strict=True):
-            loss = (self._losses(batch) * values.to(self.fabric.device)).sum() / whole
-            self.fabric.backward(loss)
+        for batch in group:
+            with self.fabric.no_backward_sync(self.wrapped, enabled=batch is not group[-1]):
+                loss = self._loss(batch) / whole
+                self.fabric.backward(loss * self.share[1])  # gradients are averaged over the processes
             total += loss.detach() * whole
         if self.recipe.clip_norm:
             self.fabric.clip_gradients(self.wrapped, self.stepper, max_norm=self.recipe.clip_norm)
         self.stepper.step()
         return total
 
-    def _losses(self, batch: Batch) -> Tensor:
-        """`(B,)`: what each training clip costs; a clip that is blended with another costs its share of both labels."""
+    def _loss(self, batch: Batch) -> Tensor:
+        """The sum of what the clips cost that this process does of a batch, each weighted by its class."""
         blend = self.recipe.blend(batch, self.train.seed, len(self.state.figures))
-        here = (blend.batch if blend else batch).to(self.fabric.device)
+        if blend and self.share[1] > 1:  # the batch was read whole
+            own = share_of(len(batch), *self.share)
+            blend = Blend(blend.batch.share(*self.share), blend.labels[own], blend.shares[own])
+        here = blend.batch if blend else batch
+        return (self._losses(here, blend) * self._weights(here).to(self.fabric.device)).sum()
+
+    def _losses(self, batch: Batch, blend: Blend | None) -> Tensor:
+        """`(B,)`: what each training clip costs; a clip that is blended with another costs its share of both labels."""
+        here = batch.to(self.fabric.device)
         outputs = self.wrapped(here)
         found = self.recipe.losses(outputs, here)
         if blend:
@@ -138,13 +175,14 @@ class Fitting:
         """Mean loss, classes weighted as in training, and fraction right on the validation clips."""
         self.wrapped.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        right = torch.zeros((), dtype=torch.int64, device=self.fabric.device)
+        right = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         with torch.inference_mode():
-            for batch in self.val.batches(self.recipe.batch_size, shuffle=False):
-                here = batch.to(self.fabric.device)
+            for batch in self.val.batches(self.recipe.batch_size, shuffle=False, share=self.share):
+                here, weights = batch.to(self.fabric.device), self._weights(batch).to(self.fabric.device)
                 logits = self.wrapped(here)
-                loss += (self.recipe.losses(logits, here) * self.class_weights[batch.labels].to(loss.device)).sum()
-                right += (self.recipe.scores(logits).argmax(1) == here.labels).sum()
+                loss += (self.recipe.losses(logits, here) * weights).sum()
+                right += ((self.recipe.scores(logits).argmax(1) == here.labels) * (weights > 0)).sum()
+        loss, right = self._summed(torch.stack([loss, right]))
         return float(loss / self.class_weights[torch.from_numpy(self.val.labels)].sum()), int(right) / len(self.val)
 
     def _judge(self, figures: Epoch) -> None:
@@ -161,7 +199,7 @@ class Fitting:
 
     def _keep(self) -> None:
         """Figures of every epoch, and a checkpoint as often as its share of the time allows."""
-        if self.train.folder is None:
+        if self.train.folder is None or self.share[0]:
             return
         write_figures(self.train.folder, self.state.figures)
         began = time.monotonic()

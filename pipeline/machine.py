@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import signal
 
 from pipeline.errors import UserError
+
+PR_SET_PDEATHSIG = 1
 
 
 def cores() -> int:
@@ -21,3 +26,9 @@ def chosen_device(asked: str) -> str:
     if asked == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+def die_with_parent() -> None:
+    """From now on the kernel kills this process when the one that started it ends."""
+    with contextlib.suppress(AttributeError):  # not Linux: forkserver children end when their pipe closes
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -37,6 +37,11 @@ class NetworkPredictor:
             scores: Tensor = self.module(batch.to(self.device))
             return scores.float().cpu().numpy()
 
+    @property
+    def parameters(self) -> int:
+        """Values that training may change."""
+        return sum(values.numel() for values in self.module.parameters() if values.requires_grad)
+
     def save(self, folder: Path) -> None:
         """Write the weights as safetensors, in one step."""
         from safetensors.torch import save
@@ -102,6 +107,11 @@ class Network(Recipe):
         if self.learn == "all" and self.best_by != "last":
             raise UserError(f"learn=all leaves no clips to select weights on, as best_by={self.best_by} does; set best_by=last")
         return self
+
+    @property
+    def blends(self) -> bool:
+        """Whether `blend` mixes clips, so that each of several processes reads every batch whole."""
+        return False
 
     @abstractmethod
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import queue
 import signal
 import threading
@@ -17,10 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.decode import Clip, DecoderFailed, Recounted, open_clip
 from pipeline.errors import ClipError, UserError
+from pipeline.machine import die_with_parent
 from pipeline.media import Stat, content_of, stat_of
 from pipeline.types import Array, Extractor, Frame
-
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +69,7 @@ def start_decoder() -> None:
     """Runs first in every decode process: it dies with its parent, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    with contextlib.suppress(AttributeError):  # not Linux: forkserver children end when their pipe closes
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def prepare_clip(job: Job) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def test_the_rate_of_each_epoch_is_used_and_recorded() -> None:
         ("loss", 1e-4, [(1.0, 0.5), (0.99995, 0.9), (0.9998, 0.1), (0.99975, 0.1)], [1, 0, 1, 0]),
         ("loss", 0.0, [(1.0, 0.5), (0.99995, 0.1), (1.0, 0.9)], [1, 1, 0]),
         ("top1", 0.0, [(1.0, 0.5), (0.9, 0.5), (0.95, 0.5), (2.0, 0.6)], [1, 1, 0, 1]),
+        ("last", 0.0, [(1.0, 0.5), (0.5, 0.9), (2.0, 0.1)], [1, 1, 1]),
         ("top1", 0.05, [(1.0, 0.5), (0.9, 0.54), (0.9, 0.56), (0.8, 0.6)], [1, 0, 1, 0]),
     ],
 )
@@ -84,6 +86,49 @@ def test_what_counts_as_better(best_by: str, least: float, figures: list[tuple[f
     for number, (loss, top1) in enumerate(figures):
         fit._judge(Epoch(number + 1, 1.0, loss, top1, 0.1, 0.1))
     assert [row.best for row in fit.state.figures] == expected
+
+
+def test_the_last_epochs_weights_are_kept_where_nothing_selects() -> None:
+    recipe = small_lstm(best_by="last", lr=0.05)
+    fit = Fitting(recipe, table_of(recipe, LENGTHS), table_of(recipe, LENGTHS[:6], seed=1), "cpu")
+    after: list[dict[str, torch.Tensor]] = []
+    judge = fit._judge
+
+    def judged(figures: Epoch) -> None:
+        after.append({name: values.clone() for name, values in fit.module.state_dict().items()})
+        judge(replace(figures, val_loss=float(len(after)), val_top1=1 / len(after)))  # worse and worse
+
+    fit._judge = judged  # type: ignore[method-assign]
+    kept = fit.run().state_dict()
+    assert len(after) == recipe.epochs
+    for name, values in kept.items():
+        assert torch.equal(values, after[-1][name])
+    assert any(not torch.equal(values, after[0][name]) for name, values in kept.items())
+
+
+def test_learning_all_is_training_on_a_train_split_that_holds_the_validation_clips() -> None:
+    recipe = small_lstm(best_by="last", class_weights="balanced", normalize="train")
+    whole = table_of(recipe, LENGTHS)
+    train, val = whole.part(whole.ids[:11]), whole.part(whole.ids[11:])
+    both = recipe.model_copy(update={"learn": "all"}).fit(train, val, "cpu").module.state_dict()
+    one = recipe.fit(whole, val, "cpu").module.state_dict()
+    for name, values in one.items():
+        assert torch.equal(both[name], values)
+    assert not all(torch.equal(both[name], values) for name, values in recipe.fit(train, val, "cpu").module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"best_by": "last", "patience": 3}, "best_by=last never looks at validation, which patience and schedule=plateau go by; "),
+        ({"best_by": "last", "schedule": "plateau"}, "set patience=0 schedule=cosine"),
+        ({"learn": "all", "best_by": "top1"}, "learn=all leaves no clips to select weights on, as best_by=top1 does; set best_by=last"),
+        ({"learn": "all", "best_by": "loss"}, "as best_by=loss does; set best_by=last"),
+    ],
+)
+def test_settings_that_select_on_clips_that_are_not_there_are_refused(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        small_lstm(**fields)
 
 
 def test_focal_loss_is_cross_entropy_times_the_doubt() -> None:
