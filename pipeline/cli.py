@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pipeline import __version__
-from pipeline.commands import extracting, importing, looking, training, upkeep
+from pipeline.commands import extracting, importing, looking, predicting, training, tuning, upkeep
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 
@@ -24,11 +24,19 @@ class _Cli(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"signcache: {error}", err=True)
+            _tell(f"signcache: {error}")
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
-            click.echo(f"\nsigncache: interrupted; finished clips are kept. Go on with: signcache {shlex.join(sys.argv[1:])}", err=True)
+            _tell(f"\nsigncache: interrupted; finished clips are kept. Go on with: signcache {shlex.join(sys.argv[1:])}")
             ctx.exit(EXIT_INTERRUPTED)
+
+
+def _tell(line: str) -> None:
+    """On stderr; of several processes that end so, one says it."""
+    from pipeline import devices
+
+    if devices.may_speak():
+        click.echo(line, err=True)
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -41,6 +49,6 @@ def main(ctx: click.Context, cache: Path | None, manifests: Path | None) -> None
     ctx.obj = (cache, manifests)
 
 
-for topic in (extracting, importing, training, upkeep, looking):
+for topic in (extracting, importing, training, tuning, predicting, upkeep, looking):
     for command in topic.COMMANDS:
         main.add_command(command)

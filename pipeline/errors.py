@@ -12,6 +12,10 @@ class NewerFormat(UserError):
         super().__init__(f"{path} has format {found}, this signcache reads up to {known}: install a newer signcache")
 
 
+class Diverged(UserError):
+    """A training whose loss is no number any more."""
+
+
 class ClipError(Exception):
     """Why one clip gives no features. It is recorded with the clip and never stops the others."""
 

@@ -107,7 +107,8 @@ def code_hashes(file: str | Path, own_class: str = "", left_out: Container[str] 
 def _without_value(part: ast.stmt, names: Container[str]) -> ast.stmt | None:
     """A statement of a class body, without the value that it gives to one of `names`."""
     if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.target.id in names:
-        return None if part.target.id in ("version", "libraries") else ast.AnnAssign(part.target, part.annotation, None, part.simple)
+        is_field = part.target.id not in ("version", "libraries", "space")
+        return ast.AnnAssign(part.target, part.annotation, None, part.simple) if is_field else None
     if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and part.targets[0].id in names:
         return None
     return part

@@ -108,11 +108,16 @@ Grouping: TypeAlias = "Callable[[Sequence[Sample]], Mapping[str, str]]"
 """The samples of a corpus -> `{id: group}`: clips that a split must not part."""
 
 
+Submission: TypeAlias = "Callable[[Mapping[str, str]], Iterator[Sequence[object]]]"
+"""`{clip: predicted label}` -> the rows of the file that the corpus' publisher scores, its header first."""
+
+
 class Dataset(Protocol):
     """A corpus. `stages` and `training` are settings that suit it: `{stage: {field: value}}`, `{model: {field: value}}`.
 
-    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`; and `second_names`, `{name: stage}`:
-    names in `stages` for another stage, as by `--as`.
+    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`; `second_names`, `{name: stage}`:
+    names in `stages` for another stage, as by `--as`; `endings`, `{modality: (ending, ...)}`: what follows a clip's own name in
+    those of its files, a track each (`/` where the clip is a folder of frames), for `predict`; and `submission`, a Submission.
     """
 
     layout: str
@@ -129,6 +134,10 @@ class Dataset(Protocol):
 
 class Predictor(Protocol):
     """A trained model."""
+
+    @property
+    def parameters(self) -> int:
+        """Values that its training could change; of one made of others, all of theirs. Trees are none."""
 
     def logits(self, batch: Batch) -> Array:
         """`(B, C)` float32 scores, higher is likelier."""
@@ -148,10 +157,32 @@ class Trainer(Protocol):
         """One trained on all training clips but these ids."""
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a search may set a field to: one of these."""
+
+    values: tuple[str | int | float | bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What a search may set a field to: any number from `low` to `high`; with `log`, every order of magnitude as often."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Space: TypeAlias = Mapping[str, Choice | Between]
+
+
 class Recipe(BaseModel):
     """A model with its training settings; every hyperparameter is a field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    space: ClassVar[Space] = {}
+    """The fields that `signcache tune` searches, and where. No part of a run's identity."""
 
     stages: tuple[str, ...]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json, root_option, settings_option
+
+if TYPE_CHECKING:
+    from pipeline.media import States
 
 EXIT_FAILURES = 1
 
@@ -91,7 +94,8 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     home = home_of(ctx)
     table = manifest.bind(home, name, root=root)
     wanted = planning.wanted_stages(home, table, stages, pairs(given.pop("settings")), given.pop("second_name"))
-    before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"])
+    states: dict[str, States] = {}
+    before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"], states=states)
     if not stages:
         print_absent(table)
     lines = plan_lines(before, estimates(home, table, before))
@@ -105,8 +109,8 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     outcome, after = Outcome(), before
     if given["rehash"] or given["only"] or any(result.needs_work for result in before.values()):
         with logged(home, name, lines) as log:
-            outcome = run(home, table, wanted, Options(**given), Progress())
-            after = planning.plan(home, table, wanted)
+            outcome = run(home, table, wanted, Options(**given), Progress(), states)
+            after = planning.plan(home, table, wanted, states=states)
             log.add(*outcome_lines(outcome, after, failures=sum(map(len, outcome.failed.values()))))
     if as_json:
         parts = {stage: result.as_json() for stage, result in after.items()}

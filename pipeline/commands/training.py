@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json, root_option, settings_option
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Home
 
 
 @click.command()
@@ -16,25 +19,53 @@ from pipeline.commands.options import device_option, home_of, json_option, pairs
 @settings_option
 @root_option
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--folds", type=int, metavar="K", help="Score every clip of train and val once, by models of the other folds of K.")
 @device_option
+@click.option("--devices", "count", type=click.IntRange(min=1), metavar="N", help="Train on N devices, in a process each. [default: 1]")
 @click.option(
     "--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage."
 )
 @click.option("--allow-missing", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Go on without up to N clips.")
 @click.option("--again", is_flag=True, help="Train anew though the same run is finished.")
+@click.option("--log", "log", type=click.Choice(["mlflow"]), help="Log to MLflow, in the cache unless MLFLOW_TRACKING_URI says where.")
 @json_option
 @click.pass_context
 def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...], root: Path | None, as_json: bool, **given: Any) -> None:
     """Train a model from the cache, score it, and write its report."""
-    from pipeline import manifest, report
-    from pipeline.training import train as run
+    from pipeline import devices
 
     home = home_of(ctx)
-    is_bound = (home.manifests / f"{name}.json").exists()
-    table = manifest.bind(home, name, root=root) if root or not is_bound else manifest.read(home, name)
-    trained = run(home, table, model, pairs(settings), **given)
-    page = report.write(trained)
-    _scored(trained, page, as_json)
+    with devices.joined(given.pop("count"), given["device"]):
+        from pipeline import manifest, tracking
+        from pipeline.training import train as run
+
+        if given.pop("log"):
+            tracking.ask(home)
+        devices.once(lambda: _bind(home, name, root))
+        trained = run(home, manifest.read(home, name), model, pairs(settings), **given)
+        page = devices.once(lambda: _reported(home, trained))
+        _scored(trained, page, as_json)
+
+
+def _bind(home: Home, name: str, root: Path | None) -> None:
+    """Bind a name that has a root now, or none yet."""
+    from pipeline import manifest
+
+    if root or not (home.manifests / f"{name}.json").exists():
+        manifest.bind(home, name, root=root)
+
+
+def _reported(home: Home, trained: Any) -> Path:
+    """The page of a run, and before it those of its folds."""
+    from pipeline import journal, report, runs
+    from pipeline.attention import attentions
+    from pipeline.crossvalidation import fold_folders
+
+    for fold in fold_folders(trained):
+        report.write(runs.read(fold))
+    page = report.write(trained, attentions(home, [trained])[0])
+    journal.finish(trained, page)
+    return page
 
 
 def _scored(trained: Any, page: Path, as_json: bool) -> None:
@@ -67,13 +98,22 @@ def evaluate(ctx: click.Context, run: str, split: str | None, as_json: bool) -> 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-def report(runs: tuple[str, ...]) -> None:
-    """Write the report page of runs again and print where it is."""
+@click.pass_context
+def report(ctx: click.Context, runs: tuple[str, ...]) -> None:
+    """Write the report page of each run again and, of several, one that compares them; print where they are."""
+    from pipeline import comparison
     from pipeline import report as reporting
     from pipeline import runs as store
+    from pipeline.attention import attentions
+    from pipeline.show import comparison_lines
 
-    for run in runs:
-        click.echo(reporting.write(store.read(_run_folder(run))))
+    home, found = home_of(ctx), [store.read(_run_folder(run)) for run in runs]
+    compared = comparison.compare(found) if len(found) > 1 else []
+    for run in found:
+        click.echo(reporting.write(run, attentions(home, [run])[0]))
+    if compared:
+        page = comparison.write(home, compared, attentions(home, found))
+        click.echo("\n".join([*comparison_lines(compared), str(page)]))
 
 
 COMMANDS = (train, evaluate, report)

@@ -1,0 +1,201 @@
+"""What a run says of clips without labels: of files that a user names, extracted through the cache, or of splits of its corpus."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from scipy.special import softmax
+
+from pipeline import atomic, manifest, plan, registry, runs
+from pipeline.clips import ROOT, clips_at
+from pipeline.configured import Stage, configure, published
+from pipeline.data import UNKNOWN, Table
+from pipeline.errors import UserError
+from pipeline.extract import Options, extract
+from pipeline.features import Features
+from pipeline.fingerprint import differences
+from pipeline.machine import chosen_device
+from pipeline.manifest import Binding, Home, Manifest
+from pipeline.progress import Progress
+from pipeline.reading import refuse_missing, without_features
+from pipeline.runs import Run
+from pipeline.trainer import SCORING_BATCH
+from pipeline.training import as_trained, predictor_of
+from pipeline.types import Dataset, Recipe, Sample, Submission
+
+SUFFIX = "-predict"
+"""Features of files lie in the cache under the corpus' name with this: rows that no other name reads."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest labels of a clip with their probabilities, or the reason why there are none."""
+
+    id: str
+    top: tuple[tuple[str, float], ...] = ()
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.top[0][0] if self.top else ""
+
+    def line(self) -> str:
+        """`clips/a.mp4  HELLO 93.1%  (THANKS 4.0%, ...)`."""
+        if self.reason:
+            return f"{self.id}  failed: {self.reason}"
+        first, *others = (f"{label} {share:.1%}" for label, share in self.top)
+        return f"{self.id}  {first}" + (f"  ({', '.join(others)})" if others else "")
+
+
+def predict_files(home: Home, folder: Path | str, places: Sequence[Path], *, device: str = "auto", top: int = 5) -> list[Prediction]:
+    """What a run says of the clips in files and folders; what is not in the cache yet is extracted as its features were.
+
+    Raises UserError where today's stages would make other features than those that it was trained on.
+    """
+    run, recipe = _finished(folder)
+    table, name = manifest.read(home, run.dataset), f"{run.dataset}{SUFFIX}"
+    stages = [_moved(_unchanged(home, run, table, stage), name) for stage in recipe.stages]
+    chain = list({link.name: link for stage in stages for link in _chain(stage)}.values())
+    modalities = list(dict.fromkeys(link.extractor.source for link in chain if link.upstream is None))
+    samples = clips_at(places, modalities, getattr(table.dataset, "endings", {}))
+    listed = Manifest(name, Binding(table.binding.corpus, ROOT, "official", 0), table.classes, samples)
+    with _alone(home, name):
+        extract(home, listed, chain, Options(device=device), Progress())
+        opened, reasons = _opened(home, listed, stages)
+    ready = [sample for sample in samples if sample.id not in reasons]
+    said = _predicted(run, recipe, opened, ready, device, top) if ready else {}
+    return [Prediction(sample.id, said.get(sample.id, ()), reasons.get(sample.id, "")) for sample in samples]
+
+
+def predict_splits(home: Home, folder: Path | str, splits: Collection[str], *, device: str = "auto", top: int = 5) -> list[Prediction]:
+    """What a run says of the clips without label of some splits of its corpus, of all clips of a split where each has one.
+
+    Raises UserError where a clip has no features, or where these are not those that the run was trained on.
+    """
+    run, recipe = _finished(folder)
+    table = manifest.read(home, run.dataset)
+    opened = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
+    samples = [sample for split in splits for sample in _unlabelled(table, split)]
+    refuse_missing(table, without_features(home, table, opened, samples, "allow"), len(samples), 0, option=False)
+    said = _predicted(run, recipe, opened, samples, device, top)
+    return [Prediction(sample.id, said[sample.id]) for sample in samples]
+
+
+def _finished(folder: Path | str) -> tuple[Run, Recipe]:
+    """A run and its recipe; raises UserError where its training has not ended."""
+    run = runs.read(folder)
+    if not run.scores:
+        raise UserError(f"the run {run.folder} has no scores; train it again with --again")
+    recipe: Recipe = registry.create("model", run.model, run.record["settings"])
+    return run, recipe
+
+
+def _unlabelled(table: Manifest, split: str) -> list[Sample]:
+    own = [sample for sample in table.samples if sample.split == split]
+    if not own:
+        raise UserError(f"{table.name} has no clips in split {split!r}; see: manifests/{table.name}.csv")
+    return [sample for sample in own if sample.label is None] or own
+
+
+def _unchanged(home: Home, run: Run, table: Manifest, name: str) -> Stage:
+    """Today's stage, which must make the features that the run was trained on."""
+    stage, trained = configure(home, table, name), run.record["stages"][name]
+    if any(link.is_imported for link in _chain(stage)):
+        raise UserError(f"the run reads {run.dataset}/{name}, which was imported: signcache cannot make it from files")
+    if stage.fingerprint.digest != trained["digest"]:
+        said = trained["identity"]
+        why = "; ".join(differences(said, stage.fingerprint.identity)) if said else f"{trained['digest']} -> {stage.fingerprint.digest}"
+        raise UserError(
+            f"the run was trained on other features than {run.dataset}/{name} makes today ({why}); train it anew: {run.record['command']}"
+        )
+    return stage
+
+
+def _chain(stage: Stage) -> Iterator[Stage]:
+    """What a stage derives from, and then itself."""
+    if stage.upstream:
+        yield from _chain(stage.upstream)
+    yield stage
+
+
+def _moved(stage: Stage, name: str) -> Stage:
+    """The same stage under another name of clips."""
+    return replace(stage, dataset=name, upstream=_moved(stage.upstream, name) if stage.upstream else None)
+
+
+@contextmanager
+def _alone(home: Home, name: str) -> Iterator[None]:
+    """One prediction at a time from extraction until its rows are opened: each publishes its own clips."""
+    (home.cache / name).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home.cache / name / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"a prediction is filling the cache of {name} already; wait for it, then run this again") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _opened(home: Home, listed: Manifest, stages: Sequence[Stage]) -> tuple[dict[str, Features], dict[str, str]]:
+    """The features of every stage, and `{clip: "stage: reason"}` of the clips that lack some."""
+    opened, reasons = dict[str, Features](), dict[str, str]()
+    for stage in stages:
+        failed = {failure.id: failure.reason for failure in plan.plan(home, listed, [stage])[stage.name].failed}
+        said = published(home, listed.name, stage.name)
+        if said and said.digest == stage.fingerprint.digest:
+            opened[stage.name] = Features(home, listed.name, stage.name, said)
+        for sample in listed.samples:
+            if sample.id not in opened.get(stage.name, ()):
+                reasons.setdefault(sample.id, f"{stage.name}: {failed.get(sample.id, 'not extracted')}")
+    return opened, reasons
+
+
+def _predicted(
+    run: Run, recipe: Recipe, opened: Mapping[str, Features], samples: Sequence[Sample], device: str, top: int
+) -> dict[str, tuple[tuple[str, float], ...]]:
+    """`{clip: ((label, probability), ...)}`, the likeliest first."""
+    classes: Sequence[str] = run.record["classes"]
+    table = Table(tuple(sample.id for sample in samples), np.full(len(samples), UNKNOWN, np.int64), tuple(classes), opened)
+    predictor = predictor_of(run, recipe, table.dims, chosen_device(device))
+    found: dict[str, tuple[tuple[str, float], ...]] = {}
+    for batch in table.batches(SCORING_BATCH, shuffle=False):
+        shares = softmax(predictor.logits(batch).astype(np.float64), 1)
+        for clip, row in zip(batch.ids, shares, strict=True):
+            found[clip] = tuple((classes[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top])
+    return found
+
+
+def write_table(out: Path, predictions: Sequence[Prediction]) -> None:
+    """`id,label,probability`, the next likeliest as `label_2,probability_2,...`, and the reason where there is none; all or nothing."""
+    most = max((len(prediction.top) for prediction in predictions), default=0)
+    more = [f"{column}_{place}" for place in range(2, most + 1) for column in ("label", "probability")]
+    rows: list[Sequence[object]] = [["id", "label", "probability", *more, "reason"]]
+    for prediction in predictions:
+        cells = [cell for label, share in prediction.top for cell in (label, f"{share:.6f}")]
+        rows.append([prediction.id, *cells, *[""] * (2 + len(more) - len(cells)), prediction.reason])
+    _write(out, rows)
+
+
+def write_submission(out: Path, dataset: Dataset, predictions: Sequence[Prediction]) -> None:
+    """The file as the corpus declares it, else `id,label`."""
+    labels = {prediction.id: prediction.label for prediction in predictions}
+    submission: Submission | None = getattr(dataset, "submission", None)
+    _write(out, list(submission(labels)) if submission else [("id", "label"), *labels.items()])
+
+
+def _write(out: Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    try:
+        atomic.replace(out, text.getvalue().encode("utf-8", errors="surrogateescape"))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; name another file with --out") from error
