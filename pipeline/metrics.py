@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from pipeline.types import Array
 
 RESAMPLES = 2000
 LEVEL = 0.95
+BINS = 15
+"""Of confidence, equally wide."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,50 @@ class Scores:
         return {"classes": list(self.classes), "per_class": list(self.per_class), "confusion": triples}
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What was said of N clips: each array's and tuple's i-th is that of clip i."""
+
+    labels: tuple[str, ...]
+    guesses: tuple[str, ...]
+    confidence: NDArray[np.float64]
+    """`(N,)`: the probability given to the guess, among the classes that were learned."""
+    probability: NDArray[np.float64]
+    """`(N,)`: that given to the truth; 0 where training lacked its label."""
+    rank: NDArray[np.int64]
+    """`(N,)`: the place of the truth among the learned classes, from 1; 0 where training lacked it, which counts as wrong."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """`(N,)`: whether the guess is right."""
+        found: NDArray[np.bool_] = self.rank == 1
+        return found
+
+    def worst(self, most: int = 12) -> list[int]:
+        """Positions of the clips whose truth was held least likely, the worst first."""
+        return [int(i) for i in np.argsort(self.probability, kind="stable")[:most]]
+
+
+def judge(logits: Array, labels: Sequence[str], classes: Sequence[str], learned: Collection[str] | None = None) -> Judged:
+    """What `(N, C)` logits say of N clips; column i is `classes[i]`, and a class outside of `learned` (None: all) is never said."""
+    columns = [i for i, name in enumerate(classes) if learned is None or name in learned]
+    place = {classes[column]: number for number, column in enumerate(columns)}
+    truth = np.array([place.get(label, -1) for label in labels], np.int64)
+    shares = softmax(np.asarray(logits, np.float64)[:, columns], 1)
+    order = np.argsort(-np.asarray(logits, np.float64)[:, columns], 1, kind="stable")
+    rows = np.arange(len(labels))
+    return Judged(
+        labels=tuple(labels),
+        guesses=tuple(classes[columns[number]] for number in order[:, 0]),
+        confidence=shares[rows, order[:, 0]],
+        probability=np.where(truth >= 0, shares[rows, truth], 0.0),
+        rank=np.where(truth >= 0, (order == truth[:, None]).argmax(1) + 1, 0),
+    )
+
+
 def score(
     logits: Array,
     labels: Sequence[str],
@@ -64,24 +111,22 @@ def score(
     groups: Sequence[str | None] = (),
     seed: int = 0,
 ) -> Scores:
-    """Scores of `(N, C)` logits against N labels; column i is `classes[i]`, of which training has seen `learned` (None: all).
+    """Scores of `(N, C)` logits against N labels; column i is `classes[i]`, of which training has seen `learned` (None: all)."""
+    return tally(judge(logits, labels, classes, learned), classes, groups=groups, seed=seed)
 
-    A class that was never learned is never predicted, so its clips count as wrong. Macro F1 is over classes in truth or prediction.
-    """
+
+def tally(judged: Judged, classes: Sequence[str], *, groups: Sequence[str | None] = (), seed: int = 0) -> Scores:
+    """Scores of what was said of the clips. Macro F1 is over classes in truth or prediction."""
     from sklearn.metrics import confusion_matrix, f1_score
 
-    seen = set(classes if learned is None else learned)
-    names = (*classes, *sorted(set(labels) - set(classes)))
+    names = (*classes, *sorted(set(judged.labels) - set(classes)))
     index = {name: i for i, name in enumerate(names)}
-    truth = np.array([index[label] for label in labels], np.int64)
-    ranked = _ranked(logits, np.array([name in seen for name in classes]))
-    guess = ranked[:, 0]
-    hits = ranked[:, :5] == truth[:, None]
-    low, high, by = interval(hits[:, 0], groups, seed)
+    truth, guess = (np.array([index[name] for name in said], np.int64) for said in (judged.labels, judged.guesses))
+    low, high, by = interval(judged.hits, groups, seed)
     return Scores(
-        n=len(labels),
-        top1=float(hits[:, 0].mean()),
-        top5=float(hits.any(1).mean()),
+        n=len(judged),
+        top1=float(judged.hits.mean()),
+        top5=float(((judged.rank > 0) & (judged.rank <= 5)).mean()),
         macro_f1=float(f1_score(truth, guess, average="macro", zero_division=0)),
         interval=(low, high),
         interval_by=by,
@@ -90,28 +135,20 @@ def score(
         classes=names,
         per_class=_per_class(truth, guess, names),
         confusion=confusion_matrix(truth, guess, labels=np.arange(len(names))).astype(np.int64),
-        unlearned=tuple(i for i, label in enumerate(labels) if label not in seen),
+        unlearned=tuple(np.flatnonzero(judged.rank == 0).tolist()),
     )
 
 
-def worst(logits: Array, labels: Sequence[str], classes: Sequence[str], most: int = 12) -> list[tuple[int, str, float]]:
-    """`(position, taken for, probability given to the truth)` of the clips whose truth was held least likely, the worst first.
-
-    A label that no column stands for has probability zero.
-    """
-    logits = np.asarray(logits, np.float64)
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    shares /= shares.sum(1, keepdims=True)
-    index = {name: i for i, name in enumerate(classes)}
-    truth = [float(shares[i, index[label]]) if label in index else 0.0 for i, label in enumerate(labels)]
-    order = sorted(range(len(labels)), key=lambda i: truth[i])[:most]
-    return [(i, classes[int(logits[i].argmax())], truth[i]) for i in order]
-
-
-def _ranked(logits: Array, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """`(N, allowed classes)` class indices, the likeliest first."""
-    order = np.argsort(np.where(allowed, -np.asarray(logits, np.float64), np.inf), axis=1, kind="stable")
-    return order[:, : int(allowed.sum())]
+def calibration(judged: Judged) -> dict[str, Any]:
+    """Expected calibration error (Guo et al., 2017), and the clips, mean confidence and fraction right of each filled bin."""
+    number = np.minimum((judged.confidence * BINS).astype(np.int64), BINS - 1)
+    bins = []
+    for filled in np.unique(number):
+        own = number == filled
+        sure, right = float(judged.confidence[own].mean()), float(judged.hits[own].mean())
+        bins.append({"clips": int(own.sum()), "confidence": sure, "right": right})
+    error = sum(row["clips"] * abs(row["confidence"] - row["right"]) for row in bins) / len(judged)
+    return {"error": error, "of": BINS, "bins": bins}
 
 
 def _per_class(truth: NDArray[np.int64], guess: NDArray[np.int64], names: Sequence[str]) -> tuple[dict[str, Any], ...]:
@@ -129,14 +166,41 @@ def _per_class(truth: NDArray[np.int64], guess: NDArray[np.int64], names: Sequen
 def interval(hits: NDArray[np.bool_], groups: Sequence[str | None] = (), seed: int = 0) -> tuple[float, float, str]:
     """Low, high, and what was resampled: signers (whole, with all their clips) where several are known, else clips."""
     random = np.random.default_rng(seed & 0xFFFF_FFFF)
-    if not groups or None in groups or len(set(groups)) < 2:
+    if not _are_known(groups):
         shares = random.binomial(len(hits), hits.mean(), RESAMPLES) / len(hits)  # resampling clips draws just this
-        by = "clip"
+        return *_limits(shares), "clip"
+    return *_limits(_resampled(hits, groups, random)), "signer"
+
+
+def difference(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: Sequence[str | None] = ()) -> dict[str, Any]:
+    """By how much more of the same clips the second hits, with the bootstrap interval of that; and who alone was right how often."""
+    gained, lost = second & ~first, first & ~second
+    random, clips = np.random.default_rng(0), len(first)
+    counts = np.array([gained.sum(), lost.sum()])
+    if _are_known(groups):
+        changes = _resampled(gained.astype(np.float64) - lost, groups, random)
     else:
-        _, member = np.unique(np.array(groups, dtype=str), return_inverse=True)
-        sizes, right = np.bincount(member), np.bincount(member, hits)
-        drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
-        shares = (drawn @ right) / (drawn @ sizes)
-        by = "signer"
+        drawn = random.multinomial(clips, [*(counts / clips), 1 - counts.sum() / clips], RESAMPLES)
+        changes = (drawn[:, 0] - drawn[:, 1]) / clips
+    low, high = _limits(changes)
+    by = "signer" if _are_known(groups) else "clip"
+    found = {"top1": float(counts[0] - counts[1]) / clips, "low": low, "high": high}
+    return {**found, "by": by, "clips": clips, "gained": int(counts[0]), "lost": int(counts[1])}
+
+
+def _are_known(groups: Sequence[str | None]) -> bool:
+    return bool(groups) and None not in groups and len(set(groups)) > 1
+
+
+def _limits(shares: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high), by
+    return float(low), float(high)
+
+
+def _resampled(values: Array, groups: Sequence[str | None], random: np.random.Generator) -> NDArray[np.float64]:
+    """`(RESAMPLES,)` means of `(N,)` values, whole groups drawn with replacement."""
+    _, member = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    sizes, sums = np.bincount(member), np.bincount(member, values)
+    drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
+    found: NDArray[np.float64] = (drawn @ sums) / (drawn @ sizes)
+    return found

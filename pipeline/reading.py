@@ -16,7 +16,7 @@ from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.manifest import Home, Manifest
-from pipeline.splits import crossing_duplicates, crossing_signers
+from pipeline.splits import crossing_duplicates, crossing_signers, with_cut
 from pipeline.types import SPLITS, STAGE_PREFIX, Array, Recipe, Sample, Split
 
 Stale = Literal["refuse", "allow"]
@@ -113,6 +113,9 @@ class Partial:
     def __getitem__(self, clip: str) -> Array:
         return self.features[clip] if clip in self.features else np.empty((0, *self.row_shape), self.dtype)
 
+    def expect(self, clips: Iterable[str]) -> None:
+        self.features.expect(clips)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -123,6 +126,8 @@ class Reading:
     samples: tuple[Sample, ...]
     aids: Mapping[str, Features] = field(default_factory=dict)
     """Stages that training reads too where a clip has them."""
+    part: str = ""
+    """What scores in place of a split of the manifest: `fold 2 of 3`."""
 
     def of(self, split: str) -> list[Sample]:
         return [sample for sample in self.samples if sample.split == split]
@@ -141,7 +146,7 @@ class Reading:
         table = self.rows(self.of(split), self.table.classes, seed, folder)
         partial = {name: cast(Features, Partial(features)) for name, features in self.aids.items()}
         stages = {**table.stages, **partial}
-        groups = _groups(self.of(split), self.table.groups)
+        groups = kept_together(self.of(split), self.table.groups)
         return Table(table.ids, table.labels, table.classes, stages, seed, folder, groups)
 
     def narrowed(self, recipe: Recipe) -> Reading:
@@ -154,7 +159,14 @@ class Reading:
     def holding(self, held: Collection[str]) -> Reading:
         """These train clips score, the others train, validation stays, and the clips of test are not read."""
         splits: dict[str, Split] = {s.id: "test" if s.id in held else s.split for s in self.samples if s.split != "test"}
-        return replace(self, samples=tuple(replace(s, split=splits[s.id]) for s in self.samples if s.id in splits))
+        return replace(self, samples=tuple(replace(s, split=splits[s.id]) for s in self.samples if s.id in splits), part="held back")
+
+    def folded(self, held: Collection[str], seed: int, part: str) -> Reading:
+        """These clips of train and validation score, the others train but for a seeded cut that is validation; test is not read."""
+        own = [sample for sample in self.samples if sample.split != "test"]
+        train = [replace(sample, split="train") for sample in own if sample.id not in held]
+        splits: dict[str, Split] = {sample.id: sample.split for sample in with_cut(train, self.table.groups, seed)}
+        return replace(self, samples=tuple(replace(s, split=splits.get(s.id, "test")) for s in own), part=part)
 
     def rows(self, samples: Sequence[Sample], classes: tuple[str, ...], seed: int = 0, folder: Path | None = None) -> Table:
         index = {label: number for number, label in enumerate(classes)}
@@ -189,33 +201,38 @@ class Reading:
         """Changes with any clip that is read: its rows, label or split."""
         return digest_of([[s.id, s.label, s.split, self.contents(s) + self._aid_contents(s)] for s in self.samples])
 
-    def warnings(self) -> list[str]:
+    def warnings(self, *, val_trains: bool = False) -> list[str]:
         """A line each: clips with the same bytes, and signers, in more than one split; what the scored fold was used for."""
-        lines = [*self._duplicates()]
-        crossing = crossing_signers(self.samples)
-        if crossing:
-            first, splits = next(iter(crossing.items()))
-            lines.append(
-                f"{count(len(crossing), 'signer')} in more than one split, so scores say little of new signers "
-                f"(first: {first}: {', '.join(splits)}); split by signer: signcache manifest NAME --split signer"
-            )
+        lines = [*self.crossings()]
         strange = [sample for sample in self.of(self.scored) if sample.label not in set(self.learned())]
         if strange:
             labels = sorted({str(sample.label) for sample in strange})
             lines.append(f"{count(len(strange), f'{self.scored} clip')} of labels that train lacks, counted as wrong: {some(labels)}")
         if self.scored == "val":
-            lines.append("no test clip has a label: validation is scored, which also selected the weights, so the scores flatter")
+            use = "trained the model" if val_trains else "selected the weights"
+            lines.append(f"no test clip has a label: validation is scored, which also {use}, so the scores flatter")
         return lines
 
-    def _duplicates(self) -> Iterable[str]:
+    def crossings(self, kind: str = "split") -> Iterable[str]:
+        """A line for clips of the same bytes, and one for signers, in more than one split, or in more than one of another `kind`."""
         groups = crossing_duplicates(self.samples, {sample.id: tuple(self.contents(sample)) for sample in self.samples})
         if groups:
             first = " = ".join(f"{sample.split} {sample.id}" for sample in groups[0])
             clips = sum(map(len, groups))
-            yield f"{clips} clips have the same bytes as one of another split, so scores flatter (first: {first})"
+            yield f"{clips} clips have the same bytes as one of another {kind}, so scores flatter (first: {first})"
+        crossing = crossing_signers(self.samples)
+        if self.part:  # its validation was cut from train, clip by clip where signers are few
+            crossing = {signer: splits for signer, splits in crossing.items() if self.scored in splits}
+        if crossing:
+            signer, splits = next(iter(crossing.items()))
+            remedy = "; split by signer: signcache manifest NAME --split signer" if kind == "split" else ""
+            yield (
+                f"{count(len(crossing), 'signer')} in more than one {kind}, so scores say little of new signers "
+                f"(first: {signer}: {', '.join(splits)}){remedy}"
+            )
 
 
-def _groups(samples: Sequence[Sample], kept: Mapping[str, str]) -> tuple[str, ...]:
+def kept_together(samples: Sequence[Sample], kept: Mapping[str, str]) -> tuple[str, ...]:
     """What folds keep together, a name a clip: its signer where all are known and there are two, else what the split keeps together."""
     signers = {sample.signer for sample in samples}
     if None not in signers and len(signers) > 1:

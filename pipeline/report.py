@@ -5,33 +5,31 @@ from __future__ import annotations
 import base64
 import io
 import json
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline import atomic
+from pipeline.amounts import shown_size, shown_time
 from pipeline.decode import Recounted, open_clip
 from pipeline.epochs import Epoch, read_figures
 from pipeline.errors import ClipError
+from pipeline.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, picture
 from pipeline.runs import REPORT, Run
-from pipeline.types import Array
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from PIL import Image
 
+    from pipeline.attention import Attention
+
 TEMPLATE = Path(__file__).with_suffix(".html")
-NAMED_CLASSES = 40
-"""More classes than this are numbers beside the confusion matrix, named in the table below it."""
 PAIRS = 15
 FRAMES = 4
-BLUE, RED, GREY = "#2f6690", "#b23a48", "#8d99ae"
 
 
-def write(run: Run) -> Path:
+def write(run: Run, attention: Attention | None = None) -> Path:
     """Write `report.html` into the run's folder; raises UserError where the run is unfinished."""
     from jinja2 import Environment, StrictUndefined
 
@@ -42,7 +40,11 @@ def write(run: Run) -> Path:
         record=run.record,
         result=result,
         percent=percent,
-        pictures=_pictures(result, epochs),
+        pictures=_pictures(result, epochs, attention),
+        attention=attention,
+        cost=cost_of(result),
+        folds=result.get("folds"),
+        part=run.record.get("part"),
         best=next((row for row in reversed(epochs) if row.best), None),
         epochs=len(epochs),
         pairs=_confused(result),
@@ -102,73 +104,27 @@ def _thumbnail(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _pictures(result: Mapping[str, Any], epochs: list[Epoch]) -> dict[str, str]:
-    """Each picture as the text of an image's address, so that the page needs nothing else."""
+def _pictures(result: Mapping[str, Any], epochs: list[Epoch], attention: Attention | None) -> dict[str, str]:
+    """Each picture as the text of an image's address; empty where there is nothing to draw."""
+    calibration, clips = result.get("calibration"), attention.clips if attention else {}
+    lines = {clip: [("", shares)] for clip, shares in clips.items()}
     return {
-        "score": _picture((8.5, 1.3), lambda figure: _draw_score(figure, result)),
-        "curves": _picture((9, 3), lambda figure: _draw_curves(figure, epochs)) if epochs else "",
-        "confusion": _picture((8, 7), lambda figure: _draw_confusion(figure, result)),
+        "score": picture((8.5, 1.3), lambda figure: draw_score(figure, result)),
+        "curves": picture((9, 3), lambda figure: draw_curves(figure, epochs)) if epochs else "",
+        "confusion": picture((8, 7), lambda figure: draw_confusion(figure, result)),
+        "reliability": picture((4.5, 4), lambda figure: draw_reliability(figure, [("", calibration)])) if calibration else "",
+        "attention": picture((9, 2.4), lambda figure: draw_attention(figure, lines)) if lines else "",
     }
 
 
-def _picture(size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    out = io.BytesIO()
-    # text stays text: the reader's browser has the letters that matplotlib's font lacks
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "signcache", "font.size": 9}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def _draw_score(figure: Figure, result: Mapping[str, Any]) -> None:
-    """Top-1 with its interval on a line from 0 to 100 %, chance marked."""
-    axes = figure.subplots()
-    low, high, chance = result["interval"]["low"], result["interval"]["high"], result["chance"]
-    axes.hlines(0, 100 * low, 100 * high, color=BLUE, linewidth=6, alpha=0.4, label="95 % interval")
-    axes.plot(100 * result["top1"], 0, "o", color=BLUE, markersize=9, label="top-1")
-    axes.axvline(100 * chance["majority"], color=RED, linewidth=1.5, label="most frequent class")
-    axes.axvline(100 * chance["uniform"], color=GREY, linewidth=1.5, linestyle="--", label="guessing")
-    axes.set(xlim=(-1, 101), ylim=(-1, 1), yticks=[], xlabel="%")
-    axes.spines[["top", "left", "right"]].set_visible(False)
-    figure.legend(loc="outside right center", frameon=False)
-
-
-def _draw_curves(figure: Figure, epochs: list[Epoch]) -> None:
-    losses, accuracy = figure.subplots(1, 2)
-    numbers = [row.epoch for row in epochs]
-    best = max(row.epoch for row in epochs if row.best)
-    marker = "o" if len(epochs) == 1 else ""
-    losses.plot(numbers, [row.loss for row in epochs], color=GREY, label="train", marker=marker)
-    losses.plot(numbers, [row.val_loss for row in epochs], color=BLUE, label="validation", marker=marker)
-    losses.set(xlabel="epoch", ylabel="loss")
-    accuracy.plot(numbers, [100 * row.val_top1 for row in epochs], color=BLUE, label="validation", marker=marker)
-    accuracy.set(xlabel="epoch", ylabel="top-1, %", ylim=(-2, 102))
-    for axes in (losses, accuracy):
-        axes.axvline(best, color=RED, linewidth=1, linestyle=":", label="kept")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-
-
-def _draw_confusion(figure: Figure, result: Mapping[str, Any]) -> None:
-    """Rows are the truth, columns the prediction; colours are shares of the row."""
-    names = result["classes"]
-    counts: Array = np.zeros((len(names), len(names)))
-    for truth, guess, count in result["confusion"]:
-        counts[truth, guess] = count
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    axes.set(xlabel="taken for", ylabel="was")
-    if len(names) <= NAMED_CLASSES:
-        shown = [name if len(name) <= 24 else name[:23] + "…" for name in names]
-        axes.set_xticks(range(len(names)), shown, rotation=90, parse_math=False)
-        axes.set_yticks(range(len(names)), shown, parse_math=False)
-        for truth, guess in np.argwhere(counts):
-            colour = "white" if shares[truth, guess] > 0.5 else "#222"
-            axes.text(guess, truth, f"{counts[truth, guess]:.0f}", ha="center", va="center", color=colour, fontsize=7)
-    figure.colorbar(image, ax=axes, shrink=0.6, label="% of the class")
+def cost_of(result: Mapping[str, Any]) -> dict[str, str]:
+    """What a training took, in words; nothing of a run that an older signcache trained."""
+    if "seconds" not in result:
+        return {}
+    words = {
+        "parameters trained": f"{result['parameters']:,}",
+        "training": shown_time(result["seconds"]),
+        "most memory of the process": shown_size(result["peak_memory_bytes"]),
+    }
+    device = {"most memory of the device": shown_size(result["peak_device_bytes"])} if "peak_device_bytes" in result else {}
+    return words | device

@@ -1,4 +1,7 @@
-"""Run folders: everything that made a trained model, its figures, and its scores, as files that any program reads."""
+"""Run folders: everything that made a trained model, its figures, and its scores, as files that any program reads.
+
+Of several processes that train together all call these, and the first changes the disk.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline import atomic
+from pipeline import atomic, devices
 from pipeline.errors import UserError
 from pipeline.manifest import Home
 
@@ -80,11 +83,15 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    atomic.replace(path, json.dumps(content, indent=1).encode())
+    devices.once(lambda: atomic.replace(path, json.dumps(content, indent=1).encode()))
 
 
 def clear(folder: Path) -> None:
     """Forget what a training left, its result first, so that a kill in between leaves an unfinished run."""
+    devices.once(lambda: _clear(folder))
+
+
+def _clear(folder: Path) -> None:
     (folder / RESULT).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name != LOCK:
@@ -93,6 +100,10 @@ def clear(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove the half-written files of a training that was killed."""
+    devices.once(lambda: _sweep(folder))
+
+
+def _sweep(folder: Path) -> None:
     for path in folder.glob(".*"):
         if path.name != LOCK:
             path.unlink()
@@ -102,6 +113,9 @@ def sweep(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """One training of a run at a time."""
     folder.mkdir(parents=True, exist_ok=True)
+    if devices.rank():
+        yield
+        return
     try:
         with FileLock(folder / LOCK, timeout=0):
             yield
@@ -112,7 +126,7 @@ def locked(folder: Path) -> Iterator[None]:
 def environment(device: str, threads: int) -> dict[str, Any]:
     """What a run depends on besides its inputs."""
     libraries = {name: _version(name) for name in LIBRARIES}
-    machine = {"device": device, "threads": threads, "platform": platform.platform()}
+    machine = {"device": device, "devices": devices.count(), "threads": threads, "platform": platform.platform()}
     return {"python": platform.python_version(), **libraries, **machine, "argv": sys.argv}
 
 

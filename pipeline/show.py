@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from pipeline.configured import default_stages
 from pipeline.manifest import groupings
@@ -14,8 +15,10 @@ from pipeline.plan import StagePlan
 from pipeline.splits import crossing_duplicates, crossing_groups, crossing_signers
 
 if TYPE_CHECKING:
+    from pipeline.comparison import Compared
     from pipeline.estimate import Estimate
     from pipeline.extract import Outcome
+    from pipeline.index import Index
     from pipeline.manifest import Manifest
 
 FAILURES_SHOWN = 5
@@ -74,12 +77,20 @@ def print_unlearned(table: Manifest) -> None:
 def duplicate_lines(table: Manifest, plans: Mapping[str, StagePlan]) -> Iterator[str]:
     """A line for each stage whose media are the same bytes in more than one split."""
     for name, result in plans.items():
-        done = result.done.index
-        contents = {} if result.stage.upstream else dict(zip(done.ids, done.columns["content"].tolist(), strict=True))
-        groups = crossing_duplicates(table.samples, contents)
+        groups = [] if result.stage.upstream else crossing_duplicates(table.samples, _repeated(result.done.index))
         if groups:
             first = " = ".join(f"{sample.split} {sample.id}" for sample in groups[0][:3])
             yield f"{sum(map(len, groups))} clips have the same {name} media as one of another split (first: {first})"
+
+
+def _repeated(done: Index) -> dict[str, bytes]:
+    """`{clip: content hash}` of the rows whose content others seem to have too: the first half of 32 bits decides."""
+    contents = done.columns["content"]
+    heads = contents.view(np.uint64).reshape(-1, 4)[:, 0]
+    ordered = np.sort(heads)
+    often = np.flatnonzero(np.isin(heads, ordered[1:][ordered[1:] == ordered[:-1]]))
+    ids = done.text("ids") if len(often) else []
+    return {ids[number]: contents[number] for number in often.tolist()}
 
 
 def print_status(table: Manifest, plans: Mapping[str, StagePlan], healths: Mapping[str, str]) -> None:
@@ -115,7 +126,7 @@ def outcome_lines(outcome: Outcome, plans: Mapping[str, StagePlan], failures: in
         if not made and not failed:
             yield f"{name}: nothing to do, {len(result.fresh)} clips are fresh"
         else:
-            yield f"{name}: {made} clips extracted, {len(failed)} failed, {len(result.fresh)} of {len(result.stats)} ready"
+            yield f"{name}: {made} clips extracted, {len(failed)} failed, {len(result.fresh)} of {len(result.states)} ready"
         for failure in failed[:failures]:
             yield f"  failed: {failure.id!r}: {failure.reason}"
         if len(failed) > failures:
@@ -136,8 +147,30 @@ def scores_line(result: Mapping[str, Any]) -> str:
     )
 
 
+def fold_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """A line a fold, and their mean; none of a run without folds."""
+    folds = result.get("folds", ())
+    for number, fold in enumerate(folds, start=1):
+        yield f"fold {number} of {len(folds)}: top-1 {fold['top1']:.1%}, macro F1 {fold['macro_f1']:.3f}, {fold['n']} clips"
+    if folds:
+        yield f"over the folds: top-1 {result['over_folds']['mean']:.1%}, standard deviation {result['over_folds']['sd']:.1%}"
+
+
+def comparison_lines(compared: Sequence[Compared]) -> Iterator[str]:
+    """A table of runs side by side, and a line a run with what it differs in."""
+    rows = [run.figures() for run in compared]
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    yield "  ".join(f"{name:<{width}}" for name, width in widths.items()).rstrip()
+    for row in rows:
+        yield "  ".join(f"{row[name]:<{width}}" for name, width in widths.items()).rstrip()
+    for run in compared:
+        yield f"{run.name}: {run.differing}"
+
+
 def print_scores(trained: Any, page: Path) -> None:
-    """The score beside chance, warnings, and where the run and its report lie."""
+    """The score beside chance, that of each fold, and where the run and its report lie."""
+    for line in fold_lines(trained.scores):
+        click.echo(line, err=True)
     click.echo(scores_line(trained.scores), err=True)
     click.echo(f"run:    {trained.folder}", err=True)
     click.echo(f"report: {page}", err=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 
 import xxhash
 
@@ -16,9 +15,9 @@ SHARES: Mapping[Split, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def assign(
-    samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str, Sample], groupings: Mapping[str, Grouping] | None = None
+    samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str, Split], groupings: Mapping[str, Grouping] | None = None
 ) -> tuple[str, list[Sample]]:
-    """The kind of split and the samples with theirs; `known` ids keep what they had.
+    """The kind of split and the samples with theirs; ids whose split is `known` keep it.
 
     A name of the corpus' `groupings` divides all clips anew, and keeps the clips of a group together.
     Default: official where every clip has one, else by signer where every signer is known, else stratified by label;
@@ -31,7 +30,7 @@ def assign(
     kind = asked or ("official" if official else "signer" if by_signer else "stratified")
     if kind in (groupings or {}):
         divided = _divided(samples, (groupings or {})[kind](samples), seed, known, SHARES)
-        return kind, [replace(s, split=known[s.id].split) if s.id in known else s for s in divided]  # a new clip may join two groups
+        return kind, [_with_split(s, known.get(s.id, s.split)) for s in divided]  # a new clip may join two groups
     if kind not in KINDS:
         raise UserError(f"--split {kind}: no such split; use {', '.join([*KINDS[:2], *(groupings or {})])} or {KINDS[2]}")
     if kind == "signer" and not by_signer:
@@ -44,12 +43,16 @@ def assign(
     return kind, _with_validation(samples, seed, known)
 
 
-def _given(samples: Sequence[Sample], kind: str, official: bool) -> dict[str, Sample]:
-    """Clips whose split the corpus gives where it gives some; these keep it."""
-    given = {} if official else {sample.id: sample for sample in samples if sample.split != "unassigned"}
-    for signer, splits in (crossing_signers(list(given.values())) if kind == "signer" else {}).items():
+def _given(samples: Sequence[Sample], kind: str, official: bool) -> dict[str, Split]:
+    """The splits that the corpus gives where it gives some; these clips keep theirs."""
+    given = [] if official else [sample for sample in samples if sample.split != "unassigned"]
+    for signer, splits in (crossing_signers(given) if kind == "signer" else {}).items():
         raise UserError(f"--split signer: the corpus puts signer {signer!r} into {' and '.join(splits)}; use --split stratified")
-    return given
+    return {sample.id: sample.split for sample in given}
+
+
+def _with_split(sample: Sample, split: Split) -> Sample:
+    return sample if sample.split == split else Sample(sample.id, sample.media, sample.label, split, sample.signer)
 
 
 def groups_of(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Grouping] | None = None) -> Mapping[str, str]:
@@ -63,35 +66,44 @@ def groups_of(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Grou
     return {sample.id: str(sample.signer) if by_signer else sample.id for sample in samples}
 
 
-def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Sample]) -> list[Sample]:
+def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Split]) -> list[Sample]:
     """Official splits; where no validation clip has a label, a tenth of train is cut for it."""
     if any(sample.split == "val" and sample.label is not None for sample in samples):
         return list(samples)
     train = [sample for sample in samples if sample.split == "train" and sample.label is not None]
-    signers = {sample.signer for sample in train}
-    shares: Mapping[Split, float] = {"train": 0.9, "val": 0.1}
-    groups = groups_of(train, "signer" if None not in signers and len(signers) > 2 else "stratified")
-    cut = {s.id: s for s in _divided(train, groups, seed, known, shares)}
+    cut = {sample.id: sample for sample in with_cut(train, {}, seed, known)}
     return [cut.get(sample.id, sample) for sample in samples]
 
 
+def with_cut(train: Sequence[Sample], together: Mapping[str, str], seed: int, known: Mapping[str, Split] | None = None) -> list[Sample]:
+    """The training clips, of which a seeded tenth has become validation; `known` ids keep what they had.
+
+    Whole signers are cut where more than two are known, else whole groups of `{id: group}` where these are more than two, else clips.
+    """
+    by_signer = {sample.id: str(sample.signer) for sample in train} if all(sample.signer is not None for sample in train) else {}
+    by_group = {sample.id: together.get(sample.id, sample.id) for sample in train}
+    groups = next((kept for kept in (by_signer, by_group) if len(set(kept.values())) > 2), {sample.id: sample.id for sample in train})
+    return _divided(train, groups, seed, known or {}, {"train": 0.9, "val": 0.1})
+
+
 def _divided(
-    samples: Sequence[Sample], group_of: Mapping[str, str], seed: int, known: Mapping[str, Sample], shares: Mapping[Split, float]
+    samples: Sequence[Sample], group_of: Mapping[str, str], seed: int, known: Mapping[str, Split], shares: Mapping[Split, float]
 ) -> list[Sample]:
     """Each new group (often one clip) goes where its class and the whole lack most; the order is a seeded hash of its name.
 
     A group of several classes, as a signer's, goes by the whole alone.
     """
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(group_of[sample.id], []).append(sample)
     placed: dict[str, Split] = {}
+    for sample in samples if known else ():
+        before = known.get(sample.id)
+        if before and before in shares:
+            placed.setdefault(group_of[sample.id], before)
+    groups: dict[str, list[Sample]] = {}
     counts: dict[str | None, Counter[Split]] = {}
-    for name, members in groups.items():
-        before = [known[s.id].split for s in members if s.id in known and known[s.id].split in shares]
-        if before:
-            placed[name] = before[0]
-            _count(counts, members, before[0])
+    for sample in samples if len(placed) < len(set(group_of.values())) else ():
+        groups.setdefault(group_of[sample.id], []).append(sample)
+    for name in groups.keys() & placed.keys():
+        _count(counts, groups[name], placed[name])
     drawn = {name: xxhash.xxh64_intdigest(f"{seed}:{name}".encode(errors="surrogateescape")) for name in groups if name not in placed}
     waiting = sorted(drawn, key=lambda name: drawn[name])
     for left, name in zip(range(len(waiting), 0, -1), waiting, strict=True):
@@ -99,7 +111,7 @@ def _divided(
         split = _class_split(counts, labels.pop(), shares) if len(labels) == 1 else _mixed_split(counts, left, shares)
         placed[name] = split
         _count(counts, groups[name], split)
-    return [replace(sample, split=placed[group_of[sample.id]]) for sample in samples]
+    return [_with_split(sample, placed[group_of[sample.id]]) for sample in samples]
 
 
 def _count(counts: dict[str | None, Counter[Split]], members: Sequence[Sample], split: Split) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline import augment, data, fitting, layouts, losses, metrics, network, runs, schedule
+from pipeline import augment, data, devices, fitting, folds, journal, layouts, losses, metrics, network, order, predictions, runs, schedule
 from pipeline.cache import Features
 from pipeline.configured import published
+from pipeline.cost import Clock
 from pipeline.fingerprint import canonical, code_hashes, digest_of
 from pipeline.manifest import Home
+from pipeline.predictions import Predictions
 from pipeline.reading import Reading, count, some
-from pipeline.types import SPLITS, Array, Predictor, Recipe, Sample
+from pipeline.types import SPLITS, Predictor, Recipe, Sample
 
 SCORING_BATCH = 64
 
@@ -34,48 +36,61 @@ class RunTrainer:
     """The line that made all this."""
     missing: Mapping[str, str]
     """Clips left out, with their reasons."""
+    clock: Clock = field(default_factory=Clock)
+    """Of the training under way."""
 
     def run(self, reading: Reading, model: str, recipe: Recipe, seed: int, *, again: bool = False, is_member: bool = False) -> Path:
         """The folder of the finished run of this recipe on these clips."""
-        record = _record(self.home, reading, model, recipe, seed)
+        record = record_of(self.home, reading, model, recipe, seed)
         folder = runs.folder_of(self.home, reading.table.name, model, record["id"])
         with runs.locked(folder):
             runs.sweep(folder)
             if again:
                 runs.clear(folder)
             if (folder / runs.RESULT).exists():
-                _say([f"finished before: {folder}; --again trains it anew"])
+                say([f"finished before: {folder}; --again trains it anew"])
             else:
-                warnings = [*_dropped_line(self.missing), *reading.warnings()]
-                _say([] if is_member else warnings)
-                environment = runs.environment(self.device, torch.get_num_threads())
-                evidence = {"command": self.command, "dropped": self.missing, "warnings": warnings, "environment": environment}
+                evidence = self.evidence(reading.warnings(val_trains=_val_trains(recipe)))
+                say([] if is_member else evidence["warnings"])
                 runs.write_record(folder, {**record, **evidence})
                 self._fit(reading, recipe, record, folder)
+            devices.once(lambda: journal.finish(runs.read(folder)))
         return folder
+
+    def evidence(self, warnings: Iterable[str]) -> dict[str, Any]:
+        """What a record says besides what makes the run."""
+        doubts = [*_dropped_line(self.missing), *warnings]
+        environment = runs.environment(self.device, torch.get_num_threads())
+        return {"command": self.command, "dropped": self.missing, "warnings": doubts, "environment": environment}
 
     def _fit(self, reading: Reading, recipe: Recipe, record: Mapping[str, Any], folder: Path) -> None:
         """Train, or go on where a kill left it; weights and scores into the run's folder."""
         train, val = reading.fold("train", record["seed"], folder), reading.fold("val", record["seed"])
-        train.trainer = replace(self, reading=reading)
+        clock = Clock(folder)
+        train.trainer = replace(self, reading=reading, clock=clock)
         predictor = recipe.fit(train, val, self.device)
-        predictor.save(folder)
-        runs.write_result(folder, _result(folder, reading, predictor, record))
-        (folder / fitting.CHECKPOINT).unlink(missing_ok=True)
+        devices.once(lambda: predictor.save(folder))
+        cost = clock.cost(predictor.parameters)
+        said, scores = scored(reading, predictor, reading.scored, classes=reading.table.classes, learned=record["learned"])
+        predictions.write(folder, said)
+        result = {"run": str(folder), "dataset": record["dataset"], "model": record["model"], "split": reading.part or reading.scored}
+        facts = result_of(reading.of(reading.scored), said, scores)
+        runs.write_result(folder, {**result, **facts, "selected_on_scored": reading.scored == "val", **cost})
+        devices.once(lambda: (folder / fitting.CHECKPOINT).unlink(missing_ok=True))
 
     def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
         """One trained on all training clips: the run that training this model alone would make, or has made."""
-        _say([f"member {model}, seed {seed}"])
+        say([f"member {model}, seed {seed}"])
         return self._trained(self.reading.narrowed(recipe), model, recipe, seed)
 
     def fold(self, model: str, recipe: Recipe, seed: int, held: Collection[str]) -> Predictor:
         """One trained on all training clips but these, which its run scores."""
-        _say([f"member {model}, seed {seed}, without {count(len(held), 'clip')}"])
+        say([f"member {model}, seed {seed}, without {count(len(held), 'clip')}"])
         return self._trained(self.reading.narrowed(recipe).holding(held), model, recipe, seed)
 
     def _trained(self, reading: Reading, model: str, recipe: Recipe, seed: int) -> Predictor:
         reading.check()
-        folder = self.run(reading, model, recipe, seed, is_member=True)
+        folder = self.clock.aside(lambda: self.run(reading, model, recipe, seed, is_member=True))
         predictor = recipe.predictor(reading.rows([], reading.table.classes).dims, len(reading.table.classes), self.device)
         predictor.load(folder)
         return predictor
@@ -86,17 +101,22 @@ def _dropped_line(missing: Mapping[str, str]) -> list[str]:
     return [f"{count(len(missing), 'clip')} left out for want of features: {some(named)}"] if missing else []
 
 
-def _say(lines: Iterable[str]) -> None:
+def _val_trains(recipe: Recipe) -> bool:
+    """Whether validation clips train the model or a part of it."""
+    return any(getattr(part, "learn", "train") == "all" for part in (recipe, *recipe.parts))
+
+
+def say(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)
 
 
-def _record(home: Home, reading: Reading, model_name: str, recipe: Recipe, seed: int) -> dict[str, Any]:
+def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, seed: int) -> dict[str, Any]:
     """What makes a run: equal records are one run, whose id is their digest."""
     stages = {**reading.opened, **reading.aids}
     loop = [
         canonical(ast.parse(Path(str(module.__file__)).read_bytes()))
-        for module in (data, network, fitting, losses, schedule, augment, layouts)
+        for module in (data, order, network, fitting, losses, schedule, augment, layouts, folds)
     ]
     identity = {
         "dataset": reading.table.name,
@@ -116,12 +136,13 @@ def _record(home: Home, reading: Reading, model_name: str, recipe: Recipe, seed:
         "manifest": {"digest": reading.table.digest, "root": str(reading.table.binding.root), "split": reading.table.binding.split},
         "clips": counts,
         "learned": reading.learned(),
+        "part": reading.part,
     }
 
 
 def _code(recipe: Recipe) -> dict[str, str]:
     """Hashes of the files of a recipe and of those that it is made of."""
-    found = code_hashes(str(sys.modules[type(recipe).__module__].__file__))
+    found = code_hashes(str(sys.modules[type(recipe).__module__].__file__), type(recipe).__name__, {"space"})
     for part in recipe.parts:
         found |= _code(part)
     return found
@@ -134,36 +155,34 @@ def _stage_record(home: Home, features: Features) -> dict[str, Any]:
     return {"digest": features.digest, "row_shape": list(features.row_shape), "dtype": features.dtype, "identity": identity}
 
 
-def _result(folder: Path, reading: Reading, predictor: Predictor, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of the fold that neither trained nor selected, where there is one."""
-    split = reading.scored
-    classes = reading.table.classes
-    samples, logits = logits_of(reading, predictor, split, classes)
-    scores = scores_of(samples, logits, classes, record["learned"])
-    worst = metrics.worst(logits, [str(sample.label) for sample in samples], classes)
+def scored(
+    reading: Reading, predictor: Predictor, split: str, *, classes: tuple[str, ...], learned: Collection[str]
+) -> tuple[Predictions, metrics.Scores]:
+    """What a model of these classes says of the clips of a split, in their order, and what that is worth."""
+    samples = reading.of(split)
+    batches = reading.rows(samples, classes).batches(SCORING_BATCH, shuffle=False)
+    logits = np.concatenate([predictor.logits(batch) for batch in batches])
+    judged = metrics.judge(logits, [str(sample.label) for sample in samples], classes, learned)
+    said = Predictions(tuple(sample.id for sample in samples), judged, tuple(sample.signer for sample in samples))
+    return said, metrics.tally(judged, classes, groups=said.signers)
+
+
+def result_of(samples: Sequence[Sample], said: Predictions, scores: metrics.Scores) -> dict[str, Any]:
+    """The figures of a result, and its clips of note, as plain values."""
+    judged = said.judged
     return {
-        "run": str(folder),
-        "dataset": reading.table.name,
-        "model": record["model"],
-        "split": split,
         **scores.summary(),
-        "selected_on_scored": split == "val",
+        "calibration": metrics.calibration(judged),
         "counted_wrong": {samples[i].id: samples[i].label for i in scores.unlearned},
         **scores.details(),
         "worst": [
-            {"id": samples[i].id, "label": samples[i].label, "guess": guess, "probability": share, "media": dict(samples[i].media)}
-            for i, guess, share in worst
+            {
+                "id": samples[i].id,
+                "label": samples[i].label,
+                "guess": judged.guesses[i],
+                "probability": float(judged.probability[i]),
+                "media": dict(samples[i].media),
+            }
+            for i in judged.worst()
         ],
     }
-
-
-def logits_of(reading: Reading, predictor: Predictor, split: str, classes: tuple[str, ...]) -> tuple[list[Sample], Array]:
-    """The clips of a split and their `(N, C)` scores."""
-    samples = reading.of(split)
-    batches = reading.rows(samples, classes).batches(SCORING_BATCH, shuffle=False)
-    return samples, np.concatenate([predictor.logits(batch) for batch in batches])
-
-
-def scores_of(samples: Sequence[Sample], logits: Array, classes: tuple[str, ...], learned: Sequence[str]) -> metrics.Scores:
-    labels = [str(sample.label) for sample in samples]
-    return metrics.score(logits, labels, classes, learned=learned, groups=[sample.signer for sample in samples])

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline import manifest, registry, runs
 from pipeline.cache import Features
+from pipeline.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.errors import UserError
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, labelled_splits, open_stages, refuse_missing, without_features
 from pipeline.runs import Run
-from pipeline.trainer import RunTrainer, logits_of, scores_of
-from pipeline.types import SPLITS, Recipe
+from pipeline.trainer import RunTrainer, scored
+from pipeline.types import SPLITS, Predictor, Recipe
 
 
 def train(
@@ -29,22 +31,27 @@ def train(
     stale: str = "refuse",
     allow_missing: int = 0,
     again: bool = False,
+    folds: int | None = None,
 ) -> Run:
     """The finished run of these settings: trained, resumed where it was killed, or found finished before.
 
-    Settings are the recipe's defaults < the corpus' `training` < `settings`. Raises UserError for what a user can mend.
+    With `folds`, that of as many folds of the train and val clips; the clips of test are then not read. Settings are the recipe's
+    defaults < the corpus' `training` < `settings`. Raises UserError for what a user can mend.
     """
     recipe = configured(table, model_name, settings)
     opened = open_stages(home, table, recipe.stages, stale)
     aids = open_stages(home, table, recipe.aids, stale)
-    labelled = [sample for sample in table.samples if sample.label is not None]
+    labelled = [sample for sample in table.samples if sample.label is not None and (folds is None or sample.split != "test")]
     missing = without_features(home, table, opened, labelled, stale)
     refuse_missing(table, missing, len(labelled), allow_missing)
     reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing), aids)
-    reading.check()
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = shlex.join(["signcache", "train", table.name, model_name, *words, "--seed", str(seed)])
+    words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]
+    command = shlex.join(["signcache", "train", table.name, model_name, *words])
     trainer = RunTrainer(home, reading, chosen_device(device), command, missing)
+    if folds is not None:
+        return runs.read(train_folds(trainer, model_name, recipe, seed, asked=folds, again=again))
+    reading.check()
     return runs.read(trainer.run(reading, model_name, recipe, seed, again=again))
 
 
@@ -54,24 +61,34 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     Raises UserError where the features are not those that it was trained on.
     """
     run = runs.read(folder)
-    scored = run.scores["split"]
-    split = split or str(scored)
+    scored_on = str(run.scores["split"])
+    is_part = bool(run.record.get("part") or fold_folders(run))
+    if is_part and split != "test":
+        raise UserError(f"{run.folder} learned and scored clips of train and val ({scored_on}); score others: --split test")
+    split = split or scored_on
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
     recipe: Recipe = registry.create("model", run.model, run.record["settings"])
     reading, dropped = _read_again(home, run, recipe, split)
     classes = tuple(run.record["classes"])
-    predictor = recipe.predictor(reading.fold("test", 0).dims, len(classes), chosen_device(device))
-    predictor.load(run.folder)
-    scores = scores_of(*logits_of(reading, predictor, split, classes), classes, run.record["learned"])
+    predictor = predictor_of(run, recipe, reading.fold("test", 0).dims, chosen_device(device))
+    _, scores = scored(reading, predictor, split, classes=classes, learned=run.record["learned"])
     found = {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary()}
     return {**found, "dropped": dropped} if dropped else found
+
+
+def predictor_of(run: Run, recipe: Recipe, dims: Mapping[str, int], device: str) -> Predictor:
+    """The trained model of a run; of a run of folds, the mean of theirs."""
+    one = partial(recipe.predictor, dims, len(run.record["classes"]), device)
+    predictor: Predictor = Mean([one() for _ in fold_folders(run)]) if fold_folders(run) else one()
+    predictor.load(run.folder)
+    return predictor
 
 
 def _read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Reading, int]:
     """The labelled clips of a split as they are now, and how many of them the run left out already."""
     table = manifest.read(home, run.dataset)
-    opened = {stage: _as_trained(home, run, table, stage) for stage in recipe.stages}
+    opened = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
     labelled = [sample for sample in table.samples if sample.split == split and sample.label is not None]
     if not labelled:
         raise UserError(f"{run.dataset} has no labelled clips in split {split!r}; it has: {labelled_splits(table)}")
@@ -84,11 +101,16 @@ def _read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Readi
     return reading, len(missing)
 
 
-def configured(table: Manifest, model_name: str, settings: Mapping[str, str]) -> Recipe:
-    """The recipe with its settings: its defaults < the corpus' < those given, of which an empty one goes back."""
+def configured(
+    table: Manifest, model_name: str, settings: Mapping[str, str], *, training: Mapping[str, Mapping[str, Any]] | None = None
+) -> Recipe:
+    """The recipe with its settings: its defaults < the corpus' < those given, of which an empty one goes back.
+
+    `training` stands for the settings that the corpus has.
+    """
     registry.find("model", model_name)
     given = {key: value for key, value in settings.items() if value != ""}
-    training = table.dataset.training
+    training = table.dataset.training if training is None else training
     recipe: Recipe = registry.create("model", model_name, {**training.get(model_name, {}), **given})
     recipe = recipe.adapted(training)
     if not recipe.stages:
@@ -98,7 +120,7 @@ def configured(table: Manifest, model_name: str, settings: Mapping[str, str]) ->
     return recipe
 
 
-def _as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:
+def as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:
     """The published features of a stage, which must be those that the run was trained on."""
     features = open_stages(home, table, [stage], "allow")[stage]
     trained = run.record["stages"][stage]["digest"]

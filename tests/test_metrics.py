@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.metrics import interval, score, worst
+from pipeline.metrics import calibration, difference, interval, judge, score
 
 CLASSES = ("a", "b", "c")
 
@@ -75,6 +75,29 @@ def test_figures_are_fractions_and_the_interval_repeats(guesses: list[int], seed
 
 def test_the_worst_clips_are_those_whose_truth_was_held_least_likely() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.6, 0.1]], np.float32))
-    found = worst(logits, ["a", "b", "new"], CLASSES, most=2)
-    assert [(position, guess) for position, guess, _ in found] == [(2, "b"), (1, "c")]
-    assert [share for _, _, share in found] == pytest.approx([0.0, 0.1], abs=1e-6)
+    said = judge(logits, ["a", "b", "new"], CLASSES)
+    assert [(position, said.guesses[position]) for position in said.worst(2)] == [(2, "b"), (1, "c")]
+    assert [said.probability[position] for position in said.worst(2)] == pytest.approx([0.0, 0.1], abs=1e-6)
+
+
+def test_a_class_that_was_never_learned_has_no_share_of_the_probability() -> None:
+    said = judge(np.log(np.array([[0.5, 0.3, 0.2]])), ["b"], CLASSES, learned=["b", "c"])
+    assert (said.guesses, said.rank.tolist()) == (("b",), [1])
+    assert said.confidence == pytest.approx([0.6])
+
+
+def test_the_calibration_error_is_the_mean_gap_between_confidence_and_accuracy() -> None:
+    sure = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], [0.55, 0.45]]))
+    found = calibration(judge(sure, ["a", "b", "a", "a"], ("a", "b")))
+    assert found["error"] == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
+    assert [(row["clips"], row["right"]) for row in found["bins"]] == [(2, 1.0), (2, 0.5)]
+
+
+def test_a_difference_is_of_the_same_clips_with_who_alone_was_right() -> None:
+    first, second = (np.array([right == "1" for right in said]) for said in ("1100110011", "1111110000"))
+    found = difference(first, second)
+    assert (found["clips"], found["gained"], found["lost"], found["top1"], found["by"]) == (10, 2, 2, 0.0, "clip")
+    assert found["low"] < 0 < found["high"]
+    same = difference(first, first)
+    assert (same["low"], same["high"]) == (0.0, 0.0)
+    assert difference(first, second, ["anna"] * 5 + ["bert"] * 5)["by"] == "signer"

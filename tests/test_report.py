@@ -14,7 +14,7 @@ import pytest
 from pipeline import report, runs
 from pipeline.epochs import Epoch, write_figures
 from pipeline.errors import UserError
-from pipeline.metrics import score
+from pipeline.metrics import calibration, judge, score
 from pipeline.runs import Run
 from tests.video_files import write_clip
 
@@ -92,6 +92,15 @@ def test_a_recipe_without_epochs_has_a_page_without_curves(tmp_path: Path) -> No
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     assert report.write(run).read_bytes() == report.write(run).read_bytes()
+
+
+def test_the_page_says_what_the_training_took_and_how_sure_it_was(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    said = calibration(judge(np.eye(4), CLASSES, CLASSES))
+    cost = {"parameters": 1871769, "seconds": 150.0, "peak_memory_bytes": 1.5e9, "calibration": said}
+    page = report.write(Run(run.folder, run.record, {**run.scores, **cost})).read_text("utf-8")
+    assert [word for word in ("1,871,769", "2 min", "1.5 GB", f"calibration error {100 * said['error']:.1f} %") if word not in page] == []
+    assert 'alt="fraction right over confidence"' in page
 
 
 def test_many_classes_give_a_page_too(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(signs: Fix
     assert run.folder.name == whole.folder.name
     assert_same_weights(run, whole)
     left = {part.name for part in run.folder.iterdir()}
-    assert left == {".lock", "metrics.csv", "result.json", "run.json", "weights.safetensors"}
+    assert left == {".lock", "metrics.csv", "predictions.csv", "result.json", "run.json", "tensorboard", "weights.safetensors"}
 
 
 def test_a_run_being_trained_is_not_trained_twice_at_a_time(signs: Fixture) -> None:
@@ -303,6 +303,13 @@ def test_where_no_test_clip_has_a_label_validation_is_scored_and_the_run_says_so
     assert (
         "no test clip has a label: validation is scored, which also selected the weights, so the scores flatter" in run.record["warnings"]
     )
+
+
+def test_validation_that_trained_is_not_called_a_selection(signs: Fixture) -> None:
+    home, table = signs
+    withheld = replace(table, samples=tuple(replace(s, label=None) if s.split == "test" else s for s in table.samples))
+    run = trained((home, withheld), {"learn": "all", "best_by": "last", "schedule": "constant", "patience": "0"})
+    assert "no test clip has a label: validation is scored, which also trained the model, so the scores flatter" in run.record["warnings"]
 
 
 def test_a_corpus_without_validation_clips_is_refused(signs: Fixture) -> None:

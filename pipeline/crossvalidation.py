@@ -1,0 +1,153 @@
+"""A training in K folds: each a run of its own, and a run of the whole in which every clip is scored once, by the one that never saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, cast
+
+import numpy as np
+from scipy.special import softmax
+
+from pipeline import metrics, predictions, runs
+from pipeline.data import Batch
+from pipeline.errors import UserError
+from pipeline.fingerprint import digest_of
+from pipeline.folds import folds_of
+from pipeline.reading import Reading, count, kept_together, some
+from pipeline.runs import Run
+from pipeline.trainer import RunTrainer, record_of, result_of, say
+from pipeline.types import Array, Predictor, Recipe, Split
+
+FIGURES = ("n", "top1", "top5", "macro_f1", "seconds")
+
+
+def folded(reading: Reading, asked: int, seed: int) -> list[Reading]:
+    """What each fold reads: the clips that it holds back score, a tenth of the others is validation, and test is not read."""
+    name, own = reading.table.name, [sample for sample in reading.samples if sample.split != "test"]
+    if asked < 2:
+        raise UserError(f"--folds {asked}: a clip is scored by a model of the other folds, so these are 2 or more")
+    if not own:
+        raise UserError(f"{name} has no labelled train or val clips to fold; see: manifests/{name}.csv")
+    groups = kept_together(own, reading.table.groups)
+    parts = folds_of([sample.label for sample in own], groups, asked, seed)
+    if len(parts) < asked:
+        say([f"note: --folds {asked}: {name} has {count(len(set(groups)), 'group')} of clips that stay together, so {len(parts)} folds"])
+    found = [
+        reading.folded({own[i].id for i in held}, seed, f"fold {number} of {len(parts)}") for number, held in enumerate(parts, start=1)
+    ]
+    for part in found:
+        if not part.of("val"):
+            left = count(len(part.of("train")), "clip")
+            raise UserError(f"{part.part} leaves {left} of {name} to train on, too few to cut a validation from")
+        part.check()
+    return found
+
+
+def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, asked: int, again: bool = False) -> Path:
+    """The folder of the finished run of all folds; a fold that is finished is found again, a killed one goes on."""
+    readings = folded(trainer.reading, asked, seed)
+    record = _record(trainer, readings, model, recipe, seed)
+    folder = runs.folder_of(trainer.home, record["dataset"], model, record["id"])
+    with runs.locked(folder):
+        runs.sweep(folder)
+        if again:
+            runs.clear(folder)
+        if (folder / runs.RESULT).exists():
+            say([f"finished before: {folder}; --again trains it anew"])
+            return folder
+        say(record["warnings"])
+        runs.write_record(folder, record)
+        done = []
+        for reading in readings:
+            say([f"{reading.part}: train {len(reading.of('train'))}, val {len(reading.of('val'))}, scores {_scored(reading)}"])
+            done.append(runs.read(trainer.run(reading, model, recipe, seed, again=again, is_member=True)))
+            say([f"{reading.part}: top-1 {done[-1].scores['top1']:.1%}"])
+        said = predictions.joined([predictions.read(run.folder) for run in done])
+        predictions.write(folder, said)
+        runs.write_result(folder, {"run": str(folder), **_result(readings, done, said)})
+    return folder
+
+
+def _scored(reading: Reading) -> str:
+    """`12 clips of 2 groups: anna, bert`; the clips alone where each is a group."""
+    groups = list(dict.fromkeys(kept_together(reading.of("test"), reading.table.groups)))
+    clips = count(len(reading.of("test")), "clip")
+    return clips if len(groups) == len(reading.of("test")) else f"{clips} of {count(len(groups), 'group')}: {some(groups, 3)}"
+
+
+def _record(trainer: RunTrainer, readings: Sequence[Reading], model: str, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """What makes the run of all folds: the runs of each, in their order."""
+    parts = [record_of(trainer.home, reading, model, recipe, seed) for reading in readings]
+    identity = {"dataset": parts[0]["dataset"], "model": model, "seed": seed, "folds": [part["id"] for part in parts]}
+    splits = {sample.id: cast(Split, reading.part) for reading in readings for sample in reading.of("test")}
+    whole = replace(readings[0], samples=tuple(replace(s, split=splits[s.id]) for s in readings[0].samples), part="")
+    return {
+        **parts[0],
+        **identity,
+        "id": digest_of(identity),
+        "rows": whole.digest(),
+        "clips": {reading.part: len(reading.of("test")) for reading in readings},
+        "learned": sorted({label for part in parts for label in part["learned"]}),
+        **trainer.evidence([*whole.crossings("fold"), *_unlearned(readings)]),
+    }
+
+
+def _unlearned(readings: Iterable[Reading]) -> Iterable[str]:
+    """A line for the clips whose label no clip that their fold trains on has."""
+    strange = [s for reading in readings for s in reading.of("test") if s.label not in set(reading.learned())]
+    if strange:
+        named = [f"{sample.id} ({sample.label})" for sample in strange]
+        yield f"{count(len(strange), 'clip')} of labels that the other folds lack, counted as wrong: {some(named)}"
+
+
+def _result(readings: Sequence[Reading], done: Sequence[Run], said: predictions.Predictions) -> dict[str, Any]:
+    """Scores of all clips together, and those of each fold."""
+    samples = [sample for reading in readings for sample in reading.of("test")]
+    classes = readings[0].table.classes
+    each = [{"run": str(run.folder), **{key: run.scores[key] for key in FIGURES}} for run in done]
+    top1 = [run.scores["top1"] for run in done]
+    return {
+        "dataset": readings[0].table.name,
+        "model": done[0].model,
+        "split": f"{len(done)} folds",
+        **result_of(samples, said, metrics.tally(said.judged, classes, groups=said.signers)),
+        "selected_on_scored": False,
+        "folds": each,
+        "over_folds": {"mean": mean(top1), "sd": stdev(top1)},
+        "parameters": done[0].scores["parameters"],
+        "seconds": round(sum(run.scores["seconds"] for run in done), 3),
+        **{key: max(run.scores[key] for run in done) for key in ("peak_memory_bytes", "peak_device_bytes") if key in done[0].scores},
+    }
+
+
+class Mean:
+    """The models of all folds as one: the mean of their probabilities."""
+
+    def __init__(self, models: Sequence[Predictor]) -> None:
+        self.models = models
+
+    @property
+    def parameters(self) -> int:
+        return sum(model.parameters for model in self.models)
+
+    def logits(self, batch: Batch) -> Array:
+        """`(B, C)` float32 logarithms of mean probabilities."""
+        shares = np.mean([softmax(model.logits(batch).astype(np.float64), 1) for model in self.models], 0)
+        found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
+        return found
+
+    def save(self, folder: Path) -> None:
+        raise RuntimeError("each fold's model lies in the folder of its run")
+
+    def load(self, folder: Path) -> None:
+        """Those of the folds of a finished run."""
+        for model, fold in zip(self.models, fold_folders(runs.read(folder)), strict=True):
+            model.load(fold)
+
+
+def fold_folders(run: Run) -> list[Path]:
+    """The folders of the runs of each fold, beside that of the whole; none where a run has no folds."""
+    return [run.folder.parent / digest for digest in run.record.get("folds", ())]
