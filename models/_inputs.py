@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.augment import Augmentation, Blend
 from pipeline.data import Batch, Change, Table, fused
-from pipeline.network import Network
+from pipeline.network import Network, NonNegative
 
 
 class Sequences(Augmentation, Network):
@@ -21,9 +21,15 @@ class Sequences(Augmentation, Network):
     """Each value less its mean, by its deviation, over the training rows or over the clip's own."""
     frames: NonNegativeInt = 0
     """Most rows of a clip that are read, evenly spread from its first to its last; 0 reads all."""
+    motion: NonNegative = 0.0
+    """Above 0: each row is followed by its difference from the row before, times this; zeros in a clip's first row."""
 
     def change(self, train: Table, epoch: int) -> Change | None:
         return self.variation(train, epoch)
+
+    @property
+    def blends(self) -> bool:
+        return self.mixup > 0
 
     def blend(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
         return self.blended(batch, seed, epoch)
@@ -44,11 +50,12 @@ class Inputs(nn.Module):
 
     def __init__(self, recipe: Sequences, dims: Mapping[str, int]) -> None:
         super().__init__()
-        self.stages, self.normalize, self.frames = recipe.stages, recipe.normalize, recipe.frames
-        self.width = sum(dims[stage] for stage in recipe.stages)
+        self.stages, self.normalize, self.frames, self.motion = recipe.stages, recipe.normalize, recipe.frames, recipe.motion
+        width = sum(dims[stage] for stage in recipe.stages)
+        self.width = 2 * width if self.motion else width
         if self.normalize == "train":
-            self.register_buffer("mean", torch.zeros(self.width))
-            self.register_buffer("deviation", torch.ones(self.width))
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("deviation", torch.ones(width))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         rows, lengths = fused(batch, self.stages)
@@ -58,6 +65,8 @@ class Inputs(nn.Module):
             rows = within_clips(rows, lengths)
         elif self.normalize == "train":
             rows = (rows - self.get_buffer("mean")) / self.get_buffer("deviation")
+        if self.motion:
+            rows = torch.cat([rows, self.motion * rows.diff(dim=1, prepend=rows[:, :1])], 2)
         if not rows.shape[1]:
             rows = rows.new_zeros(len(rows), 1, self.width)
         return rows.where(real(lengths, rows.shape[1])[:, :, None], 0), lengths.clamp(min=1)

@@ -85,6 +85,15 @@ class Ensemble(Recipe):
             raise UserError(f"an ensemble reads the stages of its members, here {own}; say them there: --set members=MODEL:stages=a")
         return whole.model_copy(update={"stages": stages})
 
+    def keep_validation(self, use: str, instead: str) -> None:
+        """Raise UserError where something goes by validation that a member learned from."""
+        for member in self.members:
+            if getattr(member.recipe, "learn", "train") == "all":
+                raise UserError(
+                    f"{use} goes by the validation clips, and member {member.model!r} learned from them (learn=all); "
+                    f"set {instead}, or learn=train for the member"
+                )
+
 
 class Together:
     """Trains the members on tables in memory, where no run folders are asked for."""

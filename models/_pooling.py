@@ -28,10 +28,13 @@ class Pooling(nn.Module):
             self.query = nn.Parameter(torch.randn(width))
 
     def attention(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """`(B, T)`: how much each step counts; sums to 1 over the real ones, 0 beyond."""
+        """`(B, T)`: how much each step counts, for `max` in how many of the D values; sums to 1 over the real ones, 0 beyond."""
         own = real(lengths, rows.shape[1])
         if self.kind == "mean":
             return own / lengths[:, None]
+        if self.kind == "max":
+            places = rows.masked_fill(~own[:, :, None], -torch.inf).argmax(1)
+            return torch.nn.functional.one_hot(places, rows.shape[1]).float().mean(1)
         scores: Tensor = self.score(rows)[:, :, 0] if self.kind == "linear" else rows @ self.query / rows.shape[2] ** 0.5
         return scores.masked_fill(~own, -torch.inf).softmax(1)
 

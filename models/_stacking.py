@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from models._members import SCORING_BATCH, load_all, probabilities, save_all
-from pipeline import atomic
+from pipeline import atomic, devices
 from pipeline.data import Batch, Table
 from pipeline.errors import UserError
 from pipeline.types import Array, Predictor, Recipe
 
 if TYPE_CHECKING:
-    from xgboost import Booster
+    from xgboost import Booster, DMatrix
 
 BOOSTER, FOLDS = "booster.json", "folds.json"
 
@@ -33,6 +32,8 @@ class Boosted(Protocol):
     def parts(self) -> tuple[Recipe, ...]: ...
     @property
     def pooled(self) -> str: ...
+    @property
+    def start(self) -> str: ...
     @property
     def rounds(self) -> int: ...
     @property
@@ -57,15 +58,21 @@ class Stacked:
 
         settings = {"objective": "multi:softprob", "num_class": self.n_classes, "tree_method": "hist", "device": self.device}
         fixed = {"seed": train.seed & 0x7FFF_FFFF, "nthread": torch.get_num_threads(), "verbosity": 0}
-        grown = xgboost.train(
-            {**settings, **fixed, **self.recipe.model_dump(include=TREES)},
-            xgboost.DMatrix(values, train.labels),
-            self.recipe.rounds,
-            evals=[(xgboost.DMatrix(self._values(val), val.labels), "val")],
-            early_stopping_rounds=self.recipe.patience or None,
-            verbose_eval=False,
+        grown = devices.once(
+            lambda: xgboost.train(
+                {**settings, **fixed, **self.recipe.model_dump(include=TREES)},
+                self._matrix(values, train.labels),
+                self.recipe.rounds,
+                evals=[(self._matrix(self._values(val), val.labels), "val")],
+                early_stopping_rounds=self.recipe.patience or None,
+                verbose_eval=False,
+            )
         )
         self.booster = grown[: grown.best_iteration + 1] if self.recipe.patience else grown
+
+    @property
+    def parameters(self) -> int:
+        return sum(model.parameters for model in self.models)
 
     def _values(self, table: Table) -> Array:
         return np.concatenate([self._described(batch) for batch in table.batches(SCORING_BATCH, shuffle=False)])
@@ -76,13 +83,21 @@ class Stacked:
         means = shares.reshape(-1, len(self.recipe.parts), *shares.shape[1:]).mean(0)
         return _joined(means, [pooled(batch, self.recipe.stages)] if self.recipe.pooled == "mean" else [])
 
-    def logits(self, batch: Batch) -> Array:
-        """`(B, C)` float32 log probabilities."""
+    def _matrix(self, values: Array, labels: NDArray[np.int64] | None = None) -> DMatrix:
+        """What the booster reads of the `(N, F)` descriptions of clips, with what its trees add to."""
         import xgboost
 
+        matrix = xgboost.DMatrix(values, labels)
+        if self.recipe.start == "members":
+            shares = values[:, : len(self.recipe.parts) * self.n_classes].reshape(len(values), -1, self.n_classes).mean(1)
+            matrix.set_base_margin(np.log(np.maximum(shares, 1e-6)))
+        return matrix
+
+    def logits(self, batch: Batch) -> Array:
+        """`(B, C)` float32 log probabilities."""
         if self.booster is None:
             raise RuntimeError("a booster predicts after fit or load")
-        shares = self.booster.predict(xgboost.DMatrix(self._described(batch)))
+        shares = self.booster.predict(self._matrix(self._described(batch)))
         found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
         return found
 
@@ -132,18 +147,3 @@ def pooled(batch: Batch, stages: Sequence[str]) -> Array:
         deviation = (((rows - mean[:, None]) ** 2).where(own, 0).sum(1) / steps).sqrt()
         found += [mean, deviation]
     return torch.cat(found, 1).numpy().astype(np.float64)
-
-
-def folds_of(table: Table, count: int) -> list[NDArray[np.int64]]:
-    """Positions of the clips that each fold holds back: every clip once, groups whole, classes spread; from the table's seed."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    groups = np.array(table.groups or table.ids, dtype=str)
-    count = min(count, len(np.unique(groups)))
-    if count < 2:
-        raise UserError(f"folds need two groups of training clips or more, and all are of {str(groups[0])!r}")
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=table.seed & 0xFFFF_FFFF)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # classes smaller than the folds are common here
-        found = [held for _, held in splitter.split(np.zeros(len(table)), table.labels, groups)]
-    return [held for held in found if len(held)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from models._recurrent import BiLstm
 from pipeline.data import Batch
 from pipeline.network import Fraction, NonNegative, Positive
 from pipeline.schedule import Kind as Schedule
-from pipeline.types import Recipe
+from pipeline.types import Between, Choice, Recipe, Space
 
 
 class BilstmAttention(Sequences):
@@ -26,6 +26,15 @@ class BilstmAttention(Sequences):
     a learned query, is `--set hidden=256 layers=2 zoneout=0.1 pooling=query`. Zoneout steps in Python: several times slower.
     """
 
+    space: ClassVar[Space] = {
+        "hidden": Choice((64, 128, 256)),
+        "layers": Choice((1, 2)),
+        "dropout": Between(0.2, 0.6),
+        "lr": Between(1e-4, 3e-3, log=True),
+        "weight_decay": Between(1e-5, 1e-1, log=True),
+        "batch_size": Choice((16, 32, 64)),
+    }
+
     stages: tuple[str, ...] = ("holistic",)
     optimizer: Literal["adam", "adamw"] = "adamw"
     lr: Positive = 3e-4
@@ -33,7 +42,7 @@ class BilstmAttention(Sequences):
     schedule: Schedule = "cosine"
     warmup: NonNegativeInt = 8
     batch_size: PositiveInt = 32
-    best_by: Literal["top1", "loss"] = "loss"
+    best_by: Literal["top1", "loss", "last"] = "loss"
     min_improvement: NonNegative = 1e-4
     hidden: PositiveInt = 128
     """Units of each direction, and of the layer before the classes."""

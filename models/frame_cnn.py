@@ -14,7 +14,7 @@ from pipeline import losses
 from pipeline.data import Batch
 from pipeline.errors import UserError
 from pipeline.network import Network, Positive
-from pipeline.types import Recipe
+from pipeline.types import Between, Choice, Recipe, Space
 
 
 class FrameCnn(Network):
@@ -30,12 +30,20 @@ class FrameCnn(Network):
 
     takes_maps: ClassVar[bool] = True
 
+    space: ClassVar[Space] = {
+        "channels": Choice((256, 512, 1024)),
+        "lr": Between(1e-4, 3e-3, log=True),
+        "batch_size": Choice((16, 32)),
+        "class_weights": Choice(("none", "balanced")),
+        "focal_gamma": Choice((0.0, 1.0, 2.0)),
+    }
+
     stages: tuple[str, ...] = ("resnet50_map",)
     lr: Positive = 1e-3
     batch_size: PositiveInt = 32
     epochs: PositiveInt = 20
     patience: NonNegativeInt = 3
-    best_by: Literal["top1", "loss"] = "loss"
+    best_by: Literal["top1", "loss", "last"] = "loss"
     channels: PositiveInt = 1024
     grid: tuple[PositiveInt, PositiveInt] = (7, 7)
     """Height and width of a map."""

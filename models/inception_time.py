@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -13,7 +13,7 @@ from models._inception import Inception, Shape
 from models._inputs import Inputs, Sequences, real
 from pipeline.data import Batch
 from pipeline.network import Fraction, Positive
-from pipeline.types import Recipe
+from pipeline.types import Between, Choice, Recipe, Space
 
 
 class InceptionTime(Sequences):
@@ -25,6 +25,14 @@ class InceptionTime(Sequences):
     mean). Padding of a batch is cut off before. The source gives no figure of this net alone; with the video it is 91.9 % on
     UTD-MHAD, 87.1 % on VSL.
     """
+
+    space: ClassVar[Space] = {
+        "modules": Choice((3, 6)),
+        "kernel": Choice((20, 40)),
+        "dropout": Between(0.0, 0.5),
+        "lr": Between(1e-4, 3e-3, log=True),
+        "batch_size": Choice((8, 16, 32)),
+    }
 
     stages: tuple[str, ...] = ("inertial",)
     lr: Positive = 1e-3

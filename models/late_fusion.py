@@ -32,6 +32,8 @@ class LateFusion(Ensemble):
     combine: Literal["sum", "learned"] = "sum"
 
     def fit(self, train: Table, val: Table, device: str) -> Predictor:
+        if self.combine == "learned":
+            self.keep_validation("combine=learned", "combine=sum")
         trainer = trainer_of(train, val, device)
         seeds = [train.seed if member.seed is None else member.seed for member in self.members]
         found = [trainer.whole(m.model, m.recipe, seed) for m, seed in zip(self.members, seeds, strict=True)]
@@ -55,6 +57,10 @@ class Fused:
         shares = np.tensordot(self.weights, probabilities(self.members, batch), 1)
         found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
         return found
+
+    @property
+    def parameters(self) -> int:
+        return sum(member.parameters for member in self.members)
 
     def save(self, folder: Path) -> None:
         save_all(self.members, folder)

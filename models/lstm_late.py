@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from models._inputs import Inputs, Sequences
 from pipeline.data import Batch
-from pipeline.types import Recipe
+from pipeline.types import Between, Choice, Recipe, Space
 
 
 class LstmLate(Sequences):
@@ -20,6 +20,14 @@ class LstmLate(Sequences):
     Defaults are the source's: Adam 1e-4, batches of 64, cross entropy, 150 epochs of which the best on validation is kept.
     A clip without rows in the first stage is read as one row of zeros.
     """
+
+    space: ClassVar[Space] = {
+        "hidden": Choice((128, 256, 512)),
+        "layers": Choice((1, 2)),
+        "dropout": Between(0.1, 0.6),
+        "lr": Between(1e-4, 3e-3, log=True),
+        "batch_size": Choice((16, 32, 64)),
+    }
 
     stages: tuple[str, ...] = ("resnet50", "radar_cnn")
     epochs: PositiveInt = 150

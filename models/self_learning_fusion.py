@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
@@ -16,7 +16,8 @@ from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.fitting import CHECKPOINT
 from pipeline.network import Fraction, Network, NetworkPredictor, NonNegative, Positive
-from pipeline.types import Predictor, Recipe
+from pipeline.schedule import Kind as Schedule
+from pipeline.types import Between, Predictor, Recipe, Space
 
 
 class SelfLearningFusion(Augmentation, Recipe):
@@ -34,6 +35,13 @@ class SelfLearningFusion(Augmentation, Recipe):
     encoder's own classifier; teacher and named video model have theirs among their settings.
     """
 
+    space: ClassVar[Space] = {
+        "beta": Between(3.0, 300.0, log=True),
+        "generator_lr": Between(1e-5, 1e-3, log=True),
+        "lr": Between(1e-4, 3e-3, log=True),
+        "dropout": Between(0.2, 0.6),
+    }
+
     stages: tuple[str, ...] = ("i3d",)
     sensor: str = "inertial"
     teacher: Member = Member(model="inception_time")
@@ -44,6 +52,13 @@ class SelfLearningFusion(Augmentation, Recipe):
     encoder_dropout: Fraction = 0.0
     normalize: Literal["none", "train", "clip"] = "none"
     frames: NonNegativeInt = 0
+    motion: NonNegative = 0.0
+    schedule: Schedule = "constant"
+    warmup: NonNegativeInt = 0
+    best_by: Literal["top1", "last"] = "top1"
+    """Of the MLP and the encoder's classifier; the generator goes by its loss. `last`: all three keep their last weights."""
+    learn: Literal["train", "all"] = "train"
+    """As in any network, for these three; teacher and named video model have their own."""
     alpha: NonNegative = 100.0
     beta: NonNegative = 30.0
     generator_lr: Positive = 1e-4
@@ -72,6 +87,7 @@ class SelfLearningFusion(Augmentation, Recipe):
         teacher = _with_stages(self.teacher, (self.sensor,)).adapted(training)
         if not hasattr(teacher.recipe.build({self.sensor: 1}, 2), "features"):
             raise UserError(f"teacher={teacher.model}: a teacher is to have features of 128 values; use inception_time")
+        self._student()  # what its networks refuse is said before anything is trained
         return self.model_copy(update={"teacher": teacher, "video": video})
 
     def _seeing(self) -> dict[str, Any]:
@@ -84,7 +100,8 @@ class SelfLearningFusion(Augmentation, Recipe):
     def _generator(self) -> Generator:
         rates = {"lr": self.generator_lr, "batch_size": self.generator_batch_size, "epochs": self.generator_epochs}
         loss = {"alpha": self.alpha, "beta": self.beta, "beta1": self.generator_beta1}
-        return Generator(**{**self._seeing(), **rates, **loss}, sensor=self.sensor, best_by="loss")
+        best_by = "last" if self.best_by == "last" else "loss"
+        return Generator(**{**self._seeing(), **rates, **loss, "best_by": best_by}, sensor=self.sensor)
 
     def _student(self) -> Student:
         return Student(**self._last(), hidden=self.mlp_hidden, slope=self.slope, dropout=self.dropout)
@@ -103,7 +120,7 @@ class SelfLearningFusion(Augmentation, Recipe):
         else:
             video = _fitted("video", Classifier(**self._last()), seeing, val, device)
         for checkpoint in train.folder.glob(f"*/{CHECKPOINT}") if train.folder else ():
-            checkpoint.unlink()
+            checkpoint.unlink(missing_ok=True)
         return Fused([video, student], np.full(2, 0.5))
 
     def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> Predictor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
@@ -17,7 +17,7 @@ from pipeline.data import Batch
 from pipeline.errors import UserError
 from pipeline.network import Fraction, NonNegative
 from pipeline.schedule import Kind as Schedule
-from pipeline.types import Recipe
+from pipeline.types import Between, Choice, Recipe, Space
 
 
 class Transformer(Sequences):
@@ -29,6 +29,14 @@ class Transformer(Sequences):
     weight decay 0.01, 50 epochs and a rate that falls where validation accuracy stagnates are those of the code it forks
     (AI4Bharat/INCLUDE). `hybrid=bilstm` puts a BiLSTM between encoder and pooling.
     """
+
+    space: ClassVar[Space] = {
+        "layers": Choice((4, 6, 8)),
+        "width": Choice((128, 256)),
+        "lr": Between(1e-5, 1e-3, log=True),
+        "batch_size": Choice((32, 64, 128)),
+    }
+    """The source's, of its 200 trials."""
 
     stages: tuple[str, ...] = ("kinematics",)
     frames: NonNegativeInt = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import xxhash
 from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from pipeline.data import Batch, Table
@@ -24,6 +26,7 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 KNOTS = 5
 """Places of a clip where a warped time has a speed of its own."""
 GEOMETRY = ("mirror", "rotate", "turn", "scale", "shift", "part_dropout")
+SKELETAL = ("bones", "limbs")
 
 
 class Augmentation(BaseModel):
@@ -49,6 +52,10 @@ class Augmentation(BaseModel):
     """Points grow or shrink about the clip's middle by up to this share."""
     shift: Amount = 0.0
     """Points move by up to this many of the deviations of the clip's points, each axis by itself."""
+    bones: Share = 0.0
+    """Each bone is longer or shorter by up to this share, the same in the whole clip; what hangs on it moves along."""
+    limbs: Degrees = 0.0
+    """Most degrees by which each bone turns about the joint it hangs on, the same in the whole clip, and what hangs on it along."""
     jitter: Amount = 0.0
     """Noise on every value, in deviations of that value in the clip."""
     part_dropout: Share = 0.0
@@ -65,6 +72,12 @@ class Augmentation(BaseModel):
         if asked and not any(layouts.values()):
             raise UserError(
                 f"{asked[0]}={getattr(self, asked[0]):g} moves points, and {', '.join(layouts)} has none; leave it out: --set {asked[0]}=0"
+            )
+        asked = [name for name in SKELETAL if getattr(self, name)]
+        if asked and not any(layout and layout.parents for layout in layouts.values()):
+            raise UserError(
+                f"{asked[0]}={getattr(self, asked[0]):g} moves bones, and those of {', '.join(layouts)} are not known; "
+                f"leave it out: --set {asked[0]}=0"
             )
         return Variation(self, layouts, train.seed, epoch)
 
@@ -163,6 +176,8 @@ class Variation:
     def _varied(self, rows: Array, layout: Layout | None, drawn: tuple[Array, Array, bool], random: Generator) -> Array:
         """`(T, D)` rows with their points moved, noise on them, and parts left out; what was not seen (zero) stays so."""
         seen = rows != 0
+        if layout and layout.parents and (self.how.bones or self.how.limbs):
+            rows = _rebuilt(rows, layout, self.how, random)
         if layout and (layout.positions or layout.directions) and any(getattr(self.how, name) for name in GEOMETRY):
             rows, seen = _moved(rows, seen, layout, drawn)
             for part in layout.parts:
@@ -193,3 +208,33 @@ def _moved(rows: Array, seen: Array, layout: Layout, drawn: tuple[Array, Array, 
             seen = seen.copy()
             seen[:, places[there]] = np.broadcast_to(shown[:, :, None], points.shape)[:, there]
     return rows, seen
+
+
+def _rebuilt(rows: Array, layout: Layout, how: Augmentation, random: Generator) -> Array:
+    """Rows whose bones have other lengths and directions; a bone of which one end is not seen only moves along."""
+    places, parents = np.array(layout.positions), np.array(layout.parents)
+    points = rows[:, places]  # (T, P, 3)
+    shown: Array = np.any(points != 0, axis=2)
+    hangs = (parents >= 0)[:, None]
+    axes, angles = random.normal(size=points.shape[1:]), how.limbs * random.uniform(-1, 1, hangs.shape) * hangs
+    turns = Rotation.from_rotvec(angles * axes / np.linalg.norm(axes, axis=1, keepdims=True), degrees=True).as_matrix()
+    growth = 1 + how.bones * random.uniform(-1, 1, hangs.shape) * hangs
+    order = [joint for joint in _from_root(layout.parents) if hangs[joint]]
+    for joint in order:
+        turns[joint] = turns[joint] @ turns[parents[joint]]
+    changes = np.einsum("tpi,pji->tpj", points - points[:, parents], growth[:, :, None] * turns - np.eye(3))
+    moved = np.where((shown & shown[:, parents])[:, :, None], changes, 0)
+    for joint in order:
+        moved[:, joint] += moved[:, parents[joint]]
+    rows = rows.copy()
+    rows[:, places] = np.where(shown[:, :, None], points + moved, points)
+    return rows
+
+
+@cache
+def _from_root(parents: tuple[int, ...]) -> tuple[int, ...]:
+    """Every joint after the one that it hangs on."""
+    found: list[int] = []
+    while len(found) < len(parents):
+        found += [joint for joint, parent in enumerate(parents) if joint not in found and (parent < 0 or parent in found)]
+    return tuple(found)

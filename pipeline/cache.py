@@ -6,23 +6,29 @@ import csv
 import io
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline import atomic, index, manifest, shards
 from pipeline.configured import FORMAT, Stage, configure, published, staleness
 from pipeline.errors import UserError
 from pipeline.features import Features as Features
-from pipeline.index import Entry, Index
-from pipeline.manifest import Home
+from pipeline.index import Entry, Index, Shard
+from pipeline.manifest import Home, Manifest
+from pipeline.media import States
 from pipeline.sealed import seal, unseal
 from pipeline.shards import Failure, Marker
 
 INDEX_PREFIX = "rows-"
+GATHERED = 10_000
+"""Rows of markers that are put into columns at once."""
 
 
 @dataclass
@@ -30,58 +36,49 @@ class Finished:
     """Every finished row of one identity: those of its last index, and those of markers written since."""
 
     index: Index
-    markers: list[Marker]
-    later: dict[str, list[Entry]] = field(default_factory=dict)
+    later: Index
+    """Its shards are those that the index does not hold."""
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
     """Clips that the index lists in shards that are gone."""
 
-    def __post_init__(self) -> None:
-        for failure in self.index.failures.values():
-            self.failures.setdefault(failure.id, []).append(failure)
-        for marker in self.markers:
-            for entry in index.of_marker(marker):
-                self.later.setdefault(entry.row.id, []).append(entry)
-            for failure in marker.failures:
-                self.failures.setdefault(failure.id, []).append(failure)
+    @cached_property
+    def rows(self) -> Index:
+        """All of them in one table, those of the index first."""
+        return index.joined([self.index, self.later]) if len(self.later) else self.index
+
+    def places(self, table: Manifest) -> NDArray[np.int64]:
+        """`(rows,)` the place of each row's clip in the manifest, -1 where it has none."""
+        return table.places_of(self.rows.text("ids"))
+
+    def current(self, places: NDArray[np.int64], states: States) -> NDArray[np.int64]:
+        """`(clips,)` the row of each clip in its state now, -1 where none is finished; of two, that of the lowest marker name."""
+        rows = np.flatnonzero(places >= 0)
+        rows = rows[(self.rows.columns["stat"][rows] == states.tokens[places[rows]]) & states.there[places[rows]]]
+        if len(self.later):
+            rank = np.argsort(np.argsort(np.array([shard.name for shard in self.rows.shards])))
+            rows = rows[np.argsort(-rank[self.rows.shard_of[rows]], kind="stable")]  # of two in one place, the last stays
+        found = np.full(len(states.tokens), -1, np.int64)
+        found[places[rows]] = rows
+        return found
+
+    @cached_property
+    def _states(self) -> set[tuple[str, int]]:
+        return set(zip(self.rows.ids, self.rows.columns["stat"].tolist(), strict=True))
 
     def has(self, clip: str, stat: int) -> bool:
         """Whether a row of this clip in this state is finished."""
-        number = self.index.position.get(clip)
-        if number is not None and int(self.index.columns["stat"][number]) == stat:
-            return True
-        return any(entry.row.stat == stat for entry in self.later.get(clip, ()))
-
-    def entry(self, clip: str, stat: int) -> Entry | None:
-        """The row of this clip in this state; of two, the one whose marker's name is lowest."""
-        found = [entry for entry in self.later.get(clip, ()) if entry.row.stat == stat]
-        number = self.index.position.get(clip)
-        if number is not None and int(self.index.columns["stat"][number]) == stat:
-            found.append(self.index.entry(number))
-        return min(found, key=lambda entry: entry.shard.name) if found else None
-
-    def knows(self, clip: str) -> bool:
-        """Whether rows of this clip in any state are finished."""
-        return clip in self.index.position or clip in self.later
+        return (clip, stat) in self._states
 
     def failure(self, clip: str, stat: int) -> Failure | None:
         """The recorded failure of this clip in this state, the latest try."""
         found = [failure for failure in self.failures.get(clip, ()) if failure.stat == stat]
         return max(found, key=lambda failure: failure.attempts) if found else None
 
-    @cached_property
-    def later_by_content(self) -> dict[str, Entry]:
-        return {entry.row.content: entry for entries in self.later.values() for entry in entries}
-
-    @cached_property
-    def sizes(self) -> set[int]:
-        """Total sizes of all clips ever finished: a clip of another size cannot be one of them."""
-        return self.index.sizes | {entry.row.size for entry in self.later_by_content.values()}
-
     def by_content(self, content: str) -> Entry | None:
         """The row made from these bytes, whatever the clip was called then."""
-        number = self.index.by_content.get(content)
-        return self.later_by_content.get(content) if number is None else self.index.entry(number)
+        number = self.rows.by_content.get(content)
+        return None if number is None else self.rows.entry(number)
 
 
 def finished(stage: Stage, home: Home) -> Finished:
@@ -92,14 +89,15 @@ def finished(stage: Stage, home: Home) -> Finished:
     current = [before.index] if before and before.digest == stage.fingerprint.digest else []
     for name in [*current, *sorted(path.name for path in folder.glob(f"{INDEX_PREFIX}*.npz"))]:
         if (folder / name).exists():
-            last = index.read(folder / name)
+            last = index.read(folder / name, whole=False)
             break
     else:
-        last = index.build([], [], [])
-    whole = _without_missing(last, set(names))
-    lost, last = frozenset(last.position) - frozenset(whole.position), whole
-    held = {shard.name for shard in last.shards}
-    return Finished(last, list(_markers(folder, [name for name in names if name not in held])), lost=lost)
+        last = index.build([])
+    whole, lost = _without_missing(last, set(names))
+    held = {shard.name for shard in whole.shards}
+    failures: dict[str, list[Failure]] = {clip: [failure] for clip, failure in whole.failures.items()}
+    later = _rows_of(_markers(folder, [name for name in names if name not in held]), failures)
+    return Finished(whole, later, failures, lost)
 
 
 def _markers(folder: Path, names: list[str]) -> Iterator[Marker]:
@@ -109,25 +107,41 @@ def _markers(folder: Path, names: list[str]) -> Iterator[Marker]:
             yield shards.read_marker(folder / (name + shards.MARKER_SUFFIX))
 
 
-def _without_missing(last: Index, names: set[str]) -> Index:
-    """The index without rows of shards whose marker is gone: no marker, no shard."""
-    gone = {i for i, shard in enumerate(last.shards) if shard.name not in names}
-    if not gone:
-        return last
-    kept = [last.entry(i) for i in range(len(last)) if int(last.shard_of[i]) not in gone]
-    return index.build(kept, last.failures.values(), [shard for i, shard in enumerate(last.shards) if i not in gone])
+def _rows_of(markers: Iterator[Marker], failures: dict[str, list[Failure]]) -> Index:
+    """The rows of markers, as columns after every so many of them; their failures are added to those known."""
+    parts, entries, marked = [], list[Entry](), list[Shard]()
+    for marker in markers:
+        marked.append(Shard(marker.name, marker.shard, marker.store))
+        entries += index.of_marker(marker)
+        for failure in marker.failures:
+            failures.setdefault(failure.id, []).append(failure)
+        if len(entries) >= GATHERED:
+            parts.append(index.build(entries))
+            entries = []
+    return index.joined([index.build(entries, (), marked), *parts])
 
 
-def publish(home: Home, stage: Stage, done: Finished, bound: Mapping[str, Entry], failures: list[Failure]) -> None:
-    """Make `bound` (clip id -> its row) what training reads, in one step; rows that no clip has stay findable by content."""
+def _without_missing(last: Index, names: set[str]) -> tuple[Index, frozenset[str]]:
+    """The index without rows of shards whose marker is gone (no marker, no shard), and the clips that lose theirs by it."""
+    kept = [number for number, shard in enumerate(last.shards) if shard.name in names]
+    if len(kept) == len(last.shards):
+        return last, frozenset()
+    places = np.full(len(last.shards), -1, np.int64)
+    places[kept] = np.arange(len(kept))
+    part = last.taken(np.flatnonzero(places[last.shard_of] >= 0))
+    columns = {**part.columns, "shard_of": places[part.shard_of]}
+    whole = Index(columns, [last.shards[number] for number in kept], last.failures)
+    return whole, frozenset(last.position) - frozenset(whole.position)
+
+
+def publish(home: Home, stage: Stage, done: Finished, bound: Index, failures: Sequence[Failure]) -> None:
+    """Make `bound`, finished rows under the ids of their clips, what training reads, in one step.
+
+    Rows that no clip has stay findable by content.
+    """
     folder = stage.folder(home)
-    entries = [Entry(entry.row, entry.shard) for entry in bound.values()]
-    used = {(entry.shard.name, entry.row.start) for entry in entries}
-    every = [*(done.index.entry(i) for i in range(len(done.index))), *(entry for found in done.later.values() for entry in found)]
-    orphans = {(e.shard.name, e.row.start): e for e in every if (e.shard.name, e.row.start) not in used}
-    entries += [Entry(_renamed(entry, index.ORPHAN), entry.shard) for entry in orphans.values()]
-    marked = [index.Shard(marker.name, marker.shard, marker.store) for marker in done.markers]
-    table = index.build(entries, failures, [*done.index.shards, *marked])
+    held = index.build([], failures, [*done.index.shards, *done.later.shards])
+    table = index.joined([held, bound, _orphans(done.rows, bound)])
     content = {
         "format": FORMAT,
         "dataset": stage.dataset,
@@ -139,7 +153,20 @@ def publish(home: Home, stage: Stage, done: Finished, bound: Mapping[str, Entry]
         "dtype": stage.extractor.dtype,
     }
     _put(folder, content, table)
-    _write_lengths(home, stage, [entry for entry in entries if entry.row.id != index.ORPHAN])
+    _write_lengths(home, stage, bound)
+
+
+def _orphans(rows: Index, bound: Index) -> Index:
+    """The rows that no clip has, each once, under no id."""
+    number = {shard: i for i, shard in enumerate(dict.fromkeys([*rows.shards, *bound.shards]))}
+
+    def starts(table: Index) -> NDArray[np.int64]:
+        """Where a row begins, as one number a row."""
+        return np.array([number[shard] for shard in table.shards], np.int64)[table.shard_of] << 32 | table.columns["start"]
+
+    every, first = np.unique(starts(rows), return_index=True)
+    unused = np.sort(first[~np.isin(every, starts(bound))])
+    return rows.taken(unused, [index.ORPHAN] * len(unused))
 
 
 def publish_index(home: Home, dataset: str, name: str, table: Index) -> None:
@@ -162,12 +189,6 @@ def _put(folder: Path, content: Mapping[str, Any], table: Index) -> None:
             old.unlink(missing_ok=True)
 
 
-def _renamed(entry: Entry, clip: str) -> shards.Row:
-    import dataclasses
-
-    return dataclasses.replace(entry.row, id=clip)
-
-
 def lengths_path(home: Home, dataset: str, name: str) -> Path:
     """The length manifest of a stage."""
     return home.manifests / dataset / f"{name}.csv"
@@ -182,13 +203,15 @@ def has_lengths(home: Home, dataset: str, name: str) -> bool:
         return False
 
 
-def _write_lengths(home: Home, stage: Stage, entries: list[Entry]) -> None:
+def _write_lengths(home: Home, stage: Stage, bound: Index) -> None:
     """The length manifest: a table for people and other programs, never read back."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["id", "length", "source_length", "rate_hz", "decoder", "content"])
-    for row, _ in entries:
-        table.writerow([row.id, row.length, row.source_length, f"{row.rate_hz:g}", row.decoder, row.content])
+    lengths, source_lengths, rates, contents = (bound.columns[name].tolist() for name in ("length", "source_length", "rate_hz", "content"))
+    shown = {rate: f"{rate:g}" for rate in set(rates)}
+    parts = (lengths, source_lengths, map(shown.__getitem__, rates), bound.decoders, map(bytes.decode, contents))
+    table.writerows(zip(bound.ids, *parts, strict=True))
     atomic.replace(lengths_path(home, stage.dataset, stage.name), out.getvalue().encode("utf-8", errors="surrogateescape"))
 
 
@@ -210,7 +233,7 @@ def open_stage(
     if said is None:
         raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
     if stale == "refuse":
-        reason = staleness(configure(home, manifest.read(home, dataset), stage), said)
+        reason = staleness(configure(home, manifest.read(home, dataset, clips=False), stage), said)
         if reason:
             raise UserError(
                 f"the features of {dataset}/{stage} are stale ({reason}); run: signcache extract {dataset} {stage}, "

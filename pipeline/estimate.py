@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +98,7 @@ def _clip_seconds(home: Home, result: StagePlan) -> float | None:
 
 def _clip_rows(home: Home, table: Manifest, result: StagePlan, probe: bool) -> float | None:
     """Mean rows a clip: of finished ones, else what the stage would take of clips as long as those known, or probed."""
-    done = result.done.index.columns["length"].tolist()[:CLIPS]
-    done += [entry.row.length for entries in list(result.done.later.values())[:CLIPS] for entry in entries]
+    done = [*result.done.index.columns["length"][:CLIPS].tolist(), *result.done.later.columns["length"][:CLIPS].tolist()]
     if done:
         return float(np.mean(done))
     lengths = list(_known_lengths(home, result)) or (list(_probed(table, result)) if probe else [])
@@ -110,7 +110,7 @@ def _known_lengths(home: Home, result: StagePlan) -> Iterator[tuple[int, float]]
     """(length, rate) of what the stage reads, as other identities and stages of the same source found it."""
     stage = result.stage
     if stage.upstream:
-        for row, _ in list(result.inputs.values())[:CLIPS]:
+        for row, _ in islice(result.inputs.values(), CLIPS):
             yield row.length, row.rate_hz * row.length / row.source_length if row.source_length else row.rate_hz
         return
     for name in [stage.name, *published_names(home, stage.dataset)]:
@@ -120,8 +120,8 @@ def _known_lengths(home: Home, result: StagePlan) -> Iterator[tuple[int, float]]
         path = home.cache / stage.dataset / name / said.digest / said.index
         if not path.exists():
             continue
-        columns = index.read(path).columns
-        pairs = list(zip(columns["source_length"].tolist()[:CLIPS], columns["rate_hz"].tolist()[:CLIPS], strict=True))
+        columns = index.read(path, whole=False).columns
+        pairs = list(zip(columns["source_length"][:CLIPS].tolist(), columns["rate_hz"][:CLIPS].tolist(), strict=True))
         if pairs:
             yield from pairs
             return

@@ -6,7 +6,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
+
+import numpy as np
 
 from pipeline import engine, machine
 from pipeline.cache import publish
@@ -14,10 +17,11 @@ from pipeline.configured import Stage
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.estimate import refuse_without_room
-from pipeline.index import Entry
+from pipeline.index import Entry, Index, build, joined
 from pipeline.inputs import derived_content, derived_stat
 from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
+from pipeline.media import States
 from pipeline.plan import StagePlan, plan, settle
 from pipeline.progress import Progress
 from pipeline.shards import Failure
@@ -50,24 +54,36 @@ class Outcome:
     unpublished: dict[str, int] = field(default_factory=dict)
 
 
-def extract(home: Home, table: Manifest, stages: Sequence[Stage], options: Options, progress: Progress) -> Outcome:
+def extract(
+    home: Home,
+    table: Manifest,
+    stages: Sequence[Stage],
+    options: Options,
+    progress: Progress,
+    states: dict[str, States] | None = None,
+) -> Outcome:
     """Do exactly what `plan` says, stages that derive from others after these, and publish each stage that is complete.
 
+    `states` are those of media looked at a moment ago, as `plan` takes them; what was extracted is looked at again.
     Raises UserError for what a user can mend; KeyboardInterrupt leaves every finished clip in the cache.
     """
     outcome = Outcome()
+    states = {} if states is None else states
     for depth in range(1 + max(map(_depth, stages), default=0)):
         level = [stage for stage in stages if _depth(stage) == depth]
         with locked(home, table.name, [stage.name for stage in level]):
             plans = {
-                name: _chosen(settle(result, table, rehash=options.rehash), options)
-                for name, result in plan(home, table, level, retry_failed=options.retry_failed).items()
+                name: _chosen(settle(result, table, rehash=options.rehash), table, options)
+                for name, result in plan(home, table, level, retry_failed=options.retry_failed, states=states).items()
             }
             if any(result.todo for result in plans.values()):
                 refuse_without_room(home, table, plans)
                 _run(home, table, plans, options, progress, outcome)
             for result in plans.values():
-                _publish(home, table, result, outcome)
+                if result.todo:
+                    states.pop(result.stage.extractor.source, None)
+            for result in plans.values():
+                _publish(home, table, result, outcome, states)
     return outcome
 
 
@@ -75,11 +91,10 @@ def _depth(stage: Stage) -> int:
     return 1 + _depth(stage.upstream) if stage.upstream else 0
 
 
-def _chosen(result: StagePlan, options: Options) -> StagePlan:
+def _chosen(result: StagePlan, table: Manifest, options: Options) -> StagePlan:
     """The plan cut down to `--only` and `--limit`, and of a derived stage to clips whose upstream rows are there."""
-    known = {*result.fresh, *(todo.sample.id for todo in result.todo), *(failure.id for failure in result.failed)}
     for clip in options.only:
-        if clip not in known:
+        if clip not in table.places:
             raise UserError(f"--only {clip}: no such clip in {result.stage.dataset!r}; ids are in manifests/{result.stage.dataset}.csv")
     todo = [item for item in result.todo if not options.only or item.sample.id in options.only]
     if result.stage.upstream:
@@ -140,16 +155,14 @@ def _jobs(home: Home, table: Manifest, plans: Mapping[str, StagePlan], spool: Pa
     for name, result in plans.items():
         for todo in result.todo:
             wanted.setdefault((todo.sample.id, result.stage.extractor.source), {})[name] = result
-    samples = {sample.id: sample for sample in table.samples}
     rows = {result.stage.upstream.name: result.inputs for result in plans.values() if result.stage.upstream}
-    places = {sample.id: place for place, sample in enumerate(table.samples)}
-    for number, (clip, source) in enumerate(sorted(wanted, key=lambda pair: places[pair[0]])):
+    for number, (clip, source) in enumerate(sorted(wanted, key=lambda pair: table.places[pair[0]])):
         results = wanted[clip, source]
         stages = {name: result.stage.extractor for name, result in results.items()}
         job = Job(number, clip, stages, spool, options.deadline_seconds)
         upstream = next(iter(results.values())).stage.upstream
         if upstream is None:
-            yield replace(job, paths=table.paths(samples[clip], source))
+            yield replace(job, paths=table.paths(table.samples[table.places[clip]], source))
         else:
             yield _derived(home, job, upstream, rows[upstream.name][clip])
 
@@ -162,19 +175,21 @@ def _derived(home: Home, job: Job, upstream: Stage, entry: Entry) -> Job:
     return replace(job, rows=Clip((track,)), key=(derived_content(upstream, entry), derived_stat(upstream, entry)))
 
 
-def _publish(home: Home, table: Manifest, result: StagePlan, outcome: Outcome) -> None:
+def _publish(home: Home, table: Manifest, result: StagePlan, outcome: Outcome, states: dict[str, States]) -> None:
     """Publish what is finished, unless clips are still to do of an identity that would replace a published one."""
-    fresh = plan(home, table, [result.stage])[result.stage.name]
+    fresh = plan(home, table, [result.stage], states=states)[result.stage.name]
     after = replace(fresh, found=result.found, todo=[todo for todo in fresh.todo if todo.sample.id not in result.found])
     if after.todo and after.before and not after.is_published:
         outcome.unpublished[result.stage.name] = len(after.todo)
-        return
-    if not after.needs_publishing:
-        return
-    bound: dict[str, Entry] = {}
-    for sample in table.samples:
-        stat = after.stats.get(sample.id)
-        entry = result.found.get(sample.id) or (after.done.entry(sample.id, stat.token) if stat else None)
-        if entry:
-            bound[sample.id] = entry
-    publish(home, result.stage, after.done, bound, after.failed)
+    elif after.needs_publishing:
+        publish(home, result.stage, after.done, _bound(table, after), after.failed)
+
+
+def _bound(table: Manifest, result: StagePlan) -> Index:
+    """The finished row of every clip that has one, under the clip's id; those found by content come first."""
+    rows, numbers = result.done.rows, result.numbers.copy()
+    if result.found:
+        numbers[[table.places[clip] for clip in result.found]] = len(rows) + np.arange(len(result.found))
+        rows = joined([rows, build(list(result.found.values()))])
+    has_row = numbers >= 0
+    return rows.taken(numbers[has_row], list(compress(table.ids, has_row.tolist())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.configured import Stage, configure
 from pipeline.datasets.imported import write_table
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
-from pipeline.inputs import imported_stats
+from pipeline.inputs import imported_states
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
 from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
@@ -160,8 +161,9 @@ def _shard(home: Home, stage: Stage, clips: Sequence[tuple[_Surveyed, Array, int
 def _publish(home: Home, table: Manifest, stage: Stage) -> list[str]:
     """The clips of the manifest that the import lacks, recorded as its failures."""
     done = cache.finished(stage, home)
-    stats = imported_stats(done)
-    bound = {s.id: entry for s in table.samples if s.id in stats and (entry := done.entry(s.id, stats[s.id].token))}
-    lacking = [sample.id for sample in table.samples if sample.id not in bound]
+    numbers = done.current(done.places(table), imported_states(table, done))
+    has_row = (numbers >= 0).tolist()
+    bound = done.rows.taken(numbers[numbers >= 0], list(compress(table.ids, has_row)))
+    lacking = [clip for clip, has in zip(table.ids, has_row, strict=True) if not has]
     cache.publish(home, stage, done, bound, [Failure(clip, NOT_IMPORTED, "", 0, "", 0, 0) for clip in lacking])
     return lacking

@@ -12,6 +12,8 @@ POSE_PAIRS = ((1, 4), (2, 5), (3, 6), (7, 8), (9, 10), *((left, left + 1) for le
 """Left and right points of MediaPipe's pose."""
 KINECT_PAIRS = tuple((left, left + 4) for left in (4, 5, 6, 7, 12, 13, 14, 15))
 Pairs: TypeAlias = Sequence[tuple[int, int]]
+KINECT_PARENTS = (1, 2, 3, -1, *(1, 4, 5, 6), *(1, 8, 9, 10), *(3, 12, 13, 14), *(3, 16, 17, 18))
+"""Of each of a Kinect's joints the one that it hangs on; all hang on the hip centre."""
 KEY_PAIRS: Mapping[str, Pairs] = {
     "skeleton": tuple((left, left + 4) for left in (2, 3, 4, 5)),
     "holistic": tuple((left, left + 1) for left in range(0, 10, 2)),
@@ -31,6 +33,8 @@ class Layout:
     swapped: list[int] = field(default_factory=list)
     """For each column the one whose value it takes in a mirror."""
     parts: list[slice] = field(default_factory=list)
+    parents: tuple[int, ...] = ()
+    """Of each of `positions` the one it hangs on by a bone, -1 where there is none; empty where that is not known."""
 
     def points(self, count: int, size: int, pairs: Pairs = (), *, stride: int = 0, kind: Kind = "place") -> Layout:
         """`count` points of `size` coordinates, `stride` columns each; left and right ones are `pairs`."""
@@ -65,7 +69,7 @@ def layout_of(stage: str, width: int, fields: Mapping[str, Any]) -> Layout | Non
     """
     made = Layout()
     if stage == "skeleton":
-        made.points(20, 3, KINECT_PAIRS)
+        made.points(20, 3, KINECT_PAIRS).parents = KINECT_PARENTS
     elif stage == "holistic":
         made.points(33, 3, POSE_PAIRS, stride=4)
         hands(made.points(468, 3) if width > 258 else made, 3)
@@ -82,17 +86,20 @@ def layout_of(stage: str, width: int, fields: Mapping[str, Any]) -> Layout | Non
 def _kinematics(made: Layout, fields: Mapping[str, Any]) -> None:
     """The groups of its row in order, of MediaPipe's hands and pose or of a Kinect's skeleton."""
     is_kinect = "skeleton" in (fields.get("layout"), str(fields.get("source", "")).removeprefix("stage:"))
+    size = int(fields.get("axes", 3))
     for group in fields.get("groups", ("absolute", "angles", "motion", "shape", "trajectory", "pose")):
         if group in ("absolute", "motion"):
             kind: Kind = "place" if group == "absolute" else "change"
             for _ in range(1 if group == "absolute" else 2):
-                made.points(20, 3, KINECT_PAIRS, kind=kind) if is_kinect else hands(made, 3, kind)
+                made.points(20, size, KINECT_PAIRS, kind=kind) if is_kinect else hands(made, size, kind)
         elif group == "angles":
             joints, pairs = (14, LIMB_PAIRS) if is_kinect else (26, [(joint, 13 + joint) for joint in range(13)])
-            made.points(joints, 3, pairs, kind="value")
+            made.points(joints, 1 if size == 2 else 3, pairs, kind="value")
         elif group == "trajectory":
-            made.points(10, 3, KEY_PAIRS["skeleton" if is_kinect else "holistic"])
+            made.points(10, size, KEY_PAIRS["skeleton" if is_kinect else "holistic"])
         elif group == "shape" and not is_kinect:
             made.points(2, 2, [(0, 1)], kind="value")
         elif group == "pose" and not is_kinect:
-            made.points(25, 3, [pair for pair in POSE_PAIRS if pair[1] < 25])
+            made.points(25, size, [pair for pair in POSE_PAIRS if pair[1] < 25])
+        elif group == "local" and not is_kinect:
+            hands(made, size, "change")

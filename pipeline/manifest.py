@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import csv
-import io
+import gc
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from itertools import repeat
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
-from pipeline import atomic, registry
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import atomic, clip_table, registry
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.media import exists
 from pipeline.splits import assign, describe, groups_of
-from pipeline.types import SPLITS, Dataset, Grouping, Sample
+from pipeline.types import SPLITS, Dataset, Grouping, Sample, Split
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FORMAT = 1
-FIXED_COLUMNS = ("id", "label", "split", "signer")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -73,6 +78,22 @@ class Manifest:
         """`{id: group}`: the clips that the split keeps together, and folds are to keep together too."""
         return groups_of(self.samples, self.binding.split, groupings(self.dataset))
 
+    @cached_property
+    def ids(self) -> list[str]:
+        return [sample.id for sample in self.samples]
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """`{id: place}` in `samples`."""
+        return {clip: place for place, clip in enumerate(self.ids)}
+
+    def places_of(self, ids: list[str]) -> NDArray[np.int64]:
+        """`(ids,)` the place of each in `samples`, -1 where it is none of them."""
+        clips = len(self.ids)
+        if ids[:clips] == self.ids and not any(ids[clips:]):  # as the last publication had them; what no clip has comes last
+            return np.concatenate([np.arange(clips), np.full(len(ids) - clips, -1)])
+        return np.fromiter(map(self.places.get, ids, repeat(-1)), np.int64, len(ids))
+
     def paths(self, sample: Sample, modality: str) -> tuple[Path, ...]:
         """The files of one modality; empty where the clip has none."""
         return tuple(self.binding.root / part for part in sample.media.get(modality, ()))
@@ -85,24 +106,37 @@ def checked_name(name: str) -> str:
     return name
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Millions of samples hold no cycles; looking for some again and again while they are made takes a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_without_collection()
 def bind(home: Home, name: str, **asked: Any) -> Manifest:
     """List the root of `name` again, write its manifest where it changed, and return it.
 
     `asked` may hold corpus, root, split and seed; what is None stays as bound, or is the corpus' default.
     Raises UserError where they contradict the binding, or where the root does not hold the corpus.
     """
-    old = read(home, name) if _table(home, checked_name(name)).exists() else None
+    old = read(home, name, clips=False) if _table(home, checked_name(name)).exists() else None
     binding = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
     dataset: Dataset = registry.create("dataset", binding.corpus)
-    found = sorted(_checked(dataset.samples(binding.root), binding.root), key=lambda sample: sample.id)
+    found = sorted(_checked(dataset.samples(binding.root), binding.root), key=attrgetter("id"))
     if not found:
         raise UserError(f"no clips of corpus {binding.corpus!r} below {binding.root}; expected there: {dataset.layout}")
     labels = {sample.label for sample in found if sample.label is not None}
-    known = {sample.id: sample for sample in old.samples} if old else {}
+    known = _splits(home, old) if old else {}
     split, samples = assign(found, binding.split, binding.seed, known, groupings(dataset))
     classes = tuple(dataset.classes(labels | set(old.classes if old else ())))
     manifest = Manifest(name, replace(binding, split=split), classes, tuple(samples))
-    if old is None or (old.binding, old.digest) != (manifest.binding, manifest.digest):
+    if old is None or (old.binding, old.classes) != (manifest.binding, manifest.classes) or not _is_written(home, manifest):
         _write(home, manifest)
     return manifest
 
@@ -130,16 +164,15 @@ def _rebound(name: str, old: Binding, asked: Mapping[str, Any]) -> Binding:
     return replace(old, root=Path(asked["root"]).expanduser().absolute()) if asked.get("root") else old
 
 
-def _checked(samples: Iterator[Sample], root: Path) -> Iterator[Sample]:
+def _checked(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
     seen: dict[str, Sample] = {}
     for sample in samples:
-        if sample.id in seen:
+        if seen.setdefault(sample.id, sample) is not sample:
             files = [", ".join(part for paths in s.media.values() for part in paths) for s in (seen[sample.id], sample)]
             raise UserError(f"two clips below {root} have the id {sample.id!r}: {files[0]} and {files[1]}; rename one of them")
-        seen[sample.id] = sample
         for paths in sample.media.values():
             for part in paths:
-                if PurePosixPath(part).is_absolute() or ".." in PurePosixPath(part).parts:
+                if part.startswith("/") or (".." in part and ".." in part.split("/")):
                     raise UserError(f"clip {sample.id!r} names the file {part!r}, which is not below its root {root}")
         yield sample
 
@@ -171,55 +204,53 @@ def _table(home: Home, name: str) -> Path:
     return home.manifests / f"{name}.json"
 
 
-def read(home: Home, name: str) -> Manifest:
-    """The manifest as last written; raises UserError where the name is not bound or its tables are damaged."""
+@_without_collection()
+def read(home: Home, name: str, *, clips: bool = True) -> Manifest:
+    """The manifest as last written, or only what it is bound to, without `clips`.
+
+    Raises UserError where the name is not bound or its tables are damaged.
+    """
     path = _table(home, checked_name(name))
     if not path.exists():
         raise UserError(f"{name!r} is not bound yet; run: signcache manifest {name}")
-    try:
+    with _damage(home, name):
         bound = json.loads(path.read_bytes())
         if bound["format"] > FORMAT:
             raise UserError(f"{path} has format {bound['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
         binding = Binding(bound["corpus"], Path(bound["root"]), bound["split"], bound["seed"])
-        with open(path.with_suffix(".csv"), newline="", encoding="utf-8", errors="surrogateescape") as file:
-            samples = tuple(_sample(row) for row in csv.DictReader(file))
-        list(_checked(iter(samples), binding.root))
+        with clip_table.opened(path.with_suffix(".csv")) as (columns, rows):
+            samples = tuple(_checked(clip_table.samples_of(columns, rows), binding.root)) if clips else ()
         return Manifest(name, binding, tuple(bound["classes"]), samples)
+
+
+@contextmanager
+def _damage(home: Home, name: str) -> Iterator[None]:
+    """What damaged tables make their readers raise, in one line."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        path = _table(home, name)
         raise UserError(f"the manifest of {name!r} is damaged ({error}); delete {path} and run: signcache manifest {name}") from error
 
 
-def _sample(row: Mapping[str, str]) -> Sample:
-    media: dict[str, tuple[str, ...]] = {}
-    for column, part in row.items():
-        if column not in FIXED_COLUMNS and part:
-            modality = column.partition(".")[0]
-            media[modality] = (*media.get(modality, ()), part)
-    split = row["split"]
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r} of {row['id']!r}")
-    return Sample(row["id"], media, row["label"] or None, split, row["signer"] or None)
+def _splits(home: Home, old: Manifest) -> dict[str, Split]:
+    """`{id: split}` as last written."""
+    known: dict[str, Split] = {split: split for split in SPLITS}
+    with _damage(home, old.name), clip_table.opened(_table(home, old.name).with_suffix(".csv")) as (columns, rows):
+        clip, split = (columns.index(name) for name in ("id", "split"))
+        return {row[clip]: known[row[split]] for row in rows}
+
+
+def _is_written(home: Home, manifest: Manifest) -> bool:
+    """Whether the table holds exactly these clips."""
+    with open(_table(home, manifest.name).with_suffix(".csv"), "rb") as file:
+        return all(file.read(len(block)) == block for block in clip_table.pieces(manifest.samples)) and not file.read(1)
 
 
 def _write(home: Home, manifest: Manifest) -> None:
-    """The table first, then the binding: a name exists when its `.json` does. One column a track, `rgb`, `radar.0`, `radar.1`."""
-    columns = list(dict.fromkeys(column for sample in manifest.samples for column in _media_columns(sample)))
-    rows = [{"id": s.id, "label": s.label, "split": s.split, "signer": s.signer, **_media_columns(s)} for s in manifest.samples]
-    returns = any("\r" in str(value) for row in rows for value in row.values())  # Python 3.11 leaves these unquoted
-    out = io.StringIO()
-    table = csv.DictWriter(out, [*FIXED_COLUMNS, *columns], lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-    table.writeheader()
-    table.writerows(rows)
+    """The table first, then the binding: a name exists when its `.json` does."""
     path = _table(home, manifest.name)
-    atomic.replace(path.with_suffix(".csv"), out.getvalue().encode("utf-8", errors="surrogateescape"))
+    atomic.replace(path.with_suffix(".csv"), b"".join(clip_table.pieces(manifest.samples)))
     bound = manifest.binding
     content = {"format": FORMAT, "corpus": bound.corpus, "root": str(bound.root), "split": bound.split, "seed": bound.seed}
     atomic.replace(path, json.dumps({**content, "digest": manifest.digest, "classes": manifest.classes}, indent=1).encode())
-
-
-def _media_columns(sample: Sample) -> dict[str, str]:
-    return {
-        modality if len(paths) == 1 else f"{modality}.{number}": part
-        for modality, paths in sample.media.items()
-        for number, part in enumerate(paths)
-    }

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm"})
 FRAME = re.compile(r"(.*?)(\d+)(\.[^.]+)", re.DOTALL)
@@ -24,6 +26,23 @@ class Stat:
 
     token: int
     size: int
+
+
+@dataclass(frozen=True)
+class States:
+    """The `Stat` of every clip of a manifest as `(clips,)` columns in its order; `there` is false where a clip has no input."""
+
+    tokens: NDArray[np.uint64]
+    sizes: NDArray[np.int64]
+    there: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """How many clips have an input."""
+        return int(np.count_nonzero(self.there))
+
+    def of(self, place: int) -> Stat | None:
+        """That of one clip."""
+        return Stat(int(self.tokens[place]), int(self.sizes[place])) if self.there[place] else None
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -76,19 +95,41 @@ def _listing(folder: Path, mtime_ns: int) -> dict[str, list[str]]:
     return {series: sorted(names, key=natural) for series, names in found.items()}
 
 
-def stat_of(paths: Sequence[Path]) -> Stat:
+def stat_of(paths: Sequence[str | Path]) -> Stat:
     """The stat of a clip's files in order; a missing file counts as such, a frame of a series by its name too."""
-    token, size = xxhash.xxh64(), 0
+    return Stat(*token_and_size(paths))
+
+
+def token_and_size(paths: Sequence[str | Path]) -> tuple[int, int]:
+    """The two values of `stat_of`: of many clips, making an object of each is what takes time."""
+    states, size = [], 0
     for path in paths:
-        for file in files_of(path):
-            try:
-                stat = file.stat()
-                token.update(struct.pack("<qq", stat.st_size, stat.st_mtime_ns))
-                token.update(b"" if file == path else os.fsencode(file.name))
-                size += stat.st_size
-            except OSError:
-                token.update(b"missing")
-    return Stat(token.intdigest(), size)
+        try:
+            stat = os.stat(path)
+        except OSError:
+            stat = None
+        if stat is None or modes.S_ISDIR(stat.st_mode):
+            more, frames_size = _frames(Path(path))
+            states += more
+            size += frames_size
+        else:
+            states.append(struct.pack("<qq", stat.st_size, stat.st_mtime_ns))
+            size += stat.st_size
+    return xxhash.xxh64_intdigest(b"".join(states)), size
+
+
+def _frames(path: Path) -> tuple[list[bytes], int]:
+    """The same of what is no file: the frames of a folder or of a series with their names, or what is missing."""
+    states, size = [], 0
+    for file in files_of(path):
+        try:
+            stat = file.stat()
+            states.append(struct.pack("<qq", stat.st_size, stat.st_mtime_ns))
+            states.append(b"" if file == path else os.fsencode(file.name))
+            size += stat.st_size
+        except OSError:
+            states.append(b"missing")
+    return states, size
 
 
 def content_of(paths: Sequence[Path]) -> str:

@@ -7,16 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import index, registry
 from pipeline.cache import Finished, finished, has_lengths
 from pipeline.configured import Published, Stage, configure, default_stages, kind_of, published, published_names, staleness
 from pipeline.errors import UserError
 from pipeline.index import Entry
-from pipeline.inputs import derived_content, derived_stat, inputs_of
+from pipeline.inputs import Rows, derived_content, derived_states, inputs_of
 from pipeline.manifest import Home, Manifest
-from pipeline.media import Stat, content_of
+from pipeline.media import Stat, States, content_of
 from pipeline.shards import Failure
 from pipeline.types import STAGE_PREFIX, Sample
 
@@ -42,7 +46,9 @@ class StagePlan:
     stage: Stage
     done: Finished
     before: Published | None
-    stats: Mapping[str, Stat]
+    states: States
+    numbers: NDArray[np.int64]
+    """`(clips,)` the row of each clip in `done.rows`, -1 where it has none in its state now."""
     fresh: list[str] = field(default_factory=list)
     todo: list[Todo] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
@@ -70,12 +76,8 @@ class StagePlan:
             return False
         if self.before is None or self.before.settings != self.stage.settings or not self.has_lengths:
             return True
-        stale = not self.is_published or bool(self.removed or self.found or self.done.markers)
-        return (
-            stale
-            or any(clip not in self.done.index.position for clip in self.fresh)
-            or {f.id for f in self.failed} != set(self.done.index.failures)
-        )
+        stale = not self.is_published or bool(self.removed or self.found or self.done.later.shards)
+        return stale or {failure.id for failure in self.failed} != set(self.done.index.failures)
 
     @property
     def needs_work(self) -> bool:
@@ -138,83 +140,95 @@ def _chain(stage: Stage) -> Iterator[Stage]:
     yield stage
 
 
-def plan(home: Home, table: Manifest, stages: Iterable[Stage], *, retry_failed: bool = False) -> dict[str, StagePlan]:
-    """What is fresh, to do, failed and removed of each stage, in the order given (upstream first)."""
+def plan(
+    home: Home,
+    table: Manifest,
+    stages: Iterable[Stage],
+    *,
+    retry_failed: bool = False,
+    states: dict[str, States] | None = None,
+) -> dict[str, StagePlan]:
+    """What is fresh, to do, failed and removed of each stage, in the order given (upstream first).
+
+    `states` are those of media looked at a moment ago by their source, and take up those looked at now.
+    """
     plans: dict[str, StagePlan] = {}
-    stats: dict[str, dict[str, Stat]] = {}
+    states = {} if states is None else states
     for stage in stages:
         upstream = plans.get(stage.upstream.name) if stage.upstream else None
         if stage.upstream and upstream is None:
-            upstream = plan(home, table, [stage.upstream])[stage.upstream.name]
+            upstream = plan(home, table, [stage.upstream], states=states)[stage.upstream.name]
         if upstream:
-            rows = _upstream_rows(table, upstream)
-            known = {clip: derived_stat(upstream.stage, entry) for clip, entry in rows.items()}
+            rows = Rows(table, upstream.done.rows, upstream.numbers)
+            known = derived_states(upstream.stage, rows.rows, rows.numbers)
             plans[stage.name] = replace(_stage_plan(home, table, stage, known, upstream, retry_failed), inputs=rows)
             continue
-        if stage.extractor.source not in stats:
-            stats[stage.extractor.source] = inputs_of(home, table, stage)
-        plans[stage.name] = _stage_plan(home, table, stage, stats[stage.extractor.source], None, retry_failed)
+        if stage.extractor.source not in states:
+            states[stage.extractor.source] = inputs_of(home, table, stage)
+        plans[stage.name] = _stage_plan(home, table, stage, states[stage.extractor.source], None, retry_failed)
     return plans
 
 
-def _upstream_rows(table: Manifest, upstream: StagePlan) -> dict[str, Entry]:
-    """The finished upstream row of each clip."""
-    rows = {}
-    for sample in table.samples:
-        stat = upstream.stats.get(sample.id)
-        entry = upstream.done.entry(sample.id, stat.token) if stat else None
-        if entry:
-            rows[sample.id] = entry
-    return rows
-
-
-def _stage_plan(
-    home: Home, table: Manifest, stage: Stage, stats: Mapping[str, Stat], upstream: StagePlan | None, retry_failed: bool
-) -> StagePlan:
+def _stage_plan(home: Home, table: Manifest, stage: Stage, states: States, upstream: StagePlan | None, retry_failed: bool) -> StagePlan:
     done, before = finished(stage, home), published(home, stage.dataset, stage.name)
-    result = StagePlan(stage, done, before, stats, has_lengths=has_lengths(home, stage.dataset, stage.name))
-    old = done.index if result.is_published or before is None else _old_index(home, stage, before)
+    places = done.places(table)
+    result = StagePlan(stage, done, before, states, done.current(places, states))
+    result.has_lengths = has_lengths(home, stage.dataset, stage.name)
+    old, old_places = done.index, places[: len(done.index)]
+    if before and not result.is_published:
+        old = _old_index(home, stage, before)
+        old_places = table.places_of(old.text("ids"))
+    result.removed = _removed(old, old_places)
+    has_row = result.numbers >= 0
+    result.fresh = list(compress(table.ids, has_row.tolist()))
+    lacking = np.flatnonzero(~has_row)
+    reasons = _reasons(result, table, lacking, places, old_places)
     pending = {todo.sample.id: todo for todo in upstream.todo} if upstream else {}
-    for sample in table.samples:
-        stat = stats.get(sample.id)
-        if stat is not None and done.has(sample.id, stat.token):
-            result.fresh.append(sample.id)
-        elif sample.id in pending:
+    above = {failure.id: failure.reason for failure in upstream.failed} if upstream else {}
+    for place, reason in zip(lacking.tolist(), reasons, strict=True):
+        sample, stat = table.samples[place], states.of(place)
+        if sample.id in pending:
             todo = pending[sample.id]
             result.todo.append(Todo(sample, f"after {upstream.stage.name if upstream else ''}: {todo.reason}", todo.stat))
         elif stat is None:
-            result.failed.append(_without_input(sample, stage, upstream))
+            result.failed.append(_without_input(sample, stage, above.get(sample.id, "no rows")))
         elif (failure := done.failure(sample.id, stat.token)) and not retry_failed:
             result.failed.append(failure)
         else:
             attempts = failure.attempts if failure else 0
-            result.todo.append(Todo(sample, _reason(sample.id, result, old.position, attempts), stat, attempts))
-    present = {sample.id for sample in table.samples}
-    result.removed = [clip for clip in old.position if clip not in present]
+            result.todo.append(Todo(sample, FAILED_BEFORE if attempts else reason, stat, attempts))
     return result
+
+
+def _removed(old: index.Index, places: NDArray[np.int64]) -> list[str]:
+    """Published clips that the manifest has no more; `places` are those of the published rows in it."""
+    gone = np.flatnonzero(places < 0).tolist()
+    return [clip for clip in map(old.text("ids").__getitem__, gone) if clip != index.ORPHAN] if gone else []
 
 
 def _old_index(home: Home, stage: Stage, before: Published) -> index.Index:
     path = home.cache / stage.dataset / stage.name / before.digest / before.index
-    return index.read(path) if path.exists() else index.build([], [], [])
+    return index.read(path, whole=False) if path.exists() else index.build([])
 
 
-def _reason(clip: str, result: StagePlan, old: Mapping[str, int], attempts: int) -> str:
-    if attempts:
-        return FAILED_BEFORE
-    if result.staleness and clip in old:
-        return f"stale: {result.staleness}"
-    if clip in result.done.lost:
-        return LOST
-    return CHANGED if result.done.knows(clip) else NEW
+def _reasons(
+    result: StagePlan, table: Manifest, lacking: NDArray[np.int64], places: NDArray[np.int64], old_places: NDArray[np.int64]
+) -> Iterator[str]:
+    """Why each of the lacking clips is to be done; `places` are those of all finished and of all published rows in the manifest."""
+    was_published, is_known = np.isin(lacking, old_places).tolist(), np.isin(lacking, places).tolist()
+    for place, before, known in zip(lacking.tolist(), was_published, is_known, strict=True):
+        if result.staleness and before:
+            yield f"stale: {result.staleness}"
+        elif table.ids[place] in result.done.lost:
+            yield LOST
+        else:
+            yield CHANGED if known else NEW
 
 
-def _without_input(sample: Sample, stage: Stage, upstream: StagePlan | None) -> Failure:
+def _without_input(sample: Sample, stage: Stage, above: str) -> Failure:
+    """Why there is nothing to read; `above` is why the stage that this one derives from has no rows."""
     source = stage.extractor.source
-    reason = NOT_IMPORTED if stage.is_imported else f"no {source} media"
-    if upstream:
-        why = next((failure.reason for failure in upstream.failed if failure.id == sample.id), "no rows")
-        reason = f"{source} failed: {why}"
+    reason = NOT_IMPORTED if stage.is_imported else f"{source} failed: {above}" if stage.upstream else f"no {source} media"
     return Failure(sample.id, reason, "", 0, "", 0, 0)
 
 
@@ -223,23 +237,16 @@ def settle(result: StagePlan, table: Manifest, *, rehash: bool = False) -> Stage
 
     `rehash` reads every fresh clip again and turns those whose bytes changed under an unchanged stat into work.
     """
-    source, by_id = result.stage.extractor.source, {sample.id: sample for sample in table.samples}
-    suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.sizes]
-    if rehash and not result.stage.is_imported:
-        suspects += [Todo(by_id[clip], CHANGED, result.stats[clip]) for clip in result.fresh]
-    with ThreadPoolExecutor() as pool:
-        contents = pool.map(lambda todo: _content(result, todo, table.paths(todo.sample, source)), suspects)
-        found = {todo.sample.id: (todo, content) for todo, content in zip(suspects, contents, strict=True)}
-    fresh, todo = [], []
-    for clip in result.fresh:
-        entry = result.done.entry(clip, result.stats[clip].token)
-        if clip in found and entry and entry.row.content != found[clip][1]:
-            todo.append(found[clip][0])
-        else:
-            fresh.append(clip)
-    matches = {}
+    suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.rows.sizes]
+    again = list(_fresh_as_changed(result, table)) if rehash and not result.stage.is_imported else []
+    contents = _contents(result, table, [*suspects, *again])
+    changed = [item for item in again if contents[item.sample.id] != _recorded(result, table, item.sample.id)]
+    fresh, todo, matches = list(result.fresh), list(changed), {}
+    if changed:
+        ids = {item.sample.id for item in changed}
+        fresh = [clip for clip in fresh if clip not in ids]
     for item in result.todo:
-        content = found.get(item.sample.id, (item, ""))[1]
+        content = contents.get(item.sample.id, "")
         entry = result.done.by_content(content) if content else None
         if entry is None:
             todo.append(item)
@@ -248,6 +255,27 @@ def settle(result: StagePlan, table: Manifest, *, rehash: bool = False) -> Stage
             row = replace(entry.row, id=item.sample.id, stat=item.stat.token, size=item.stat.size)
             matches[item.sample.id] = Entry(row, entry.shard)
     return replace(result, fresh=fresh, todo=todo, found=matches)
+
+
+def _fresh_as_changed(result: StagePlan, table: Manifest) -> Iterator[Todo]:
+    for clip in result.fresh:
+        stat = result.states.of(table.places[clip])
+        if stat:
+            yield Todo(table.samples[table.places[clip]], CHANGED, stat)
+
+
+def _recorded(result: StagePlan, table: Manifest, clip: str) -> str:
+    """The content hash that a fresh clip's row was made from."""
+    content: bytes = result.done.rows.columns["content"][result.numbers[table.places[clip]]]
+    return content.decode()
+
+
+def _contents(result: StagePlan, table: Manifest, items: Sequence[Todo]) -> dict[str, str]:
+    """`{clip: content hash}` of what these clips' inputs hold now."""
+    source = result.stage.extractor.source
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda todo: _content(result, todo, table.paths(todo.sample, source)), items)
+        return {todo.sample.id: content for todo, content in zip(items, found, strict=True)}
 
 
 def _content(result: StagePlan, todo: Todo, paths: Sequence[Path]) -> str:

@@ -16,6 +16,8 @@ Layout: TypeAlias = Literal["holistic", "keypoints", "skeleton"]
 Triple: TypeAlias = tuple[int, int, int]
 POSE, HAND = 33, 21
 """Points of MediaPipe's pose and of a hand."""
+KNUCKLE = 9
+"""That of the middle finger, among the points of a hand; point 0 is the wrist."""
 FINGERS: tuple[Triple, ...] = (
     (2, 3, 4), (0, 5, 6), (5, 6, 7), (6, 7, 8), (0, 9, 10), (9, 10, 11), (10, 11, 12),
     (0, 13, 14), (13, 14, 15), (14, 15, 16), (0, 17, 18), (17, 18, 19), (18, 19, 20),

@@ -11,10 +11,11 @@ from pydantic import Field, PositiveInt, model_validator
 from pipeline.errors import UserError
 from pipeline.types import STAGE_PREFIX, Array, Extractor, Frame
 from stages._motion import aligned, bridged, cosines, difference, hull_shapes, smoothed
-from stages._points import FIGURES, Figure, Layout, Part, frame_of_reference, parts_of
+from stages._points import FIGURES, KNUCKLE, Figure, Layout, Part, frame_of_reference, parts_of
 
-Group: TypeAlias = Literal["absolute", "angles", "motion", "shape", "trajectory", "pose"]
+Group: TypeAlias = Literal["absolute", "angles", "motion", "shape", "trajectory", "pose", "local"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+SOURCES_OWN = GROUPS[:-1]
 
 
 class Kinematics(Extractor):
@@ -25,7 +26,8 @@ class Kinematics(Extractor):
     in the planes xy, yz, xz; motion, change of the absolute values a row, then change of that; shape, circularity and
     rectangularity of each hand's convex hull; trajectory, ten points of the arms, unsmoothed, aligned by dynamic time
     warping to their own smoothed path (`aligned`); pose, 25 points of head, arms and hips. Of a skeleton: absolute 60,
-    angles 42 (14 joints), motion 120, trajectory 30; it has neither shape nor pose, and its rows are 252 long.
+    angles 42 (14 joints), motion 120, trajectory 30; it has neither shape nor pose, and its rows are 252 long. Not the source's,
+    so only where asked: local 126, hand points from their own wrist, in units of the hand's median length in the clip.
 
     Everything but the trajectory is of points smoothed by Savitzky-Golay (`window`, `order`) within each stretch of frames
     that show the part, never across a gap. A part that is not seen has zeros in every group; with `missing="interpolate"` its
@@ -36,12 +38,14 @@ class Kinematics(Extractor):
 
     source: str = "stage:holistic"
     layout: Literal["source", "holistic", "keypoints", "skeleton"] = "source"
-    groups: tuple[Group, ...] = GROUPS
+    groups: tuple[Group, ...] = SOURCES_OWN
     normalize: Literal["centroid", "shoulder"] = "centroid"
     missing: Literal["zero", "interpolate"] = "zero"
     aspect: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     window: Annotated[int, Field(ge=3)] = 11
     order: PositiveInt = 3
+    axes: Literal[2, 3] = 3
+    """2 leaves out every z, and angles but those in the plane xy: of points without depth the rest says nothing."""
 
     @model_validator(mode="after")
     def _fits(self) -> Kinematics:
@@ -67,16 +71,16 @@ class Kinematics(Extractor):
     def _columns(self) -> dict[Group, int]:
         """Values of each wanted group that the figure has, in the order of a row."""
         figure = FIGURES[self._layout]
-        parts, points = len(figure.moving), len(figure.moving) * figure.points * 3
-        joints = parts * len(figure.triples) * 3
-        hulls = 0 if "body" in figure.moving else 2 * parts
+        parts, points = len(figure.moving), len(figure.moving) * figure.points
+        hands = 0 if "body" in figure.moving else parts
         every: Mapping[Group, int] = {
-            "absolute": points,
-            "angles": joints,
-            "motion": 2 * points,
-            "shape": hulls,
-            "trajectory": 3 * len(figure.key),
-            "pose": 3 * figure.pose,
+            "absolute": points * self._size("absolute"),
+            "angles": parts * len(figure.triples) * self._size("angles"),
+            "motion": 2 * points * self._size("motion"),
+            "shape": 2 * hands,
+            "trajectory": len(figure.key) * self._size("trajectory"),
+            "pose": figure.pose * self._size("pose"),
+            "local": hands * figure.points * self._size("local"),
         }
         return {group: every[group] for group in GROUPS if group in self.groups and every[group]}
 
@@ -96,8 +100,19 @@ class Kinematics(Extractor):
             "shape": lambda: _masked(placed, figure, lambda part: hull_shapes(part.positions)),
             "trajectory": lambda: _trajectory(unsmoothed["body"], placed["body"], figure),
             "pose": lambda: placed["body"].positions[:, : figure.pose].reshape(len(rows), -1),
+            "local": lambda: _masked(placed, figure, _from_wrist),
         }
-        yield from np.concatenate([makers[group]() for group in self._columns()], axis=1).astype(np.float32)
+        yield from np.concatenate([self._kept(group, makers[group]()) for group in self._columns()], axis=1).astype(np.float32)
+
+    def _kept(self, group: Group, values: Array) -> Array:
+        """`(T, D)` values of a group -> those of them that `axes` asks for."""
+        if group == "shape":
+            return values
+        return values.reshape(len(values), -1, 3)[:, :, : self._size(group)].reshape(len(values), -1)
+
+    def _size(self, group: Group) -> int:
+        """Values of a point, or of a joint."""
+        return 1 if group == "angles" and self.axes == 2 else self.axes
 
     def _smoothed(self, part: Part) -> Part:
         flat = part.positions.reshape(len(part.positions), -1)
@@ -124,6 +139,14 @@ def _motion(parts: Mapping[str, Part], figure: Figure) -> Array:
     velocities = {name: difference(parts[name].positions.reshape(len(parts[name].seen), -1), parts[name].seen) for name in figure.moving}
     accelerations = [difference(velocity, parts[name].seen) for name, velocity in velocities.items()]
     return np.concatenate([*velocities.values(), *accelerations], axis=1)
+
+
+def _from_wrist(hand: Part) -> Array:
+    """`(T, 63)`: a hand's points from its wrist, by the median way from there to the middle finger's knuckle in the image."""
+    points = hand.positions - hand.positions[:, :1]
+    lengths = np.linalg.norm(points[hand.seen, KNUCKLE, :2], axis=1)
+    unit = float(np.median(lengths)) if len(lengths) else 1.0
+    return (points / max(unit, 1e-3)).reshape(len(points), -1)
 
 
 def _trajectory(raw: Part, smooth: Part, figure: Figure) -> Array:

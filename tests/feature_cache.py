@@ -11,6 +11,7 @@ import numpy as np
 from pipeline import cache, manifest, media, shards
 from pipeline.configured import Stage, configure
 from pipeline.data import Table
+from pipeline.inputs import inputs_of
 from pipeline.manifest import Home, Manifest
 from pipeline.shards import Failure, Marker, Row
 from pipeline.types import Array
@@ -82,8 +83,9 @@ def publish(
         values = shards.joined([rows[clip] for clip in group], shape, dtype)
         shards.write_shard(configured.folder(home), marker, values, {})
     done = cache.finished(configured, home)
-    bound = {clip: entry for clip in rows if (entry := done.entry(clip, stats[clip].token))}
-    cache.publish(home, configured, done, bound, failures)
+    numbers = done.current(done.places(table), inputs_of(home, table, configured))
+    ids = [clip for clip, number in zip(table.ids, numbers.tolist(), strict=True) if number >= 0]
+    cache.publish(home, configured, done, done.rows.taken(numbers[numbers >= 0], ids), failures)
     return configured
 
 

@@ -16,7 +16,7 @@ from pipeline.augment import Augmentation, Variation
 from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
-from pipeline.layouts import Layout, layout_of
+from pipeline.layouts import KINECT_PARENTS, Layout, layout_of
 from pipeline.types import Array
 from tests.feature_cache import Rows
 from tests.test_fitting import stopping_at
@@ -24,7 +24,7 @@ from tests.test_fitting import stopping_at
 torch.set_num_threads(1)
 EVERYTHING: dict[str, float] = {
     "time_warp": 0.3, "crop": 0.2, "resample": 0.3, "frame_drop": 0.1, "mirror": 0.5, "rotate": 10.0, "turn": 20.0, "scale": 0.2,
-    "shift": 0.1, "jitter": 0.02, "part_dropout": 0.1, "mixup": 0.2,
+    "shift": 0.1, "jitter": 0.02, "part_dropout": 0.1, "mixup": 0.2, "bones": 0.1, "limbs": 10.0,
 }  # fmt: skip
 
 
@@ -209,6 +209,51 @@ def test_jitter_is_in_deviations_of_each_value() -> None:
     np.testing.assert_allclose(noise.std(0) / rows.std(0), 0.1, rtol=0.2)
 
 
+def lengths_of_bones(rows: Array) -> Array:
+    """`(T, 19)` of a Kinect's skeleton."""
+    points = rows.reshape(len(rows), 20, 3)
+    ends = [(joint, parent) for joint, parent in enumerate(KINECT_PARENTS) if parent >= 0]
+    return np.stack([np.linalg.norm(points[:, joint] - points[:, parent], axis=1) for joint, parent in ends], 1)
+
+
+def test_bones_have_other_lengths_each_its_own_and_the_same_in_the_whole_clip() -> None:
+    rows = rows_of(9)
+    ratios = lengths_of_bones(varied(rows, bones=0.2)) / lengths_of_bones(rows)
+    np.testing.assert_allclose(ratios, np.broadcast_to(ratios[:1], ratios.shape), rtol=1e-4)
+    assert ratios.min() >= 0.8 - 1e-4
+    assert ratios.max() <= 1.2 + 1e-4
+    assert len(np.unique(ratios[0].round(4))) > 10
+
+
+def test_turned_limbs_keep_the_lengths_of_all_bones_and_the_hip_centre_its_place() -> None:
+    rows = rows_of(9)
+    found = varied(rows, limbs=20.0)
+    np.testing.assert_allclose(lengths_of_bones(found), lengths_of_bones(rows), rtol=1e-4)
+    np.testing.assert_array_equal(found[:, 9:12], rows[:, 9:12])
+    assert np.abs(found - rows).max() > 0.1
+
+
+def test_what_hangs_on_a_bone_moves_along_with_its_end() -> None:
+    rows = rows_of(1).reshape(1, 20, 3)
+    rows[:, 5] = rows[:, 4]  # an elbow in its shoulder: a bone without length neither grows nor turns
+    found = varied(rows.reshape(1, 60), bones=0.2, limbs=20.0).reshape(1, 20, 3)
+    assert np.abs(found[:, 4] - rows[:, 4]).max() > 0.01
+    np.testing.assert_allclose(found[:, 5], found[:, 4], atol=1e-6)
+
+
+def test_a_joint_that_is_not_seen_stays_zero_under_other_bones() -> None:
+    rows = rows_of(6)
+    rows[2:4, 15:18] = 0  # an elbow
+    found = varied(rows, bones=0.2, limbs=20.0)
+    assert not found[2:4, 15:18].any()
+    assert (found != 0).sum() == 6 * 60 - 6
+
+
+def test_bones_asked_of_points_that_hang_on_nothing_are_one_line() -> None:
+    with pytest.raises(UserError, match=r"bones=0\.1 moves bones, and those of keypoints are not known; leave it out: --set bones=0"):
+        Augmentation(bones=0.1).variation(table_of([3], "keypoints", 150), 0)
+
+
 def test_a_sensors_triples_turn_and_do_not_shift() -> None:
     rows = rows_of(6, 6)
     found = varied(rows, stage="inertial", rotate=40.0, turn=40.0, shift=2.0)
@@ -219,6 +264,7 @@ def test_a_sensors_triples_turn_and_do_not_shift() -> None:
 FIELDS: list[tuple[str, dict[str, Any]]] = [
     ("skeleton", {}), ("keypoints", {}), ("holistic", {}), ("inertial", {}), ("kinematics", {}),
     ("kinematics", {"source": "stage:skeleton"}), ("kinematics", {"groups": ("absolute", "motion", "pose")}),
+    ("kinematics", {"source": "stage:keypoints", "groups": ("absolute", "angles", "shape", "trajectory", "local"), "axes": 2}),
     ("kinematics", {"source": "stage:other", "layout": "skeleton", "groups": ("angles", "trajectory")}),
 ]  # fmt: skip
 
@@ -293,4 +339,5 @@ def test_blended_clips_are_shares_of_two_on_one_time_and_so_is_their_loss() -> N
     fit = Fitting(recipe_of().model_copy(update={"mixup": 0.4, "dropout": 0.0}), table, table, "cpu")
     outputs = fit.module.train()(blend.batch)
     losses = [torch.nn.functional.cross_entropy(outputs, labels, reduction="none") for labels in (batch.labels, blend.labels)]
-    torch.testing.assert_close(fit._losses(batch), blend.shares * losses[0] + (1 - blend.shares) * losses[1], rtol=1e-3, atol=1e-3)
+    shared = blend.shares * losses[0] + (1 - blend.shares) * losses[1]
+    torch.testing.assert_close(fit._losses(blend.batch, blend), shared, rtol=1e-3, atol=1e-3)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.buffers import BUFFERS
-from pipeline.data import Batch, Table, batches, fused, order
+from pipeline.data import Batch, Table, batches, fused
 from pipeline.errors import UserError
+from pipeline.order import order
 from tests.feature_cache import Rows, balanced, corpus, publish, signals, table_of
 
 torch.set_num_threads(1)

@@ -14,7 +14,7 @@ import torch
 from scipy.special import softmax
 
 from models._members import Member, probabilities
-from models._stacking import folds_of, pooled
+from models._stacking import pooled
 from models.late_fusion import LateFusion, mixture
 from models.xgb_meta import XgbMeta
 from pipeline import registry
@@ -103,6 +103,10 @@ class Said:
     def logits(self, batch: Batch) -> Array:
         return self.values
 
+    @property
+    def parameters(self) -> int:
+        return 0
+
     def save(self, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> None: ...
@@ -180,6 +184,29 @@ def test_a_clip_that_did_not_train_is_described_by_the_mean_of_the_fold_models()
     assert stacked.logits(batch).shape == (4, 3)
 
 
+def test_nothing_is_chosen_on_validation_clips_that_a_member_learned_from() -> None:
+    recipe, train, val = tables()
+    learned = Member(model="lstm_late", settings={**LSTM.settings, "best_by": "last", "learn": "all"})
+    with pytest.raises(
+        UserError, match=r"patience=30 goes by the validation clips, and member 'lstm_late' learned from them \(learn=all\); set patience=0"
+    ):
+        recipe.model_copy(update={"members": (learned,)}).fit(train, val, "cpu")
+    with pytest.raises(UserError, match=r"combine=learned goes by the validation clips.*; set combine=sum, or learn=train for the member"):
+        LateFusion(members=(learned,), stages=("resnet50",), combine="learned").fit(train, val, "cpu")
+    stacked = recipe.model_copy(update={"members": (learned,), "patience": 0}).fit(train, val, "cpu")
+    assert stacked.logits(val.gather(np.arange(2))).shape == (2, 3)
+
+
+def test_trees_that_start_from_the_members_correct_their_mean() -> None:
+    recipe, train, val = tables()
+    stacked: Any = recipe.model_copy(update={"start": "members", "rounds": 1, "eta": 1e-6, "patience": 0}).fit(train, val, "cpu")
+    batch = val.gather(np.arange(4))
+    mean = probabilities(stacked.models, batch).mean(0)
+    np.testing.assert_allclose(np.exp(stacked.logits(batch)), mean, atol=1e-4)
+    grown: Any = recipe.model_copy(update={"start": "members", "patience": 0}).fit(train, val, "cpu")
+    assert np.abs(np.exp(grown.logits(batch)) - mean).max() > 0.01
+
+
 @pytest.mark.parametrize("pooling", ["none", "mean"])
 def test_a_booster_and_its_fold_models_come_back_from_their_folder(tmp_path: Path, pooling: str) -> None:
     recipe, train, val = tables()
@@ -205,7 +232,7 @@ def test_folds_that_cannot_be_are_one_line() -> None:
     _, train, _ = tables()
     train.groups = ("anna",) * len(train)
     with pytest.raises(UserError, match="folds need two groups of training clips or more, and all are of 'anna'"):
-        folds_of(train, 5)
+        XgbMeta(members=(LSTM,)).fit(train, train, "cpu")
 
 
 def test_base_runs_are_runs_of_their_own_found_again_and_never_read_the_test_clips(

@@ -74,6 +74,15 @@ def test_a_label_that_is_none_of_the_fifty_is_kept_and_comes_last(keypoints: Pat
     assert len({sample.id for sample in table.samples}) == 6
 
 
+@pytest.mark.parametrize("model", ["bilstm_attention", "transformer", "xgb_meta"])
+def test_tuned_models_read_kinematics_select_nothing_and_learn_from_every_given_clip(model: str) -> None:
+    training = include50().training
+    recipe = registry.create("model", model, training[model]).adapted(training)
+    assert (recipe.stages, recipe.patience) == (("kinematics",), 0)
+    for part in getattr(recipe, "parts", (recipe,)):
+        assert (part.best_by, part.learn) == ("last", "all")
+
+
 def test_a_file_of_another_name_is_labelled_by_what_it_holds(tmp_path: Path) -> None:
     write(tmp_path / KEYPOINTS[0] / "clip7.json", points(1), label="cow")
     (tmp_path / KEYPOINTS[0] / "clip8.json").write_text("{")

@@ -75,6 +75,45 @@ def test_sizes_of_a_skeleton_follow_from_its_joints(group: str) -> None:
     assert kinematics(source="stage:skeleton").row_shape == (252,)
 
 
+def test_points_from_their_own_wrist_are_only_there_where_asked() -> None:
+    rows = holistic(clip())
+    assert made(rows, groups="local").shape == (24, 126)
+    whole = made(rows, groups="absolute,local")
+    hands, local = whole[:, :126].reshape(24, 2, 21, 3), whole[:, 126:].reshape(24, 2, 21, 3)
+    assert not local[:, :, 0].any()
+    lengths = np.median(np.linalg.norm((hands - hands[:, :, :1])[:, :, 9, :2], axis=-1), axis=0)
+    np.testing.assert_allclose(local, (hands - hands[:, :, :1]) / lengths[None, :, None, None], rtol=1e-3, atol=1e-4)
+    assert kinematics(source="stage:skeleton", groups="absolute,local").row_shape == (60,)
+
+
+def test_where_a_hand_is_and_how_large_does_not_count_from_its_wrist() -> None:
+    points = clip()
+    moved = points.copy()
+    moved[:, 33:54] = 0.7 * points[:, 33:54] + [0.2, -0.1, 0]
+    np.testing.assert_allclose(made(holistic(moved), groups="local"), made(holistic(points), groups="local"), atol=2e-3)
+
+
+def test_a_hand_that_is_not_seen_has_zeros_from_its_wrist() -> None:
+    points = clip()
+    points[:6, 33:54] = 0
+    rows = made(holistic(points), groups="local").reshape(24, 2, 63)
+    assert not rows[:6, 0].any()
+    assert rows[6:, 0].any(axis=1).all()
+
+
+def test_two_axes_are_the_values_in_the_image() -> None:
+    rows = flat(clip())
+    groups = "absolute,angles,motion,shape,trajectory,pose,local"
+    whole, image = (made(rows, layout="keypoints", groups=groups, axes=axes) for axes in (3, 2))
+    assert image.shape == (24, 84 + 26 + 168 + 4 + 20 + 50 + 84)
+    start, kept = 0, list[int]()
+    for width, count in ((126, 2), (78, 1), (252, 2), (0, 0), (30, 2), (75, 2), (126, 2)):
+        kept += [start + 3 * point + axis for point in range(width // 3) for axis in range(count)] if width else range(start, start + 4)
+        start += width or 4
+    np.testing.assert_array_equal(image, whole[:, kept])
+    assert kinematics(source="stage:skeleton", axes=2).row_shape == (40 + 14 + 80 + 20,)
+
+
 @pytest.mark.parametrize("count", [len(FINGERS), len(LIMBS) - 1])
 def test_a_hand_has_13_joints(count: int) -> None:
     assert count == 13

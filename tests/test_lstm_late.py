@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models._inputs import within_clips
+from models._inputs import Inputs, within_clips
 from models.lstm_late import LstmLate
 from pipeline import registry
 from pipeline.data import Batch
@@ -85,6 +85,19 @@ def test_normalize_clip_gives_every_value_of_a_clip_mean_zero_and_deviation_one(
         torch.testing.assert_close(values.std(0, correction=0)[1:4], torch.ones(3), atol=0.1, rtol=0)
         assert not values[:, 4].any()
         assert not normal[clip, length:].any()
+
+
+def test_motion_adds_to_each_row_its_difference_from_the_row_before() -> None:
+    recipe = LstmLate(stages=("radar_cnn",), motion=3.0)
+    inputs, batch = Inputs(recipe, DIMS), batch_of(recipe, [5, 1, 0])
+    rows, _ = inputs(batch)
+    assert rows.shape == (3, 5, inputs.width) == (3, 5, 2 * 96)
+    given = batch.features["radar_cnn"]
+    torch.testing.assert_close(rows[0, :, :96], given[0])
+    torch.testing.assert_close(rows[0, 1:, 96:], 3 * (given[0, 1:] - given[0, :-1]))
+    assert not rows[0, 0, 96:].any()
+    assert not rows[1, 1:].any()  # nor is the end of a clip a movement
+    assert not rows[2].any()
 
 
 def test_feature_maps_are_refused_in_one_line() -> None:

@@ -116,11 +116,11 @@ def test_padding_never_reaches_logits(network: Network, lengths: list[int], valu
         torch.testing.assert_close(module(with_padding(batch, value)), module(batch), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("normalize", ["train", "clip"])
-def test_padding_never_reaches_logits_however_rows_are_normalized(network: Network, normalize: str) -> None:
-    if "normalize" not in type(network).model_fields:
+@pytest.mark.parametrize("settings", [{"normalize": "train"}, {"normalize": "clip"}, {"motion": 2.0}])
+def test_padding_never_reaches_logits_however_rows_are_read(network: Network, settings: dict[str, object]) -> None:
+    if not settings.keys() <= type(network).model_fields.keys():
         return
-    recipe = network.model_copy(update={"normalize": normalize})
+    recipe = network.model_copy(update=settings)
     module, batch = built(recipe).eval(), batch_of(recipe, [5, 0, 13])
     recipe.prepare(module, table_of(recipe, [5, 0, 13]))
     with torch.inference_mode():

@@ -130,6 +130,15 @@ def test_it_has_the_sources_sizes_and_training() -> None:
     assert sum(values.numel() for values in encoder.parameters()) == 1025 * 128
 
 
+def test_its_own_networks_may_keep_their_last_weights_and_learn_from_every_clip() -> None:
+    recipe = recipe_of(best_by="last", learn="all", schedule="cosine", warmup=2, motion=2.0)
+    for part in (recipe._generator(), recipe._student()):
+        assert (part.best_by, part.learn, part.schedule, part.warmup, part.motion) == ("last", "all", "cosine", 2, 2.0)
+    assert (recipe_of()._generator().best_by, recipe_of()._student().best_by) == ("loss", "top1")
+    with pytest.raises(UserError, match="learn=all leaves no clips to select weights on"):
+        recipe_of(learn="all")
+
+
 def test_a_last_batch_of_one_clip_trains() -> None:
     student = Student(stages=("video",), hidden=(8, 4)).build({"video": 6}, 3).train()
     assert student(table_of(1).part(stages=["video"]).gather(np.arange(1))).isfinite().all()

@@ -11,7 +11,7 @@ import scipy.io
 
 from pipeline import registry
 from pipeline.decode import open_clip
-from pipeline.errors import ClipError
+from pipeline.errors import ClipError, UserError
 from pipeline.types import Array, Extractor
 from tests.shared_data import shared
 
@@ -56,6 +56,33 @@ def test_other_joints_fail_their_clip() -> None:
         list(skeleton().prepare(iter([(np.zeros((25, 3)),)])))
     with pytest.raises(ClipError, match="frame 0 has a joint whose place is no finite number"):
         list(skeleton().prepare(iter([(np.full((20, 3), np.nan),)])))
+
+
+def of(positions: Array, **fields: Any) -> Array:
+    """`(T, 20, 3)` as the stage gives them."""
+    return np.stack(list(skeleton(**fields).prepare(iter([(row,) for row in positions])))).reshape(len(positions), -1, 3)
+
+
+def test_from_the_start_it_does_not_matter_where_a_person_stands_but_where_they_go() -> None:
+    positions = np.moveaxis(JOINTS, 2, 0)
+    found = of(positions, origin="start")
+    np.testing.assert_allclose(found, of(positions + np.array([1, -2, 3]), origin="start"), atol=1e-6)
+    np.testing.assert_allclose(found[0].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(found - found[0], positions - positions[0], atol=1e-6)
+
+
+def test_by_the_torso_a_tall_person_is_like_a_short_one() -> None:
+    positions = np.moveaxis(JOINTS, 2, 0)
+    found = of(positions, unit="torso")
+    np.testing.assert_allclose(found, of(1.3 * positions, unit="torso"), rtol=1e-5)
+    assert np.median(np.linalg.norm(found[:, 1] - found[:, 3], axis=1)) == pytest.approx(1)
+
+
+def test_the_torso_is_a_kinects_and_has_a_length() -> None:
+    with pytest.raises(UserError, match="unit=torso knows the torso of 20 joints, not of joints=25; use unit=stored"):
+        skeleton(joints=25, unit="torso")
+    with pytest.raises(ClipError, match="the torso has no length"):
+        of(np.zeros((2, 20, 3)), unit="torso")
 
 
 def test_a_real_skeleton_has_its_head_up() -> None:

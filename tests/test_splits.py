@@ -35,7 +35,7 @@ def by_id(samples: list[Sample]) -> dict[str, Sample]:
     return {sample.id: sample for sample in samples}
 
 
-def places(samples: list[Sample]) -> dict[str, str]:
+def places(samples: list[Sample]) -> dict[str, Split]:
     return {sample.id: sample.split for sample in samples}
 
 
@@ -83,7 +83,7 @@ def test_clips_keep_their_split_when_others_come_and_go(
     first = assign([clip(number, f"c{label}") for label, number in before], "", seed, {})[1]
     kept = [pair for place, pair in enumerate(before) if place not in gone]
     now = [clip(number, f"c{label}") for label, number in dict.fromkeys([*kept, *new])]
-    second = assign(now, "stratified", seed, by_id(first))[1] if now else []
+    second = assign(now, "stratified", seed, places(first))[1] if now else []
     assert len(second) == len(now)
     known = by_id(first)
     assert all(sample.split == known[sample.id].split for sample in second if sample.id in known)
@@ -102,8 +102,8 @@ def test_no_signer_is_in_two_splits_and_the_default_goes_by_them(signers: int) -
 @given(st.integers(2, 8), st.integers(1, 30), st.integers(1, 8), st.integers(0, 3))
 def test_a_known_signer_brings_new_clips_to_his_split(signers: int, clips: int, more: int, seed: int) -> None:
     before = assign(corpus(2, max(clips, signers), signers), "signer", seed, {})[1]
-    after = assign(corpus(3, max(clips, signers) + more, signers + more), "signer", seed, by_id(before))[1]
-    stable = assign(corpus(2, max(clips, signers) + more, signers), "signer", seed, by_id(before))[1]
+    after = assign(corpus(3, max(clips, signers) + more, signers + more), "signer", seed, places(before))[1]
+    stable = assign(corpus(2, max(clips, signers) + more, signers), "signer", seed, places(before))[1]
     assert crossing_signers(stable) == {}
     assert {s.id: s.split for s in stable if s.id in by_id(before)} == places(before)
     assert crossing_signers(after) == {}
@@ -128,7 +128,7 @@ def test_a_corpus_without_validation_gets_a_tenth_of_train() -> None:
     assert kind == "official"
     assert counts(samples) == {"train": 72, "val": 8, "test": 40}
     assert [s.id for s in samples if s.split == "test"] == [s.id for s in listed if s.split == "test"]
-    assert places(assign([*listed, clip(99, "class0", "train")], "official", 0, by_id(samples))[1]).items() >= places(samples).items()
+    assert places(assign([*listed, clip(99, "class0", "train")], "official", 0, places(samples))[1]).items() >= places(samples).items()
 
 
 def test_an_unlabelled_validation_split_is_no_validation_split() -> None:
@@ -154,7 +154,7 @@ def test_a_list_of_some_clips_is_kept_and_the_others_are_divided() -> None:
     assert {s.id: s.split for s in divided if by_id(samples)[s.id].split != "unassigned"} == {
         s.id: s.split for s in samples if s.split != "unassigned"
     }
-    assert places(assign(samples, "stratified", 0, by_id(divided))[1]) == places(divided)
+    assert places(assign(samples, "stratified", 0, places(divided))[1]) == places(divided)
 
 
 @pytest.mark.parametrize(

@@ -143,3 +143,23 @@ def test_media_that_are_in_two_splits_are_named(tmp_path: Path) -> None:
     assert run(tmp_path, "extract", "utd_mhad", "inertial").exit_code == 0
     told = run(tmp_path, "status", "utd_mhad").output
     assert "warning: 2 clips have the same inertial media as one of another split (first: train a1_s1_t1 = test a1_s2_t1)" in told
+
+
+def test_the_members_of_its_fusions_are_the_runs_of_the_plain_lines() -> None:
+    training = registry.create("dataset", "utd_mhad").training
+    alone = {
+        model: registry.create("model", model, {**training[model], "stages": stage}).model_dump(mode="json")
+        for model, stage in (("inception_time", "inertial"), ("bilstm_attention", "skeleton"))
+    }
+    fused = registry.create("model", "late_fusion", training["late_fusion"]).adapted(training)
+    assert {member.model: member.settings for member in fused.members} == alone
+    assert fused.combine == "sum"
+    taught = registry.create("model", "self_learning_fusion", training["self_learning_fusion"]).adapted(training)
+    assert (taught.stages, taught.aids) == (("skeleton",), ("inertial",))
+    assert (taught.teacher.settings, taught.video.settings) == (alone["inception_time"], alone["bilstm_attention"])
+
+
+def test_its_networks_select_nothing_on_the_subject_cut_for_validation_and_learn_from_it() -> None:
+    training = registry.create("dataset", "utd_mhad").training
+    for model in ("inception_time", "bilstm_attention", "self_learning_fusion"):
+        assert (training[model]["best_by"], training[model]["learn"]) == ("last", "all")

@@ -39,6 +39,11 @@ class Demo:
         "lstm_late": {"normalize": "clip", "lr": 1e-3, "batch_size": 32, "epochs": 30},
         "bilstm_attention": {"stages": ("kinematics",), "lr": 1e-3, "batch_size": 16, "epochs": 40},
     }
+    endings: Mapping[str, tuple[str, ...]] = {
+        "rgb": (".mkv",),
+        "radar": ("_RDM1.mp4", "_RDM2.mp4", "_RDM3.mp4"),
+        "inertial": ("_inertial.npy",),
+    }
 
     def samples(self, root: Path) -> Iterator[Sample]:
         """Every clip, after making those that are not below `root`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ class Folder:
         if not root.is_dir():
             raise UserError(f"no folder {root}; expected there: {self.layout}")
         table = _split_table(root / SPLIT_TABLE)
-        for path in videos(root):
-            file = path.relative_to(root)
-            if len(file.parts) < 2:
-                raise UserError(f"{path} lies in no class folder; expected: {self.layout}")
-            split, signer = table.pop(file.as_posix(), ("unassigned", None))
-            yield Sample(file.with_suffix("").as_posix(), {"rgb": (file.as_posix(),)}, file.parts[0], split, signer)
+        for file in videos(root):
+            label, within, _ = file.partition("/")
+            if not within:
+                raise UserError(f"{root / file} lies in no class folder; expected: {self.layout}")
+            split, signer = table.pop(file, ("unassigned", None))
+            yield Sample(file.rpartition(".")[0], {"rgb": (file,)}, sys.intern(label), split, signer)
         if table:
             raise UserError(f"{root / SPLIT_TABLE} names {len(table)} files that are not there, first {next(iter(table))!r}")
 
@@ -42,12 +43,15 @@ class Folder:
         return sorted(labels)
 
 
-def videos(root: Path) -> Iterator[Path]:
+def videos(root: Path) -> Iterator[str]:
+    """Every video below `root`, relative to it: as text, for a path object of each file of a large corpus takes longer than to list it."""
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(folder).relative_to(root).as_posix()
         for name in sorted(files):
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield Path(folder, name)
+            stem, dot, suffix = name.rpartition(".")
+            if stem and dot + suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                yield name if below == "." else f"{below}/{name}"
 
 
 def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:

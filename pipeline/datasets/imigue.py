@@ -28,6 +28,7 @@ class Imigue:
     stages: Mapping[str, Mapping[str, Any]] = {"resnet50_map": {"output": "map"}}
     second_names: Mapping[str, str] = {"resnet50_map": "resnet50"}
     training: Mapping[str, Mapping[str, Any]] = {"frame_cnn": {}}
+    endings: Mapping[str, tuple[str, ...]] = {"rgb": (".*.jpg",)}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         parts = [name for name in SPLITS if (root / name).is_dir()]

@@ -50,7 +50,7 @@ def listed_videos(root: Path, mark: str) -> Iterator[Sample]:
 
     A file that is listed and not there keeps the list's path, so that its clip fails by name.
     """
-    there = {_place(path.relative_to(root).as_posix()): path.relative_to(root) for path in videos(root)} if root.is_dir() else {}
+    there = {_place(file): PurePosixPath(file) for file in videos(root)} if root.is_dir() else {}
     for split, table in _lists(root, mark):
         for row in _rows(table):
             path = there.get(_place(row["FilePath"]), PurePosixPath(row["FilePath"].strip().replace("\\", "/")))

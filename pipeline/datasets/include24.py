@@ -26,11 +26,11 @@ class Include24:
     def samples(self, root: Path) -> Iterator[Sample]:
         below = root / "dataset" if (root / "dataset").is_dir() else root
         found = False
-        for path in videos(below) if below.is_dir() else ():
-            folders = path.relative_to(below).parts[:-1]
+        for video in videos(below) if below.is_dir() else ():
+            folders = video.split("/")[:-1]
             if folders:
                 found = True
-                file = path.relative_to(root)
+                file = (below / video).relative_to(root)
                 yield Sample(file.with_suffix("").as_posix(), {"rgb": (file.as_posix(),)}, folders[0], "unassigned", None)
         if not found:
             raise UserError(f"no INCLUDE-24 at {root}: expected {self.layout}; give its place with ROOT=DIR")

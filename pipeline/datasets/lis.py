@@ -23,17 +23,18 @@ class Lis:
     layout = "train/<index>_<NAME>/SAMPLE_<n>/SAMPLE_<n>_{RGB.mkv,RDM1.mp4,RDM2.mp4,RDM3.mp4}, val/SAMPLE_<n>/..., test/SAMPLE_<n>/..."
     stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}, "radar_cnn": {}}
     training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {}}
+    endings: Mapping[str, tuple[str, ...]] = {"rgb": ("_RGB.mkv",), "radar": tuple(f"_{receiver}.mp4" for receiver in RECEIVERS)}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         if not (root / "train").is_dir():
             raise UserError(f"no LIS corpus at {root}: expected {self.layout}; give its place with ROOT=DIR, or try: make demo")
-        for folder in _folders(root / "train"):
-            _class_index(folder.name)
-            for clip in _folders(folder):
-                yield _sample(root, clip, "train", folder.name)
+        for label in _folders(root / "train"):
+            _class_index(label)
+            for clip in _folders(root / "train" / label):
+                yield _sample(f"train/{label}/{clip}", clip, "train", label)
         for split in ("val", "test"):
             for clip in _folders(root / split):
-                yield _sample(root, clip, split, None)
+                yield _sample(f"{split}/{clip}", clip, split, None)
 
     def classes(self, labels: set[str]) -> list[str]:
         """Position = numeric prefix; a prefix that no clip has keeps its place under its number."""
@@ -44,11 +45,16 @@ class Lis:
                 raise UserError(f"classes {other!r} and {label!r} have the same numeric prefix; expected one folder an index")
         return [named.get(index, str(index)) for index in range(max(named, default=-1) + 1)]
 
+    def submission(self, labels: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
+        """`id,Pred`: the number of `SAMPLE_<n>` without that word, and the class index; in the order of these numbers."""
+        yield "id", "Pred"
+        yield from sorted((_number(clip), _class_index(label)) for clip, label in labels.items())
 
-def _folders(path: Path) -> list[Path]:
+
+def _folders(path: Path) -> list[str]:
     if not path.is_dir():
         return []
-    return sorted(Path(entry.path) for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _class_index(label: str) -> int:
@@ -58,11 +64,17 @@ def _class_index(label: str) -> int:
     return int(number)
 
 
-def _sample(root: Path, clip: Path, split: Split, label: str | None) -> Sample:
-    where = clip.relative_to(root)
-    radar = tuple((where / f"{clip.name}_{receiver}.mp4").as_posix() for receiver in RECEIVERS)
-    name = f"{label}/{clip.name}" if label else clip.name
-    return Sample(name, {"rgb": ((where / f"{clip.name}_RGB.mkv").as_posix(),), "radar": radar}, label, split, None)
+def _number(clip: str) -> int:
+    number = clip.rpartition("SAMPLE_")[2]
+    if not number.isdecimal():
+        raise UserError(f"clip {clip!r} has no number for the submission; expected a folder SAMPLE_<n>")
+    return int(number)
+
+
+def _sample(folder: str, clip: str, split: Split, label: str | None) -> Sample:
+    """A clip by its folder below the root."""
+    radar = tuple([f"{folder}/{clip}_{receiver}.mp4" for receiver in RECEIVERS])
+    return Sample(f"{label}/{clip}" if label else clip, {"rgb": (f"{folder}/{clip}_RGB.mkv",), "radar": radar}, label, split, None)
 
 
 dataset: Dataset = Lis()

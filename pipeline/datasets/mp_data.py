@@ -21,6 +21,7 @@ class MPData:
         "bilstm_attention": {"stages": ("mp_data",)},
         "lstm_late": {"stages": ("mp_data",), "lr": 1e-3, "batch_size": 32, "epochs": 50},
     }
+    endings: Mapping[str, tuple[str, ...]] = {"landmarks": ("/",)}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         below = root / "MP_Data" if (root / "MP_Data").is_dir() else root

@@ -26,16 +26,35 @@ class UtdMhad:
     layout = "RGB/a<n>_s<n>_t<n>_color.avi, Inertial/..._inertial.mat, Skeleton/..._skeleton.mat, Depth/..._depth.mat: any of the four"
     stages: Mapping[str, Mapping[str, Any]] = {
         "inertial": {},
-        "skeleton": {},
+        "skeleton": {"origin": "start", "unit": "torso"},
         "kinematics": {"source": "stage:skeleton"},
         "i3d": {"frames": 24, "window": 24},
     }
     training: Mapping[str, Mapping[str, Any]] = {
-        "inception_time": {},
-        "bilstm_attention": {"stages": ("skeleton",)},
+        "inception_time": {
+            **{"normalize": "train", "frames": 40, "steps": 40, "kernel": 16, "modules": 3, "dropout": 0.3},
+            **{"lr": 3e-3, "schedule": "cosine", "warmup": 3, "batch_size": 16, "epochs": 100, "best_by": "last", "learn": "all"},
+            **{"time_warp": 0.3, "scale": 0.2, "jitter": 0.1, "turn": 20.0, "rotate": 20.0, "mixup": 0.2},
+        },
+        "bilstm_attention": {
+            **{"stages": ("skeleton",), "frames": 32, "motion": 5.0, "min_improvement": 0.0},
+            **{"lr": 3e-3, "warmup": 5, "batch_size": 16, "epochs": 40, "best_by": "last", "learn": "all"},
+            **{"time_warp": 0.3, "scale": 0.1, "turn": 30.0, "bones": 0.1, "limbs": 10.0},
+        },
         "late_fusion": {"members": ("inception_time:stages=inertial", "bilstm_attention:stages=skeleton")},
-        "self_learning_fusion": {"stages": ("skeleton",), "sensor": "inertial", "encoder": "bilstm", "normalize": "train"},
+        "self_learning_fusion": {
+            **{"stages": ("skeleton",), "sensor": "inertial", "encoder": "bilstm", "video": "bilstm_attention"},
+            **{"frames": 32, "motion": 5.0, "schedule": "cosine", "warmup": 5, "best_by": "last", "learn": "all"},
+            **{"alpha": 3.0, "generator_lr": 3e-3, "generator_epochs": 40, "generator_beta1": 0.9, "lr": 1e-3, "epochs": 20},
+            **{"time_warp": 0.3, "scale": 0.1, "turn": 30.0, "bones": 0.1, "limbs": 10.0},
+        },
         "lstm_late": {"stages": ("skeleton", "inertial"), "normalize": "train", "lr": 1e-3, "batch_size": 32, "epochs": 60},
+    }
+    endings: Mapping[str, tuple[str, ...]] = {
+        "rgb": ("_color.avi",),
+        "inertial": ("_inertial.mat",),
+        "skeleton": ("_skeleton.mat",),
+        "depth": ("_depth.mat",),
     }
 
     def samples(self, root: Path) -> Iterator[Sample]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import cache, shards
+from pipeline import cache, index, shards
 from pipeline.atomic import sync
 from pipeline.cache import Features, finished
 from pipeline.configured import Stage
@@ -39,7 +39,7 @@ def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Ent
         )
         shards.write_marker(folder, Record(marker, record.checksums, {**record.made, "adopted": dict(evidence)}))
     failures = [] if stage.upstream else list(features.index.failures.values())
-    cache.publish(home, stage, finished(stage, home), rows, failures)
+    cache.publish(home, stage, finished(stage, home), index.build(list(rows.values())), failures)
 
 
 def _link(source: Path, target: Path) -> None:
