@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from pipeline.types import SPLITS, Sample
@@ -50,7 +51,7 @@ def pieces(samples: Sequence[Sample]) -> Iterator[bytes]:
     """The bytes of the table of these clips."""
     kinds = dict.fromkeys((modality, len(paths)) for sample in samples for modality, paths in sample.media.items())
     columns = list(dict.fromkeys(column for kind in kinds for column in _columns(*kind)))
-    modalities = list(dict.fromkeys(modality for modality, _ in kinds))
+    modalities = [modality for modality, _ in groupby(column.partition(".")[0] for column in columns)]  # one twice fits no clip
     yield _text([[*FIXED_COLUMNS, *columns]])
     for first in range(0, len(samples), BLOCK):
         yield _text([_values(sample, modalities, columns) for sample in samples[first : first + BLOCK]])

@@ -170,6 +170,17 @@ def test_a_manifest_is_written_again_for_any_change(tmp_path: Path) -> None:
         assert not manifest._is_written(home, replace(table, samples=tuple(samples)))
 
 
+def test_a_clip_with_more_tracks_than_the_first_keeps_their_places(tmp_path: Path) -> None:
+    home, table = Home(tmp_path, tmp_path), table_of("ab")
+    media_of: dict[str, dict[str, tuple[str, ...]]] = {
+        "a": {"rgb": ("1", "2"), "radar": ("3", "4")},
+        "b": {"rgb": ("5", "6", "7"), "radar": ("8", "9")},
+    }
+    table = replace(table, samples=tuple(replace(sample, media=media_of[sample.id]) for sample in table.samples))
+    manifest._write(home, table)
+    assert manifest.read(home, "any") == table
+
+
 def test_a_failure_of_the_last_publication_is_no_reason_to_publish_again(signs: Signs) -> None:
     home, table, stage = signs
     done = plan(home, table, [stage])["resnet50"].done
