@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ def folded(network: nn.Module) -> nn.Module:
 
     for parent in list(network.modules()):
         siblings = list(parent.named_children())
-        for (first, convolution), (second, norm) in zip(siblings, siblings[1:], strict=False):
+        for (first, convolution), (second, norm) in pairwise(siblings):
             if isinstance(convolution, (nn.Conv2d, nn.Conv3d)) and isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
                 setattr(parent, first, fuse_conv_bn_eval(convolution, norm))
                 setattr(parent, second, nn.Identity())
