@@ -19,7 +19,6 @@ from typing import TypeAlias
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline import __version__
-from pipeline.batching import BatchSize
 from pipeline.configured import Stage
 from pipeline.errors import UserError
 from pipeline.lanes import Lane
@@ -58,7 +57,6 @@ class Engine:
         self.writer = ThreadPoolExecutor(1, "shard-writer")
         self.pool = ProcessPool(max_workers=work.decoders, initializer=start_decoder, context=context)
         self.forwards: dict[str, Forward | None] = {}
-        self.sizes = {name: BatchSize(work.device) for name in work.stages}
 
     def __enter__(self) -> Engine:
         return self
@@ -96,7 +94,7 @@ class Engine:
                 use_threads(work.threads)
             self.forwards[name] = _loaded(name, stage.extractor, work.device)
         made = {"device": work.device, "threads": work.threads, "signcache": __version__}
-        return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer, self.sizes[name])
+        return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer)
 
     def _take(self, job: Job, found: Prepared, lanes: Mapping[str, Lane], report: Report) -> None:
         """One prepared clip: rows or a failure for each of its stages."""

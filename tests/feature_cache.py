@@ -84,8 +84,8 @@ def publish(
         shards.write_shard(configured.folder(home), marker, values, {})
     done = cache.finished(configured, home)
     numbers = done.current(done.places(table), inputs_of(home, table, configured))
-    ids = [clip for clip, number in zip(table.ids, numbers.tolist(), strict=True) if number >= 0]
-    cache.publish(home, configured, done, done.rows.taken(numbers[numbers >= 0], ids), failures)
+    bound = {clip: number for clip, number in zip(table.ids, numbers.tolist(), strict=True) if number >= 0 and clip in rows}
+    cache.publish(home, configured, done, done.rows.taken(np.array([*bound.values()], np.int64), list(bound)), failures)
     return configured
 
 

@@ -1,12 +1,9 @@
-"""How many rows a forward pass takes: the fastest size that was tried, and no more than the device has memory for."""
+"""How many rows a forward pass takes: no more than the device has memory for, and never so few that their last bits differ."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from pipeline.batching import SIZES, TRIES, BatchSize
 from tests.checkout import Checkout
 
 FORWARD = """
@@ -16,54 +13,13 @@ FORWARD = """
         def forward(items):
             if len(items) > MOST:
                 raise torch.OutOfMemoryError("no memory")
+            if len(items) not in (2, 4, 8):
+                raise ValueError(f"a pass of {len(items)} rows")
             return items * 2
 
         return forward
 
     def select"""
-
-
-def tried(size: BatchSize, seconds_a_row: dict[int, float]) -> None:
-    """Full passes until every size has been tried."""
-    for _ in range(TRIES * len(seconds_a_row)):
-        size.took(size.rows, size.rows * seconds_a_row[size.rows])
-
-
-@pytest.mark.parametrize("device", SIZES)
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_the_size_with_the_most_rows_a_second_is_kept(device: str, place: int) -> None:
-    size = BatchSize(device)
-    best = SIZES[device][place]
-    tried(size, {rows: 0.1 if rows == best else 0.2 for rows in SIZES[device]})
-    assert size.rows == best
-    size.took(best, 1000.0)
-    assert size.rows == best
-
-
-def test_the_first_pass_of_a_size_which_prepares_its_kernels_does_not_condemn_it() -> None:
-    size = BatchSize("cpu")
-    for rows in SIZES["cpu"]:
-        size.took(rows, 100.0)
-        size.took(rows, 0.1 if rows == 16 else 10.0)
-    assert size.rows == 16
-
-
-def test_a_pass_that_was_not_full_tells_nothing() -> None:
-    size = BatchSize("cpu")
-    for _ in range(10):
-        size.took(size.rows - 1, 0.001)
-    assert (size.rows, size.pace) == (SIZES["cpu"][0], {})
-
-
-@pytest.mark.parametrize(("most", "expected"), [(100, 64), (3, 2), (1, 1)])
-def test_a_size_that_the_device_has_no_memory_for_is_never_taken_again(most: int, expected: int) -> None:
-    size = BatchSize("cuda")
-    for _ in range(40):
-        if size.rows > most:
-            assert size.was_too_large()
-        else:
-            size.took(size.rows, 1 / size.rows)
-    assert size.rows == expected
 
 
 def extraction(folder: Path, most: int) -> Checkout:
@@ -74,9 +30,16 @@ def extraction(folder: Path, most: int) -> Checkout:
 
 def test_clips_are_extracted_in_batches_that_the_device_has_memory_for(tmp_path: Path) -> None:
     checkout = extraction(tmp_path / "checkout", 3)
-    done = checkout.run("extract", "tiny", "colour", "palette")
+    done = checkout.run("extract", "tiny", "colour", "palette", "--set", "max_frames=5")
     assert done.returncode == 0, done.stderr
     assert checkout.plan("colour")["colour"]["fresh"] == 2
+
+
+def test_passes_are_of_sizes_whose_kernels_agree_to_the_bit(tmp_path: Path) -> None:
+    checkout = extraction(tmp_path / "checkout", 8)
+    for frames in ("1", "3", "4"):
+        done = checkout.run("extract", "tiny", "colour", "--set", f"max_frames={frames}")
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_device_without_memory_for_one_row_stops_the_run_in_one_line(tmp_path: Path) -> None:
