@@ -28,7 +28,7 @@ SIBLINGS = 6
 TRAINING: Mapping[str, Any] = {
     "stages": ("kinematics",), "frames": 32, "batch_size": 16, "lr": 1e-3, "weight_decay": 0.01, "schedule": "cosine",
     "best_by": "last", "learn": "all", "label_smoothing": 0.1, "time_warp": 0.4, "crop": 0.1, "resample": 0.3, "rotate": 15, "scale": 0.2,
-    "shift": 0.2, "part_dropout": 0.1,
+    "shift": 0.2, "part_dropout": 0.1, "motion": 4.0,
 }  # fmt: skip
 """Found by grouped folds of the 729 given clips. A number of epochs fixed beforehand selects nothing, so every given clip trains."""
 
