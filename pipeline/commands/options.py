@@ -28,6 +28,12 @@ root_option = click.option(
     "--root", type=click.Path(path_type=Path), help="Folder of the corpus, as if `manifest NAME --root DIR` came first."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, everything else on stderr.")
+stale_option = click.option(
+    "--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage."
+)
+allow_missing_option = click.option(
+    "--allow-missing", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Go on without up to N clips."
+)
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json, root_option, settings_option
+from pipeline.commands.options import (
+    allow_missing_option,
+    device_option,
+    home_of,
+    json_option,
+    pairs,
+    print_json,
+    root_option,
+    settings_option,
+    stale_option,
+)
 
 if TYPE_CHECKING:
     from pipeline.manifest import Home
@@ -22,10 +32,8 @@ if TYPE_CHECKING:
 @click.option("--folds", type=int, metavar="K", help="Score every clip of train and val once, by models of the other folds of K.")
 @device_option
 @click.option("--devices", "count", type=click.IntRange(min=1), metavar="N", help="Train on N devices, in a process each. [default: 1]")
-@click.option(
-    "--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage."
-)
-@click.option("--allow-missing", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Go on without up to N clips.")
+@stale_option
+@allow_missing_option
 @click.option("--again", is_flag=True, help="Train anew though the same run is finished.")
 @click.option("--log", "log", type=click.Choice(["mlflow"]), help="Log to MLflow, in the cache unless MLFLOW_TRACKING_URI says where.")
 @json_option

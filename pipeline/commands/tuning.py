@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json, settings_option
+from pipeline.commands.options import (
+    allow_missing_option,
+    device_option,
+    home_of,
+    json_option,
+    pairs,
+    print_json,
+    settings_option,
+    stale_option,
+)
 
 
 @click.command()
@@ -17,10 +26,8 @@ from pipeline.commands.options import device_option, home_of, json_option, pairs
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the search and of every training in it.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Start no trial after this time.")
 @device_option
-@click.option(
-    "--stale", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True, help="Read features of an older stage."
-)
-@click.option("--allow-missing", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Go on without up to N clips.")
+@stale_option
+@allow_missing_option
 @json_option
 @click.pass_context
 def tune(
