@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -16,19 +17,30 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 @contextmanager
+def alone(file: Path, busy: str) -> Iterator[None]:
+    """One process at a time in what `file` locks; the lock of one that dies goes with it. Raises UserError, `busy`, for another."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(busy) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def locked(home: Home, dataset: str, names: Sequence[str]) -> Iterator[None]:
-    """Keep other writers of these stages out. The lock of a process that dies goes with it.
+    """Keep other writers of these stages out.
 
     Raises UserError where one is at work, or where the disk refuses what is done meanwhile.
     """
     with disk_errors(home), ExitStack() as stack:
         for name in sorted(names):
-            folder = home.cache / dataset / name
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(FileLock(folder / LOCK, timeout=0))
-            except Timeout:
-                raise UserError(f"an extraction of {dataset}/{name} is running; wait for it, then run this again") from None
+            busy = f"an extraction of {dataset}/{name} is running; wait for it, then run this again"
+            stack.enter_context(alone(home.cache / dataset / name / LOCK, busy))
         yield
 
 

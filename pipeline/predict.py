@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from scipy.special import softmax
 
 from pipeline import atomic, manifest, plan, registry, runs
@@ -21,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.extract import Options, extract
 from pipeline.features import Features
 from pipeline.fingerprint import differences
+from pipeline.locking import LOCK, alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import Binding, Home, Manifest
 from pipeline.progress import Progress
@@ -130,19 +130,9 @@ def _moved(stage: Stage, name: str) -> Stage:
     return replace(stage, dataset=name, upstream=_moved(stage.upstream, name) if stage.upstream else None)
 
 
-@contextmanager
-def _alone(home: Home, name: str) -> Iterator[None]:
+def _alone(home: Home, name: str) -> AbstractContextManager[None]:
     """One prediction at a time from extraction until its rows are opened: each publishes its own clips."""
-    (home.cache / name).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home.cache / name / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"a prediction is filling the cache of {name} already; wait for it, then run this again") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return alone(home.cache / name / LOCK, f"a prediction is filling the cache of {name} already; wait for it, then run this again")
 
 
 def _opened(home: Home, listed: Manifest, stages: Sequence[Stage]) -> tuple[dict[str, Features], dict[str, str]]:

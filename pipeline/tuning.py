@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
 from scipy.special import log_softmax
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +20,7 @@ from pipeline import registry
 from pipeline.epochs import Epoch
 from pipeline.errors import Diverged, UserError
 from pipeline.fingerprint import digest_of
+from pipeline.locking import alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, open_stages, refuse_missing, without_features
@@ -140,7 +140,7 @@ def _study(search: Search) -> Iterator[tuple[optuna.Study, Path]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     epochs = getattr(search.recipe, "epochs", 0)
     pruner = optuna.pruners.MedianPruner(STARTUP_TRIALS, int(epochs * WARMUP_SHARE))
-    with _alone(place), _database_errors(place):
+    with alone(place.with_suffix(".lock"), f"a search in {place} is running already; wait for it"), _database_errors(place):
         storage = optuna.storages.RDBStorage(URL.create("sqlite", database=str(place)).render_as_string())
         try:
             study = optuna.create_study(storage=storage, study_name=search.name, direction="maximize", pruner=pruner, load_if_exists=True)
@@ -150,21 +150,6 @@ def _study(search: Search) -> Iterator[tuple[optuna.Study, Path]]:
         finally:
             storage.remove_session()
             storage.engine.dispose()
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """One search in a file at a time; the lock of a process that dies goes with it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"a search in {place} is running already; wait for it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
