@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
-from scipy.special import softmax
 
 from pipeline import registry, runs
-from pipeline.data import Batch, Table
+from pipeline.data import Table
 from pipeline.errors import UserError
+from pipeline.mixing import probabilities
 from pipeline.types import Array, Predictor, Recipe, Trainer
 
 SCORING_BATCH = 64
@@ -116,11 +116,6 @@ class Together:
 
 def trainer_of(train: Table, val: Table, device: str) -> Trainer:
     return train.trainer or Together(train, val, device)
-
-
-def probabilities(predictors: Sequence[Predictor], batch: Batch) -> Array:
-    """`(members, B, C)` float64."""
-    return np.stack([softmax(predictor.logits(batch).astype(np.float64), 1) for predictor in predictors])
 
 
 def over(table: Table, predictors: Sequence[Predictor]) -> Array:

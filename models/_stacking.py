@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models._members import SCORING_BATCH, load_all, probabilities, save_all
+from models._members import SCORING_BATCH, load_all, save_all
 from pipeline import atomic, devices
 from pipeline.data import Batch, Table
 from pipeline.errors import UserError
+from pipeline.mixing import logarithms, probabilities
 from pipeline.types import Array, Predictor, Recipe
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ class Stacked:
         """`(B, C)` float32 log probabilities."""
         if self.booster is None:
             raise RuntimeError("a booster predicts after fit or load")
-        shares = self.booster.predict(self._matrix(self._described(batch)))
-        found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
-        return found
+        return logarithms(self.booster.predict(self._matrix(self._described(batch))))
 
     def save(self, folder: Path) -> None:
         """The models' weights, and the booster as XGBoost's own JSON."""

@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from models._members import Ensemble, Member, load_all, over, probabilities, save_all, trainer_of
+from models._members import Ensemble, Member, load_all, over, save_all, trainer_of
 from pipeline import atomic
 from pipeline.data import Batch, Table
 from pipeline.errors import UserError
+from pipeline.mixing import logarithms, probabilities
 from pipeline.types import Array, Predictor, Recipe
 
 WEIGHTS = "fusion.json"
@@ -54,9 +55,7 @@ class Fused:
 
     def logits(self, batch: Batch) -> Array:
         """`(B, C)` float32 logarithms of the weighted mean of probabilities."""
-        shares = np.tensordot(self.weights, probabilities(self.members, batch), 1)
-        found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
-        return found
+        return logarithms(np.tensordot(self.weights, probabilities(self.members, batch), 1))
 
     @property
     def parameters(self) -> int:

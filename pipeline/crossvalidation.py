@@ -8,14 +8,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, cast
 
-import numpy as np
-from scipy.special import softmax
-
 from pipeline import metrics, predictions, runs
 from pipeline.data import Batch
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
 from pipeline.folds import folds_of
+from pipeline.mixing import logarithms, probabilities
 from pipeline.reading import Reading, count, kept_together, some
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, record_of, result_of, say
@@ -51,12 +49,8 @@ def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, a
     readings = folded(trainer.reading, asked, seed)
     record = _record(trainer, readings, model, recipe, seed)
     folder = runs.folder_of(trainer.home, record["dataset"], model, record["id"])
-    with runs.locked(folder):
-        runs.sweep(folder)
-        if again:
-            runs.clear(folder)
-        if (folder / runs.RESULT).exists():
-            say([f"finished before: {folder}; --again trains it anew"])
+    with runs.at_work(folder, again=again) as is_finished:
+        if is_finished:
             return folder
         say(record["warnings"])
         runs.write_record(folder, record)
@@ -135,9 +129,7 @@ class Mean:
 
     def logits(self, batch: Batch) -> Array:
         """`(B, C)` float32 logarithms of mean probabilities."""
-        shares = np.mean([softmax(model.logits(batch).astype(np.float64), 1) for model in self.models], 0)
-        found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
-        return found
+        return logarithms(probabilities(self.models, batch).mean(0))
 
     def save(self, folder: Path) -> None:
         raise RuntimeError("each fold's model lies in the folder of its run")

@@ -232,6 +232,19 @@ class Reading:
             )
 
 
+def read_for(
+    home: Home, table: Manifest, recipe: Recipe, clips: Sequence[Sample], *, stale: str, allow_missing: int
+) -> tuple[Reading, dict[str, str]]:
+    """What a training of a recipe on these clips reads, and `{clip: reason}` of those left out for want of features.
+
+    Raises UserError where more are left out than is allowed, or a stage is not published.
+    """
+    opened, aids = open_stages(home, table, recipe.stages, stale), open_stages(home, table, recipe.aids, stale)
+    missing = without_features(home, table, opened, clips, stale)
+    refuse_missing(table, missing, len(clips), allow_missing)
+    return Reading(table, opened, tuple(sample for sample in clips if sample.id not in missing), aids), missing
+
+
 def kept_together(samples: Sequence[Sample], kept: Mapping[str, str]) -> tuple[str, ...]:
     """What folds keep together, a name a clip: its signer where all are known and there are two, else what the split keeps together."""
     signers = {sample.signer for sample in samples}

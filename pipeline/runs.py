@@ -10,20 +10,19 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pipeline import atomic, devices
 from pipeline.errors import UserError
+from pipeline.locking import LOCK, alone
 from pipeline.manifest import Home
 
 FORMAT = 1
-RECORD, RESULT, REPORT, LOCK = "run.json", "result.json", "report.html", ".lock"
+RECORD, RESULT, REPORT = "run.json", "result.json", "report.html"
 LIBRARIES = ("torch", "numpy", "lightning-fabric", "signcache")
 
 
@@ -86,21 +85,12 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     devices.once(lambda: atomic.replace(path, json.dumps(content, indent=1).encode()))
 
 
-def clear(folder: Path) -> None:
-    """Forget what a training left, its result first, so that a kill in between leaves an unfinished run."""
-    devices.once(lambda: _clear(folder))
-
-
 def _clear(folder: Path) -> None:
+    """Forget what a training left, its result first, so that a kill in between leaves an unfinished run."""
     (folder / RESULT).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name != LOCK:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def sweep(folder: Path) -> None:
-    """Remove the half-written files of a training that was killed."""
-    devices.once(lambda: _sweep(folder))
 
 
 def _sweep(folder: Path) -> None:
@@ -110,17 +100,18 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One training of a run at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if devices.rank():
-        yield
-        return
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"this training is running already, in {folder}; wait for it, or choose another --seed") from None
+def at_work(folder: Path, *, again: bool = False) -> Iterator[bool]:
+    """Whether the run is finished, to one training of it at a time; what a killed one left half-written is removed.
+
+    With `again`, what a finished one left too.
+    """
+    busy = f"this training is running already, in {folder}; wait for it, or choose another --seed"
+    with nullcontext() if devices.rank() else alone(folder / LOCK, busy):
+        devices.once(lambda: _clear(folder) if again else _sweep(folder))
+        is_finished = (folder / RESULT).exists()
+        if is_finished:
+            print(f"finished before: {folder}; --again trains it anew", file=sys.stderr)
+        yield is_finished
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:

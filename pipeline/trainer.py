@@ -43,13 +43,8 @@ class RunTrainer:
         """The folder of the finished run of this recipe on these clips."""
         record = record_of(self.home, reading, model, recipe, seed)
         folder = runs.folder_of(self.home, reading.table.name, model, record["id"])
-        with runs.locked(folder):
-            runs.sweep(folder)
-            if again:
-                runs.clear(folder)
-            if (folder / runs.RESULT).exists():
-                say([f"finished before: {folder}; --again trains it anew"])
-            else:
+        with runs.at_work(folder, again=again) as is_finished:
+            if not is_finished:
                 evidence = self.evidence(reading.warnings(val_trains=_val_trains(recipe)))
                 say([] if is_member else evidence["warnings"])
                 runs.write_record(folder, {**record, **evidence})

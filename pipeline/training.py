@@ -14,7 +14,7 @@ from pipeline.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.errors import UserError
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
-from pipeline.reading import Reading, labelled_splits, open_stages, refuse_missing, without_features
+from pipeline.reading import Reading, labelled_splits, open_stages, read_for, refuse_missing, without_features
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, scored
 from pipeline.types import SPLITS, Predictor, Recipe
@@ -39,12 +39,8 @@ def train(
     defaults < the corpus' `training` < `settings`. Raises UserError for what a user can mend.
     """
     recipe = configured(table, model_name, settings)
-    opened = open_stages(home, table, recipe.stages, stale)
-    aids = open_stages(home, table, recipe.aids, stale)
     labelled = [sample for sample in table.samples if sample.label is not None and (folds is None or sample.split != "test")]
-    missing = without_features(home, table, opened, labelled, stale)
-    refuse_missing(table, missing, len(labelled), allow_missing)
-    reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing), aids)
+    reading, missing = read_for(home, table, recipe, labelled, stale=stale, allow_missing=allow_missing)
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]
     command = shlex.join(["signcache", "train", table.name, model_name, *words])

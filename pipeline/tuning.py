@@ -23,7 +23,7 @@ from pipeline.fingerprint import digest_of
 from pipeline.locking import alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
-from pipeline.reading import Reading, open_stages, refuse_missing, without_features
+from pipeline.reading import Reading, read_for
 from pipeline.trainer import SCORING_BATCH, RunTrainer, record_of
 from pipeline.training import configured
 from pipeline.trials import Found, Tried, words
@@ -100,11 +100,8 @@ def search_for(
         raise UserError(f"model {model!r} declares no space to search; its file is to say one, as models/transformer.py does")
     if not space:
         raise UserError(f"model {model!r}: --set fixes all that could be searched ({', '.join(recipe.space)}); leave one out")
-    opened, aids = open_stages(home, table, recipe.stages, stale), open_stages(home, table, recipe.aids, stale)
-    samples = [sample for sample in table.samples if sample.label is not None and sample.split in ("train", "val")]
-    missing = without_features(home, table, opened, samples, stale)
-    refuse_missing(table, missing, len(samples), allow_missing)
-    reading = Reading(table, opened, tuple(sample for sample in samples if sample.id not in missing), aids)
+    clips = [sample for sample in table.samples if sample.label is not None and sample.split in ("train", "val")]
+    reading, missing = read_for(home, table, recipe, clips, stale=stale, allow_missing=allow_missing)
     reading.check()
     return Search(home, reading, model, recipe, space, seed, chosen_device(device), missing)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from models._members import Member, probabilities
+from models._members import Member
 from models._stacking import pooled
 from models.late_fusion import LateFusion, mixture
 from models.xgb_meta import XgbMeta
@@ -21,6 +21,7 @@ from pipeline import registry
 from pipeline.data import Batch, Table
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
+from pipeline.mixing import probabilities
 from pipeline.runs import Run
 from pipeline.training import evaluate, train
 from pipeline.types import Array, Predictor, Recipe

@@ -175,10 +175,10 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(signs: Fix
 
 
 def test_a_run_being_trained_is_not_trained_twice_at_a_time(signs: Fixture) -> None:
-    from pipeline.runs import locked
+    from pipeline.runs import at_work
 
     run = trained(signs)
-    with locked(run.folder), pytest.raises(UserError, match=r"this training is running already, in .*; wait for it"):
+    with at_work(run.folder), pytest.raises(UserError, match=r"this training is running already, in .*; wait for it"):
         trained(signs, again=True)
 
 

@@ -1,0 +1,22 @@
+"""What several models say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import softmax
+
+from pipeline.data import Batch
+from pipeline.types import Array, Predictor
+
+
+def probabilities(models: Sequence[Predictor], batch: Batch) -> Array:
+    """`(models, B, C)` float64."""
+    return np.stack([softmax(model.logits(batch).astype(np.float64), 1) for model in models])
+
+
+def logarithms(shares: Array) -> Array:
+    """`(B, C)` probabilities -> float32 logarithms, finite where a probability is 0."""
+    found: Array = np.log(np.maximum(shares, 1e-30)).astype(np.float32)
+    return found
