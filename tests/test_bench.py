@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from pipeline import order
+from pipeline.decode import open_clip
 from tests.bench import __main__ as bench
-from tests.bench import extracting, learner, million, planning, results, rivals
+from tests.bench import extracting, learner, memory, million, planning, results, rivals
 from tests.bench.clips import Clips
 from tests.bench.contest import Contestant, ContestantFailed, in_turns
 from tests.bench.extractor import WAYS
@@ -191,3 +192,13 @@ def test_rivals_that_cannot_be_installed_are_told(tmp_path: Path) -> None:
     python, why = rivals.python(tmp_path / "file" / "venv")
     assert not python
     assert why.startswith("cannot be installed: ")
+
+
+def test_memory_is_measured_with_a_long_clip_and_with_clips_that_differ(tmp_path: Path) -> None:
+    brief = tmp_path / "brief.mp4"
+    write_clip(brief, frames=10)
+    memory.repeated(brief, tmp_path / "long" / "clip.mp4", 3)
+    clip = open_clip([tmp_path / "long" / "clip.mp4"], decord=True, lengths={})
+    assert len(list(clip.frames(np.arange(clip.length)))) == 30
+    memory.written(tmp_path / "many", 25)
+    assert len({path.read_bytes() for path in (tmp_path / "many").rglob("*.mp4")}) == 25

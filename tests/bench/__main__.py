@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from pipeline.manifest import Home
-from tests.bench import extracting, planning, reader, results, training
+from tests.bench import extracting, memory, planning, reader, results, training
 from tests.bench.rows import Row
 
 WIDTH = 160
@@ -27,10 +27,15 @@ def _reader(quick: bool, folder: Path) -> Iterator[Row]:
     return reader.rows(reader.Size(clips=512, processes=1, rounds=3, cold=2) if quick else reader.Size(), folder)
 
 
+def _extract(quick: bool, folder: Path) -> Iterator[Row]:
+    yield from extracting.rows(quick, folder)
+    yield from memory.rows(quick, folder / "memory")
+
+
 PARTS: Mapping[str, Part] = {
     "reader": _reader,
     "train": training.rows,
-    "extract": extracting.rows,
+    "extract": _extract,
     "plan": planning.rows,
 }
 
