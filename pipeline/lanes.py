@@ -15,6 +15,7 @@ import numpy as np
 from pipeline import registry, shards
 from pipeline.configured import Stage
 from pipeline.errors import UserError
+from pipeline.passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.shards import Failure, Marker, Row
 from pipeline.spool import Prepared
 from pipeline.types import Array, Forward
@@ -22,9 +23,6 @@ from pipeline.types import Array, Forward
 SHARD_CLIPS = 64
 SHARD_BYTES = 64 << 20
 SHARD_SECONDS = 60.0
-DEVICE_BATCH: Mapping[str, int] = {"cpu": 8, "cuda": 64}
-"""Most rows of a forward pass: small batches stay in the caches of a CPU. Which is fastest is not tried out by the clock, for
-kernels of some sizes (1, 3 and 16 of ResNet50) differ in the last bit, and two runs are to give equal bytes."""
 
 
 @dataclass
@@ -57,6 +55,7 @@ class Lane:
     clips: list[_Clip] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     pending: deque[_Pending] = field(default_factory=deque)
+    flying: deque[tuple[list[_Pending], Landed]] = field(default_factory=deque)
     written: deque[Future[None]] = field(default_factory=deque)
     size: int = 0
     """Rows of a pass."""
@@ -94,6 +93,7 @@ class Lane:
         """Compute what is pending and write the shard in the background; at most two writes wait."""
         while self.pending:
             self._compute()
+        self._land(0)
         self.salvage()
         while len(self.written) > 2:
             self.written.popleft().result()
@@ -104,6 +104,7 @@ class Lane:
         failures = self.failures
         self.clips, self.failures, self.opened = [], [], 0.0
         self.pending.clear()
+        self.flying.clear()
         if whole or failures:
             now = time.monotonic()
             seconds, self.since = now - self.since, now
@@ -119,12 +120,13 @@ class Lane:
         return len(self.clips) >= SHARD_CLIPS or size >= SHARD_BYTES or time.monotonic() - self.opened > SHARD_SECONDS
 
     def _compute(self) -> None:
-        """One forward pass over rows of as many clips as fit; each row goes back to its clip."""
+        """One forward pass over rows of as many clips as fit; it is waited for once the device has another."""
         import torch
 
+        assert self.forward is not None
         batch, inputs = self._next()
         try:
-            rows = self._forward(np.stack(inputs))
+            self.flying.append((batch, launched(self.forward, np.stack(inputs), self.device, self.size)))
         except torch.OutOfMemoryError as error:
             self.pending.extendleft(reversed(batch))
             self.size //= 2
@@ -133,13 +135,19 @@ class Lane:
                     f"stage {self.stage.name!r}: {self.device} has no memory for one row; free some, or use --device cpu"
                 ) from error
             return
-        self._check(rows)
-        for (clip, number, _), row in zip(batch, rows, strict=True):
-            clip.rows[number] = row
-        for clip, _, _ in batch:
-            clip.missing -= 1
-            if not clip.missing:
-                self._drop_items(clip)
+        self._land(IN_FLIGHT[self.device])
+
+    def _land(self, left: int) -> None:
+        """Give the rows of all passes but the last `left` to their clips."""
+        while len(self.flying) > left:
+            batch, landed = self.flying.popleft()
+            rows = landed()
+            self._check(rows)
+            for (clip, number, _), row in zip(batch, rows, strict=True):
+                clip.rows[number] = row
+                clip.missing -= 1
+                if not clip.missing:
+                    self._drop_items(clip)
 
     def _next(self) -> tuple[list[_Pending], list[Array]]:
         """The rows of the next pass, all of one shape, and what they are computed from."""
@@ -151,17 +159,6 @@ class Lane:
             batch.append(self.pending.popleft())
             inputs.append(values)
         return batch, inputs
-
-    def _forward(self, items: Array) -> Array:
-        """`(B, *row_shape)` of `(B, *item_shape)`, computed in passes of a power of two of at least 2, whose kernels agree to the bit."""
-        import torch
-
-        assert self.forward is not None
-        count = len(items)
-        full = min(max(2, 1 << (count - 1).bit_length()), max(self.size, count))
-        given = torch.from_numpy(items[np.minimum(np.arange(full), count - 1)] if full > count else items)
-        with torch.inference_mode():
-            return self.forward(given.pin_memory().to(self.device) if self.device == "cuda" else given).cpu().numpy()[:count]
 
     def _check(self, rows: Array) -> None:
         """What a stage makes must have the shape that it declares: numpy would stretch a wrong one without a word."""

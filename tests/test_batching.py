@@ -46,3 +46,13 @@ def test_a_device_without_memory_for_one_row_stops_the_run_in_one_line(tmp_path:
     done = extraction(tmp_path / "checkout", 0).run("extract", "tiny", "colour")
     assert done.returncode == 2
     assert "signcache: stage 'colour': cpu has no memory for one row; free some, or use --device cpu" in done.stderr
+
+
+def test_rows_are_the_same_where_passes_are_on_their_way_as_others_are_gathered(tmp_path: Path) -> None:
+    found = []
+    for name, passes in (("one", 0), ("two", 2)):
+        checkout = extraction(tmp_path / name, 8)
+        checkout.edit("pipeline/passes.py", '"cpu": 0', f'"cpu": {passes}')
+        checkout.ok("extract", "tiny", "colour", "--set", "max_frames=7")
+        found.append(checkout.rows("colour"))
+    assert found[0] == found[1]

@@ -50,14 +50,17 @@ def main(only: str | None, quick: bool, out: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(results.said(found), highlight=False, markup=False, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for name in [only] if only else PARTS:
-        with tempfile.TemporaryDirectory(prefix=".clips-", dir=out) as folder:  # on a disk: a file system in memory is never cold
-            for row in PARTS[name](quick, Path(folder)):
-                rows.append(row)
-                console.print(results.line(row), highlight=False, markup=False, soft_wrap=True)
-    path = results.keep(out, found, rows, time.monotonic() - began)
-    sys.exit(results.show(found, rows, path, console))
+    rows: list[Row] = []
+    try:
+        for name in [only] if only else PARTS:
+            with tempfile.TemporaryDirectory(prefix=".clips-", dir=out) as folder:  # on a disk: a file system in memory is never cold
+                for row in PARTS[name](quick, Path(folder)):
+                    rows.append(row)
+                    console.print(results.line(row), highlight=False, markup=False, soft_wrap=True)
+    finally:  # rows took minutes each: a part that fails, or Ctrl-C, loses none
+        path = results.keep(out, found, rows, time.monotonic() - began)
+        below = results.show(found, rows, path, console)
+    sys.exit(below)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ class Learner:
         self.waited = 0.0
         self.source = self.table.batches if kind == "ours" else self._batches
         self.table.batches = self._waiting  # type: ignore[assignment, method-assign]
+        torch.manual_seed(0)  # the first weights
         self.fit = Fitting(recipe_of(model), self.table, self.table.part([self.table.ids[0]]), chosen_device("auto"))
 
     def _batches(self, _: int, *, epoch: int, **__: Any) -> Iterator[Batch]:

@@ -34,7 +34,7 @@ def rows(quick: bool, folder: Path, *, count: int = 0, rounds: int = 0) -> Itera
             }
             found = in_turns(learners, range(rounds + 1), "epoch")
         losses = {kind: [told["loss"] for told in answers] for kind, answers in found.items()}
-        if not all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(*losses.values(), strict=True)):
+        if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(*losses.values(), strict=True)):
             raise RuntimeError(f"{model}: the losses differ, so the batches do: {losses}")
         shares = {kind: tuple(100 * told["waited"] / told["seconds"] for told in answers[1:]) for kind, answers in found.items()}
         what = f"{what}, waits: .npy a clip, DataLoader"
