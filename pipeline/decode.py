@@ -1,4 +1,4 @@
-"""From media files to frames: each clip is decoded once, in order, by decord or, where it cannot be trusted, by PyAV."""
+"""From media files to frames: each clip is decoded once, in order, by decord, or by PyAV where decord is wrong or holds too much."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Decoder = Literal["decord", "pyav", "cache"] | Reader
+DECORD_BYTES = 256 << 20
+"""Frames of a clip that decord decodes: it runs ahead of whoever takes them, to the end, and keeps what waits in memory."""
 
 
 class DecoderFailed(Exception):
@@ -88,9 +90,11 @@ def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
     with _media_errors(path), _container(path) as (container, stream):
         packets = sum(1 for packet in container.demux(stream) if packet.size)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
+        size = packets * stream.width * stream.height * 3
     if not packets:
         raise ClipError(f"{path.name} holds no frames")
-    trusted = decord and length is None and _decord_is_exact(path, packets)
+        size = packets * stream.width * stream.height * 3
+    trusted = decord and length is None and size <= DECORD_BYTES and _decord_is_exact(path, packets)
     return Track(path, packets if length is None else length, rate, "decord" if trusted else "pyav")
 
 

@@ -17,7 +17,7 @@ from pipeline.configured import Stage
 from pipeline.errors import UserError
 from pipeline.passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.shards import Failure, Marker, Row
-from pipeline.spool import Prepared
+from pipeline.spool import Items, Prepared
 from pipeline.types import Array, Forward
 
 SHARD_CLIPS = 64
@@ -32,7 +32,7 @@ class _Clip:
     order: int
     id: str
     prepared: Prepared
-    items: Array
+    items: Items
     rows: Array
     missing: int
 
@@ -68,12 +68,12 @@ class Lane:
     def add(self, order: int, clip_id: str, prepared: Prepared) -> None:
         """One clip's items; full batches are computed at once, and a full shard is closed."""
         self.opened = self.opened or time.monotonic()
-        items = prepared.items[self.stage.name].open()
+        items = prepared.items[self.stage.name]
         windows = self.stage.extractor.rows(len(items)) if self.forward else []
         shape, dtype = self.stage.extractor.row_shape, self.stage.extractor.dtype
         if not self.forward and len(items):
-            self._check(items)
-        rows = np.empty((len(windows), *shape), dtype) if self.forward else np.array(items, dtype).reshape(len(items), *shape)
+            self._check(items.shape)
+        rows = np.empty((len(windows), *shape), dtype) if self.forward else items[:].astype(dtype, copy=False).reshape(len(items), *shape)
         clip = _Clip(order, clip_id, prepared, items, rows, len(windows))
         self.clips.append(clip)
         if not windows:
@@ -142,7 +142,7 @@ class Lane:
         while len(self.flying) > left:
             batch, landed = self.flying.popleft()
             rows = landed()
-            self._check(rows)
+            self._check(rows.shape)
             for (clip, number, _), row in zip(batch, rows, strict=True):
                 clip.rows[number] = row
                 clip.missing -= 1
@@ -160,17 +160,16 @@ class Lane:
             inputs.append(values)
         return batch, inputs
 
-    def _check(self, rows: Array) -> None:
+    def _check(self, shape: tuple[int, ...]) -> None:
         """What a stage makes must have the shape that it declares: numpy would stretch a wrong one without a word."""
-        if rows.shape[1:] != self.stage.extractor.row_shape:
+        if shape[1:] != self.stage.extractor.row_shape:
             raise UserError(
-                f"stage {self.stage.name!r} declares rows of {self.stage.extractor.row_shape} and makes {rows.shape[1:]}; "
+                f"stage {self.stage.name!r} declares rows of {self.stage.extractor.row_shape} and makes {shape[1:]}; "
                 f"correct row_shape or what stages/{self.stage.kind}.py computes"
             )
 
     def _drop_items(self, clip: _Clip) -> None:
-        clip.items = np.empty(0)
-        clip.prepared.items[self.stage.name].path.unlink(missing_ok=True)
+        clip.items.path.unlink(missing_ok=True)
 
     @staticmethod
     def _input(part: _Pending) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import signal
 import threading
@@ -46,9 +47,15 @@ class Items:
     shape: tuple[int, ...]
     dtype: str
 
-    def open(self) -> Array:
-        """A memory map of the items, so a long clip costs no memory."""
-        return np.memmap(self.path, self.dtype, "r", shape=self.shape) if np.prod(self.shape) else np.empty(self.shape, self.dtype)
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: slice) -> Array:
+        """`(len(part), *item_shape)`, read now, so a long clip costs no memory; a map of the file would be counted as ours."""
+        start, stop, _ = part.indices(len(self))
+        size = math.prod(self.shape[1:])
+        values = np.fromfile(self.path, self.dtype, (stop - start) * size, offset=start * size * np.dtype(self.dtype).itemsize)
+        return values.reshape(stop - start, *self.shape[1:])
 
 
 @dataclass(slots=True)

@@ -115,6 +115,16 @@ def test_clips_that_decord_gets_wrong_go_to_pyav(name: str, folder: Path) -> Non
     assert frames(write_clip(folder / f"by_{name}", **CLIPS[name]), [0])[0].decoder == "pyav"
 
 
+def test_a_clip_too_large_for_decord_which_keeps_what_waits_goes_to_pyav(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(folder / "large.mp4", frames=24, size=(64, 48), options=B_FRAMES)
+    monkeypatch.setattr(decode, "DECORD_BYTES", 24 * 64 * 48 * 3)
+    by_decord, images = frames(path)
+    monkeypatch.setattr(decode, "DECORD_BYTES", 24 * 64 * 48 * 3 - 1)
+    by_pyav, same = frames(path)
+    assert (by_decord.decoder, by_pyav.decoder) == ("decord", "pyav")
+    assert np.array_equal(images, same)
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_turned_clip_comes_out_upright(degrees: int, tmp_path: Path) -> None:
     def lying(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:

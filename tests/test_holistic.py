@@ -98,8 +98,8 @@ def test_rows_do_not_change_beside_another_holistic_of_the_same_clip(corpus: Pat
     found = prepare_clip(job)
     assert found.failures == {}
     rows = expected[CLIPS[0]]
-    np.testing.assert_array_equal(found.items["one"].open(), rows)
-    np.testing.assert_array_equal(found.items["two"].open(), np.concatenate([rows[:, :132], rows[:, 1536:]], axis=1))
+    np.testing.assert_array_equal(found.items["one"][:], rows)
+    np.testing.assert_array_equal(found.items["two"][:], np.concatenate([rows[:, :132], rows[:, 1536:]], axis=1))
 
 
 def test_a_drawn_signer_is_seen_and_an_empty_picture_is_zeros(expected: dict[str, Array]) -> None:

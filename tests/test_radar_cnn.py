@@ -106,6 +106,6 @@ def test_receivers_of_other_lengths_are_aligned_and_recorded(tmp_path: Path) -> 
     found = prepared(tmp_path, *receivers(tmp_path, 40, 20, 41), max_frames=30, resize=(16, 16))
     assert found.failures == {}
     assert found.tracks == (40, 20, 41)
-    items = found.items["radar_cnn"].open()
+    items = found.items["radar_cnn"][:]
     assert items.shape == (30, 3, 16, 16)
     np.testing.assert_array_equal(items[0, 0], items[0, 1])

@@ -95,7 +95,7 @@ def prepare(folder: Path, *paths: Path, **stages: Extractor) -> Prepared:
 
 def items(prepared: Prepared, stage: str) -> list[Any]:
     assert prepared.failures == {}
-    return list(np.asarray(prepared.items[stage].open()).squeeze(-1).tolist())
+    return list(np.asarray(prepared.items[stage][:]).squeeze(-1).tolist())
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
@@ -143,7 +143,7 @@ def test_a_stages_own_mistake_is_its_failure_only(clip: Path, tmp_path: Path) ->
         tmp_path / "spool", clip, good=Numbers(), broken=Broken(), refusing=Refusing(), changing=Changing(), confused=Confused()
     )
     assert list(found.items) == ["good"]
-    assert found.items["good"].open().ravel().tolist() == list(range(20))
+    assert found.items["good"][:].ravel().tolist() == list(range(20))
     assert found.failures["broken"] == "ZeroDivisionError: integer division or modulo by zero"
     assert found.failures["refusing"] == "no hand in any frame"
     assert found.failures["changing"] == "changing prepared items of (1,) and of (2,) from one clip"
@@ -154,13 +154,13 @@ def test_a_stages_own_mistake_is_its_failure_only(clip: Path, tmp_path: Path) ->
 def test_a_selection_that_is_not_in_the_clip_is_the_stages_failure(wanted: tuple[int, ...], clip: Path, tmp_path: Path) -> None:
     found = prepare(tmp_path / "spool", clip, good=Numbers(), wild=Wild(wanted=wanted))
     assert found.failures == {"wild": f"its selection {wanted[0]}..{wanted[-1]} is not ascending within 20 frames"}
-    assert len(found.items["good"].open()) == 20
+    assert len(found.items["good"][:]) == 20
 
 
 def test_no_items_are_a_legitimate_result(clip: Path, tmp_path: Path) -> None:
     found = prepare(tmp_path / "spool", clip, nothing=Nothing())
     assert found.failures == {}
-    assert len(found.items["nothing"].open()) == 0
+    assert len(found.items["nothing"][:]) == 0
 
 
 def test_frames_are_chosen_again_with_the_true_count(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_tracks_are_zipped_and_their_lengths_recorded(tmp_path: Path) -> None:
     tracks = [write_clip(tmp_path / f"{length}.mkv", length) for length in (6, 12, 6)]
     found = prepare(tmp_path / "spool", *tracks, every=Numbers())
     assert found.tracks == (6, 12, 6)
-    assert found.items["every"].open().tolist() == [[i, 2 * i + 1, i] for i in range(6)]
+    assert found.items["every"][:].tolist() == [[i, 2 * i + 1, i] for i in range(6)]
 
 
 def test_a_clip_that_changes_while_it_is_read_fails(clip: Path, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_rows_of_another_stage_are_read_without_media(tmp_path: Path) -> None:
     registry.create("store", "zarr").write(tmp_path / "shard.zarr", np.arange(12, dtype=np.float32).reshape(6, 2))
     rows = Clip((Track(tmp_path / "shard.zarr", 3, 12.5, "cache", 2, "zarr"),))
     found = prepare_clip(Job(0, "clip", {"doubled": Doubled()}, tmp_path, 60.0, rows=rows, key=("upstream", Stat(1, 2))))
-    assert found.items["doubled"].open().tolist() == [[8, 10], [12, 14], [16, 18]]
+    assert found.items["doubled"][:].tolist() == [[8, 10], [12, 14], [16, 18]]
     assert (found.content, found.stat, found.source_length, found.rate_hz, found.decoder) == ("upstream", Stat(1, 2), 3, 12.5, "cache")
 
 
