@@ -7,7 +7,6 @@ import resource
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -21,7 +20,7 @@ from pipeline.buffers import Ring, ahead
 from pipeline.cache import Features, open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home
-from pipeline.order import Places, expected, is_resident, order
+from pipeline.order import Places, asked_for, order
 from pipeline.types import SPLITS, Array, Trainer
 
 if TYPE_CHECKING:
@@ -121,6 +120,8 @@ class Table:
     trainer: Trainer | None = None
     hears: Callable[[Epoch], None] | None = None
     """Is told the figures of every epoch of a network that trains on just this table, and may end the training by raising."""
+    was_read: bool = False
+    """Whether an epoch has read all of them; what is not too much for memory is then there."""
     rings: dict[str, Ring] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -185,29 +186,31 @@ class Table:
         its `share`, (number, of how many), of every batch.
         """
         longest = np.max(list(self.lengths.values()), axis=0) if self.stages else np.zeros(len(self), np.int64)
-        places = self.places() if shuffle else None
-        plan = order(longest, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle, places=places)
-        return ahead(self._gathered(plan, places, change, share))
+        plan = order(longest, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle, places=self.places)
+        return ahead(self._gathered(plan, change, share))
 
-    def places(self) -> Places | None:
-        """Where the rows lie, by the shards of the stage that has the most; None where all of them are few enough to stay in memory."""
+    @cached_property
+    def places(self) -> Places:
+        """Where the rows lie, by the shards of the stage that has the most."""
         sizes = {stage: n * self.dims[stage] * np.dtype(self.stages[stage].dtype).itemsize for stage, n in self.lengths.items()}
-        if is_resident(sum(int(size.sum()) for size in sizes.values())):
-            return None
+        if not sizes:
+            return Places(np.zeros(len(self), np.int64), np.zeros(len(self), np.int64))
         index = self.stages[max(sizes, key=lambda stage: int(sizes[stage].sum()))].index
         shards = [index.shard_of[index.position[clip]] if clip in index.position else -1 for clip in self.ids]
         return Places(np.array(shards, np.int64), np.sum(list(sizes.values()), axis=0))
 
-    def _gathered(
-        self, plan: list[NDArray[np.int64]], places: Places | None, change: Change | None, share: tuple[int, int]
-    ) -> Iterator[Batch]:
-        """A share of the batches of a plan; where rows are too many to stay in memory, the disk is asked for those of the next window."""
+    def _gathered(self, plan: list[NDArray[np.int64]], change: Change | None, share: tuple[int, int]) -> Iterator[Batch]:
+        """A share of the batches of a plan; the disk is asked ahead for rows that are not in memory yet, or too many to stay there."""
         own = [numbers[share_of(len(numbers), *share)] for numbers in plan]
-        soon = expected(own, places) if places else repeat(np.empty(0, np.int64))
-        for numbers, whole, clips in zip(own, plan, soon, strict=False):
-            for features in self.stages.values() if len(clips) else ():
-                features.expect([self.ids[i] for i in clips.tolist()])
+        batches = own if self.was_read and self.places.is_resident else asked_for(own, self.places, self._expect)
+        for numbers, whole in zip(batches, plan, strict=True):
             yield self.gather(numbers, change, whole)
+        self.was_read = True
+
+    def _expect(self, numbers: NDArray[np.int64]) -> None:
+        ids = [self.ids[i] for i in numbers.tolist()]
+        for features in self.stages.values():
+            features.expect(ids)
 
     def gather(self, numbers: NDArray[np.int64], change: Change | None = None, whole: NDArray[np.int64] | None = None) -> Batch:
         """The batch of these clips, padded to the longest of them; they are the share of one process in the `whole`."""

@@ -1,8 +1,12 @@
-"""The clips of each batch, from (seed, epoch) alone: shuffled, bucketed by length, and by windows of shards where there are many rows."""
+"""The clips of each batch, from (seed, epoch) alone: shuffled, bucketed by length, and by windows of shards where there are many rows.
+
+Also what the disk is asked for before each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +19,8 @@ RESIDENT_BYTES = 4 << 30
 """Rows of more than this are shuffled by windows. A fixed figure: an order that went by this machine's memory would be no other's."""
 WINDOW_BYTES = 512 << 20
 """Of the whole shards whose clips are shuffled together; as much again is read ahead."""
+STRETCH_BYTES = 64 << 20
+"""Read ahead of fewer rows, the first time."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,15 @@ class Places:
     shard: NDArray[np.int64]
     size: NDArray[np.int64]
 
+    @property
+    def is_resident(self) -> bool:
+        """Whether the rows are few enough to stay in memory, and are shuffled altogether."""
+        return int(self.size.sum()) <= RESIDENT_BYTES
 
-def is_resident(size: int) -> bool:
-    """Whether rows of so many bytes are shuffled altogether."""
-    return size <= RESIDENT_BYTES
+    @property
+    def stretch(self) -> int:
+        """Bytes that are read ahead."""
+        return STRETCH_BYTES if self.is_resident else WINDOW_BYTES
 
 
 def order(
@@ -35,17 +46,19 @@ def order(
 ) -> list[NDArray[np.int64]]:
     """Every clip once: shuffled, bucketed by length, then the batches shuffled; as they come without `shuffle`.
 
-    With `places`, whole shards are shuffled and then clips within windows of several, so that an epoch reads every shard once.
+    Where `places` are those of many rows, whole shards are shuffled and then clips within windows of several, so that an epoch
+    reads every shard once.
     """
     if not shuffle:
         return _cut(np.arange(len(lengths), dtype=np.int64), batch_size)
     random = np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch])
-    clips = random.permutation(len(lengths)) if places is None else by_windows(places, random)
+    windows = None if places is None or places.is_resident else places
+    clips = random.permutation(len(lengths)) if windows is None else by_windows(windows, random)
     found = []
     for near in _cut(clips, BUCKETED * batch_size):
         bucketed = _cut(near[np.argsort(lengths[near], kind="stable")], batch_size)
-        found += bucketed if places is None else _shuffled(bucketed, random)
-    return _shuffled(found, random) if places is None else found
+        found += bucketed if windows is None else _shuffled(bucketed, random)
+    return _shuffled(found, random) if windows is None else found
 
 
 def by_windows(places: Places, random: Generator) -> NDArray[np.int64]:
@@ -59,16 +72,30 @@ def by_windows(places: Places, random: Generator) -> NDArray[np.int64]:
 
 
 def expected(batches: Sequence[NDArray[np.int64]], places: Places) -> Iterator[NDArray[np.int64]]:
-    """For each batch the clips to ask the disk for before it: at first those of a window, then as many as keep one window ahead.
+    """For each batch the clips to ask the disk for before it: at first those of a stretch, then as many as keep one stretch ahead.
 
-    Clips come shard by shard within each stretch of a window, as a disk likes to read them.
+    Clips come shard by shard within each stretch, as a disk likes to read them.
     """
-    clips = np.concatenate(batches)
-    wanted = np.cumsum([places.size[batch].sum() for batch in batches]) + WINDOW_BYTES
-    stretch = (np.cumsum(places.size[clips]) - 1) // WINDOW_BYTES
+    clips = np.concatenate([np.empty(0, np.int64), *batches])
+    wanted = np.cumsum([places.size[batch].sum() for batch in batches]) + places.stretch
+    stretch = (np.cumsum(places.size[clips]) - 1) // places.stretch
     clips = clips[np.lexsort((clips, places.shard[clips], stretch))]
     ends = np.searchsorted(np.cumsum(places.size[clips]), wanted, side="right")
     return (clips[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True))
+
+
+def asked_for(
+    batches: Sequence[NDArray[np.int64]], places: Places, ask: Callable[[NDArray[np.int64]], object]
+) -> Iterator[NDArray[np.int64]]:
+    """The batches, while a thread asks the disk for what is `expected` with them: asking too waits for a disk that is busy."""
+    with ThreadPoolExecutor(1, "signcache-asks") as pool:
+        try:
+            for batch, clips in zip(batches, expected(batches, places), strict=True):
+                if len(clips):
+                    pool.submit(ask, clips)
+                yield batch
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _cut(clips: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,10 +95,13 @@ class Rows(dict[str, Array]):
     def __init__(self, rows: Mapping[str, Array], row_shape: tuple[int, ...], dtype: str = "float32") -> None:
         super().__init__(rows)
         self.row_shape, self.dtype = row_shape, dtype
-        self.index = SimpleNamespace(shards=[])
+        self.index = SimpleNamespace(shards=[], position={})
 
     def length(self, clip: str) -> int:
         return len(self[clip])
+
+    def expect(self, clips: Iterable[str]) -> None:
+        """They are here."""
 
 
 def table_of(lengths: Sequence[int], width: int = 3, *, classes: int = 2, seed: int = 0, stages: Sequence[str] = ("a",)) -> Table:

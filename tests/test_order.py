@@ -21,12 +21,14 @@ from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_data import assert_equals_cache
 
 WINDOW = 1000
+RESIDENT = order.RESIDENT_BYTES
 SHARDS = st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_size=1, max_size=12)
 """Bytes of the clips of each shard."""
 
 
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "RESIDENT_BYTES", -1)
     monkeypatch.setattr(order, "WINDOW_BYTES", WINDOW)
 
 
@@ -90,14 +92,12 @@ def test_few_rows_are_shuffled_altogether() -> None:
 
 
 def test_rows_beyond_the_limit_are_read_by_windows_and_equal_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "RESIDENT_BYTES", 0)
     monkeypatch.setattr(order, "WINDOW_BYTES", 200_000)
     home, manifest = corpus(tmp_path, balanced(train=20))
     publish(home, manifest, signals(manifest), shard_clips=4)
     features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
     table = Table(tuple(features), np.zeros(len(features), np.int64), manifest.classes, {"resnet50": features})
-    places = table.places()
-    assert places is not None
+    places = table.places
     assert len(set(places.shard.tolist())) == len(features.index.shards)
     assert int(places.size.sum()) == sum(rows.nbytes for rows in features.values())
     assert_equals_cache(table, list(table.batches(4)))
@@ -127,10 +127,18 @@ def test_a_shard_that_is_gone_is_told_to_who_reads_it(tmp_path: Path) -> None:
         features[next(iter(features))]
 
 
-def test_the_limit_does_not_depend_on_the_machine(tmp_path: Path) -> None:
+def test_few_rows_are_shuffled_altogether_and_asked_for_the_first_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "RESIDENT_BYTES", RESIDENT)
     home, manifest = corpus(tmp_path, balanced())
     publish(home, manifest, signals(manifest))
     features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
     table = Table(tuple(features), np.zeros(len(features), np.int64), manifest.classes, {"resnet50": features})
-    assert order.RESIDENT_BYTES == 4 << 30
-    assert table.places() is None
+    asked: list[str] = []
+    monkeypatch.setattr(features, "expect", asked.extend)
+    assert table.places.is_resident
+    assert [batch.ids for batch in table.batches(4)] == [batch.ids for batch in table.batches(4)]
+    assert sorted(asked) == sorted(features)
+
+
+def test_the_limit_does_not_depend_on_the_machine() -> None:
+    assert RESIDENT == 4 << 30
