@@ -40,7 +40,7 @@ MACHINE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["windows", "npy", "h5py", "zarr"])
+@pytest.mark.parametrize("kind", ["windows", "npy", "h5py", "h5py_rows", "zarr", "zarr_plain"])
 def test_every_reader_gives_the_batches_of_ours(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RESIDENT_BYTES", "WINDOW_BYTES"):  # which `windows` sets in a process of its own
         monkeypatch.setattr(order, name, getattr(order, name))

@@ -38,8 +38,10 @@ class Rival:
 HERE: Mapping[str, Rival] = {
     "npy": Rival(".npy a clip, DataLoader", 6, 10),
     "npy_workers": Rival(".npy a clip, DataLoader, 2 workers"),
-    "h5py": Rival("h5py, a clip at a time, DataLoader", 5, 8),
+    "h5py": Rival("h5py, a dataset a clip, DataLoader", 5, 8),
+    "h5py_rows": Rival("h5py, a clip of one dataset, DataLoader"),
     "zarr": Rival("zarr-python z[i], DataLoader", 40, 70),
+    "zarr_plain": Rival("zarr-python z[i], uncompressed, DataLoader"),
     "copy": Rival("np.copyto of as many bytes in memory", 0.6, 0.85),
 }
 ELSEWHERE: Mapping[str, Rival] = {

@@ -147,6 +147,27 @@ class NpyWorkers(Npy):
 
 
 class H5py(Items):
+    """A HDF5 dataset a clip, as feature files of videos mostly are."""
+
+    def write(self) -> None:
+        import h5py
+
+        self.folder.mkdir(parents=True)
+        with h5py.File(self.folder / "clips.h5", "x") as file:
+            for number, rows in enumerate(self.clips.rows()):
+                file.create_dataset(self.clips.id(number), data=rows)
+
+    def open(self) -> None:
+        import h5py
+
+        self.file = h5py.File(self.folder / "clips.h5", "r")
+        self.names = [self.clips.id(number) for number in range(self.clips.count)]
+
+    def rows(self, number: int) -> Array:
+        return self.file[self.names[number]][()]  # type: ignore[no-any-return]
+
+
+class H5pyRows(Items):
     """One HDF5 dataset of all rows, of which h5py reads a clip at a time."""
 
     def write(self) -> None:
@@ -170,13 +191,16 @@ class H5py(Items):
 
 
 class Zarr(Items):
-    """One zarr array of all clips, a chunk a clip, uncompressed, of which zarr-python reads `z[i]`."""
+    """One zarr array of all clips, a chunk a clip, compressed as zarr does unless told, of which zarr-python reads `z[i]`."""
+
+    compressors: str | None = "auto"
 
     def write(self) -> None:
         import zarr
 
         shape = (self.clips.count, self.clips.longest, self.clips.width)
-        array = zarr.create_array(store=self.folder, shape=shape, dtype=self.clips.dtype, chunks=(1, *shape[1:]), compressors=None)
+        chunks, packed = (1, *shape[1:]), self.compressors
+        array = zarr.create_array(store=self.folder, shape=shape, dtype=self.clips.dtype, chunks=chunks, compressors=packed)  # type: ignore[arg-type]
         for number, rows in enumerate(self.clips.rows()):
             array[number, : len(rows)] = rows
 
@@ -188,6 +212,12 @@ class Zarr(Items):
 
     def rows(self, number: int) -> Array:
         return np.asarray(self.array[number])[: self.lengths[number]]
+
+
+class ZarrPlain(Zarr):
+    """The same, uncompressed."""
+
+    compressors = None
 
 
 class Copy(Reader):
@@ -208,7 +238,9 @@ KINDS: dict[str, Callable[[Path, Clips], Reader]] = {
     "npy": Npy,
     "npy_workers": NpyWorkers,
     "h5py": H5py,
+    "h5py_rows": H5pyRows,
     "zarr": Zarr,
+    "zarr_plain": ZarrPlain,
     "copy": Copy,
 }
 
