@@ -68,17 +68,12 @@ class Augmentation(BaseModel):
         if not any(getattr(self, name) for name in Augmentation.model_fields if name != "mixup"):
             return None
         layouts = {stage: _layout(train, stage) for stage in train.stages}
-        asked = [name for name in GEOMETRY if getattr(self, name)]
-        if asked and not any(layouts.values()):
-            raise UserError(
-                f"{asked[0]}={getattr(self, asked[0]):g} moves points, and {', '.join(layouts)} has none; leave it out: --set {asked[0]}=0"
-            )
-        asked = [name for name in SKELETAL if getattr(self, name)]
-        if asked and not any(layout and layout.parents for layout in layouts.values()):
-            raise UserError(
-                f"{asked[0]}={getattr(self, asked[0]):g} moves bones, and those of {', '.join(layouts)} are not known; "
-                f"leave it out: --set {asked[0]}=0"
-            )
+        stages, left_out = ", ".join(layouts), " ".join(f"--set {name}=0" for name in (*GEOMETRY, *SKELETAL) if getattr(self, name))
+        if left_out and not any(layouts.values()):
+            raise UserError(f"the rows of {stages} are no points, which an augmentation asked for moves; leave it out: {left_out}")
+        bones = " ".join(f"--set {name}=0" for name in SKELETAL if getattr(self, name))
+        if bones and not any(layout and layout.parents for layout in layouts.values()):
+            raise UserError(f"the bones of {stages} are not known, which an augmentation asked for moves; leave it out: {bones}")
         return Variation(self, layouts, train.seed, epoch)
 
     def blended(self, batch: Batch, seed: int, epoch: int) -> Blend | None:

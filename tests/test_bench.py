@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,8 +148,8 @@ def test_ways_of_extracting_must_make_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_what_is_planned_is_held_to_seconds_and_to_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = SimpleNamespace(what="plan", clips=1000, seconds=3.0, peak_bytes=1 << 30, floor_seconds=2.0, floor_bytes=2 << 30)
-    monkeypatch.setattr(million, "measure", lambda clips, folder: [told])
+    told = asdict(million.Row("plan", 1000, seconds=3.0, cpu_seconds=2.0, peak_bytes=1 << 30, floor_seconds=2.0, floor_bytes=2 << 30))
+    monkeypatch.setattr(planning, "Contestant", lambda *_: nullcontext(SimpleNamespace(ask=lambda *_: [told])))
     seconds, memory = planning.rows(True, tmp_path)
     assert (seconds.value, seconds.verdict) == (3.0, "below")
     assert (memory.value, memory.verdict) == (1024, "ok")

@@ -107,7 +107,9 @@ class Items(Reader, Dataset[tuple[int, Tensor]]):
         return (batch.tolist() for batch in order(self.clips.lengths, self.clips.batch, epoch=self.epoch))
 
     def loader(self) -> DataLoader[Any]:
-        return DataLoader(self, batch_sampler=self, collate_fn=padded, num_workers=self.workers, persistent_workers=self.workers > 0)
+        own = torch.Generator()  # a loader draws from its generator: from torch's own it would change a model's dropout
+        stays = self.workers > 0
+        return DataLoader(self, batch_sampler=self, collate_fn=padded, num_workers=self.workers, persistent_workers=stays, generator=own)
 
     def batches(self, epoch: int) -> Iterable[Padded]:
         self.epoch = epoch
