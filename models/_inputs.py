@@ -10,7 +10,8 @@ from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from pipeline.augment import Augmentation, Blend
-from pipeline.data import Batch, Change, Table, fused
+from pipeline.batch import Batch, fused
+from pipeline.data import Change, Table
 from pipeline.network import Network, NonNegative
 
 

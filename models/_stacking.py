@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from models._members import SCORING_BATCH, load_all, save_all
 from pipeline import atomic, devices
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.mixing import logarithms, probabilities
 from pipeline.types import Array, Predictor, Recipe

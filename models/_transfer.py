@@ -13,7 +13,8 @@ from torch.nn.functional import huber_loss, leaky_relu
 from models._inputs import Inputs, Sequences
 from models._pooling import Pooling
 from models._recurrent import BiLstm
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.network import Fraction, NonNegative
 
 FEATURE = 128

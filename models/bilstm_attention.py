@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models._inputs import Inputs, Sequences
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from pipeline.network import Fraction, NonNegative, Positive
 from pipeline.schedule import Kind as Schedule
 from pipeline.types import Between, Choice, Recipe, Space

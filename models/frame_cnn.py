@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models._inputs import real
 from pipeline import losses
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from pipeline.errors import UserError
 from pipeline.network import Network, Positive
 from pipeline.types import Between, Choice, Recipe, Space

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models._inception import Inception, Shape
 from models._inputs import Inputs, Sequences, real
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from pipeline.network import Fraction, Positive
 from pipeline.types import Between, Choice, Recipe, Space
 

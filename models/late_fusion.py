@@ -11,7 +11,8 @@ import numpy as np
 
 from models._members import Ensemble, Member, load_all, over, save_all, trainer_of
 from pipeline import atomic
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.mixing import logarithms, probabilities
 from pipeline.types import Array, Predictor, Recipe

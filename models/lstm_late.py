@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from models._inputs import Inputs, Sequences
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from pipeline.types import Between, Choice, Recipe, Space
 
 

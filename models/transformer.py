@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models._inputs import Inputs, Sequences, real
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from pipeline.errors import UserError
 from pipeline.network import Fraction, NonNegative
 from pipeline.schedule import Kind as Schedule

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.layouts import Layout, layout_of
 from pipeline.types import Array

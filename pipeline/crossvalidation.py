@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any, cast
 
 from pipeline import metrics, predictions, runs
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
 from pipeline.folds import folds_of

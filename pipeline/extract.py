@@ -22,8 +22,9 @@ from pipeline.inputs import derived_content, derived_stat
 from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.media import States
-from pipeline.plan import StagePlan, plan, settle
+from pipeline.plan import StagePlan, plan
 from pipeline.progress import Progress
+from pipeline.settling import settle
 from pipeline.shards import Failure
 from pipeline.spool import Job
 

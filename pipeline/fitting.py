@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from pipeline import atomic, devices, journal, losses, schedule
 from pipeline.augment import Blend
-from pipeline.data import Batch, Table, share_of
+from pipeline.batch import Batch, share_of
+from pipeline.data import Table
 from pipeline.epochs import Display, Epoch, write_figures
 from pipeline.errors import Diverged, UserError
 

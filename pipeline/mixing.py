@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import softmax
 
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from pipeline.types import Array, Predictor
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pipeline import atomic, losses
 from pipeline.augment import Blend
-from pipeline.data import Batch, Change, Table, check_vectors
+from pipeline.batch import Batch, check_vectors
+from pipeline.data import Change, Table
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.schedule import Kind

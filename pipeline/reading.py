@@ -16,6 +16,7 @@ from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.manifest import Home, Manifest
+from pipeline.settling import settle
 from pipeline.splits import crossing_duplicates, crossing_signers, with_cut
 from pipeline.types import SPLITS, STAGE_PREFIX, Array, Recipe, Sample, Split
 
@@ -69,7 +70,7 @@ def _pending(home: Home, table: Manifest, names: Sequence[str]) -> dict[tuple[st
     stages = [stage for name in names if _has_media(table, stage := configure(home, table, name))]
     found: dict[tuple[str, str], str] = {}
     for name, planned in plan.plan(home, table, stages).items():
-        settled = plan.settle(planned, table)
+        settled = settle(planned, table)
         found |= {(name, todo.sample.id): todo.reason for todo in settled.todo}
         found |= {(name, failure.id): failure.reason for failure in settled.failed}
     return found

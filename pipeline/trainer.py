@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import augment, data, devices, fitting, folds, journal, layouts, losses, metrics, network, order, predictions, runs, schedule
+from pipeline import devices, fitting, journal, metrics, predictions, runs
 from pipeline.cache import Features
 from pipeline.configured import published
 from pipeline.cost import Clock
@@ -23,6 +23,8 @@ from pipeline.reading import Reading, count, some
 from pipeline.types import SPLITS, Predictor, Recipe, Sample
 
 SCORING_BATCH = 64
+LOOP = ("batch", "data", "order", "network", "fitting", "losses", "schedule", "augment", "layouts", "folds")
+"""Modules whose code is a part of what makes a run."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,7 @@ def say(lines: Iterable[str]) -> None:
 def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, seed: int) -> dict[str, Any]:
     """What makes a run: equal records are one run, whose id is their digest."""
     stages = {**reading.opened, **reading.aids}
-    loop = [
-        canonical(ast.parse(Path(str(module.__file__)).read_bytes()))
-        for module in (data, order, network, fitting, losses, schedule, augment, layouts, folds)
-    ]
+    loop = [canonical(ast.parse(Path(__file__).with_name(f"{module}.py").read_bytes())) for module in LOOP]
     identity = {
         "dataset": reading.table.name,
         "model": model_name,

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from pipeline.data import Batch, Table
+    from pipeline.batch import Batch
+    from pipeline.data import Table
 
 Split: TypeAlias = Literal["train", "val", "test", "unassigned"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -9,7 +9,7 @@ from torch import nn
 from models._pooling import Pooling
 from models._recurrent import BiLstm
 from models.bilstm_attention import BilstmAttention
-from pipeline.data import Batch
+from pipeline.batch import Batch
 from tests.test_model_contract import batch_of, with_padding
 
 torch.set_num_threads(1)

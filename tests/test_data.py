@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.batch import Batch, fused
 from pipeline.buffers import BUFFERS
-from pipeline.data import Batch, Table, batches, fused
+from pipeline.data import Table, batches
 from pipeline.errors import UserError
 from pipeline.order import order
 from tests.feature_cache import Rows, balanced, corpus, publish, signals, table_of

@@ -18,7 +18,8 @@ from models._stacking import pooled
 from models.late_fusion import LateFusion, mixture
 from models.xgb_meta import XgbMeta
 from pipeline import registry
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
 from pipeline.mixing import probabilities

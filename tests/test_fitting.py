@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 from models.bilstm_attention import BilstmAttention
 from models.transformer import Transformer
 from pipeline import fitting, losses
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.epochs import Epoch
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from pipeline import registry
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.network import Network
 from pipeline.types import Recipe
 from tests.feature_cache import Rows

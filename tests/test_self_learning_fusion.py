@@ -15,7 +15,8 @@ from models._members import Member
 from models._transfer import Generator, Student, VideoEncoder
 from models.inception_time import InceptionTime
 from models.self_learning_fusion import SelfLearningFusion
-from pipeline.data import Batch, Table
+from pipeline.batch import Batch
+from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.training import evaluate, train
 from tests.feature_cache import Rows, balanced, corpus, publish, signals

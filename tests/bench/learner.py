@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from pipeline import registry
-from pipeline.data import Batch, Table, fused
+from pipeline.batch import Batch, fused
+from pipeline.data import Table
 from pipeline.fitting import Fitting
 from pipeline.machine import chosen_device, cores
 from pipeline.network import Network
