@@ -6,7 +6,7 @@ Also what the disk is asked for before each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,11 +90,14 @@ def asked_for(
 ) -> Iterator[NDArray[np.int64]]:
     """The batches, while a thread asks the disk for what is `expected` with them: asking too waits for a disk that is busy."""
     with ThreadPoolExecutor(1, "signcache-asks") as pool:
+        asks = list[Future[object]]()
         try:
             for batch, clips in zip(batches, expected(batches, places), strict=True):
                 if len(clips):
-                    pool.submit(ask, clips)
+                    asks.append(pool.submit(ask, clips))
                 yield batch
+            for asked in asks:
+                asked.result()  # raises what it raised
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline import order
 from pipeline.cache import open_stage
 from pipeline.data import Table
 from pipeline.errors import UserError
-from pipeline.order import Places, by_windows, expected
+from pipeline.order import Places, asked_for, by_windows, expected
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_data import assert_equals_cache
 
@@ -76,6 +77,17 @@ def test_every_clip_is_asked_for_once_no_later_than_read_and_one_window_ahead(sh
         assert asked <= read + WINDOW
         assert not places.size[list(set(batch.tolist()) - set(seen))].any()
     assert sorted(seen) == list(range(len(places.shard)))
+
+
+def test_what_goes_wrong_as_the_disk_is_asked_is_heard() -> None:
+    places = places_of([[100] * 5] * 20)
+    batches = order.order(places.size, 5, places=places)
+
+    def ask(clips: NDArray[np.int64]) -> None:
+        raise ZeroDivisionError(f"{len(clips)} clips")
+
+    with pytest.raises(ZeroDivisionError, match="clips"):
+        list(asked_for(batches, places, ask))
 
 
 def test_another_epoch_shuffles_the_shards_and_the_clips_of_a_window() -> None:

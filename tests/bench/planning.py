@@ -11,7 +11,7 @@ from tests.bench.contest import Contestant
 from tests.bench.rows import Row
 
 PART = "plan"
-SIZES = (10_000, 100_000)
+SIZES = (10_000, 100_000, 1_000_000)
 AIMS = {10_000: 0.2, 100_000: 1.0, 1_000_000: 8.0}
 """Seconds: of one changed clip among ten thousand, of a run with nothing to do on more."""
 
