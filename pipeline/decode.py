@@ -142,7 +142,7 @@ def _read(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
 def _cached(track: Track) -> Array:
     """The rows of an upstream clip. What is wrong with the cache is raised as UserError: it is no failure of the clip."""
     every, end = open_shard(track.path.parent, track.store, track.path.name), track.start + track.length
-    return checked_rows(every[track.start : end], track.checksum, track.path, f"{track.start} to {end}")
+    return checked_rows(every[track.start : end], track.checksum, track.path.parent, track.path.name, f"{track.start} to {end}")
 
 
 def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:

@@ -51,11 +51,11 @@ class Features(Mapping[str, Array]):
 
     def _rows(self, clip: str, table: Index, opened: dict[int, Array]) -> Array:
         number = table.position[clip] if clip in table.position else self._number(clip)
-        start, length = (int(table.columns[column][number]) for column in ("start", "length"))
+        start, length = int(table.columns["start"][number]), int(table.columns["length"][number])
         place = int(table.shard_of[number])
         rows = self._shard(place, table, opened)[start : start + length]
         expected = table.columns["checksum"][number].decode()
-        return shards.checked_rows(rows, expected, self.folder / str(table.shards[place].file), repr(clip))
+        return shards.checked_rows(rows, expected, self.folder, table.shards[place].file, repr(clip))
 
     def _packed(self, clip: str, before: Index) -> bool:
         """Whether `compact` has put these very rows into other shards since this was opened, which are used from now on."""

@@ -167,10 +167,11 @@ def open_shard(folder: Path, marker_store: str, shard: str) -> Array:
     return values
 
 
-def checked_rows(values: Array, expected: str, place: Path, what: str) -> Array:
-    """The rows of a clip as they are; raises UserError where they are not those that were written to the shard at `place`."""
+def checked_rows(values: Array, expected: str, folder: Path, file: str | None, what: str) -> Array:
+    """The rows of a clip as they are; raises UserError where they are not those that were written to the shard `file`."""
     if expected and checksum(values) != expected:
-        raise UserError(f"the rows of {what} in {place} differ from their checksum; run: {mending(place.parent)}, then extract again")
+        place = folder / str(file)
+        raise UserError(f"the rows of {what} in {place} differ from their checksum; run: {mending(folder)}, then extract again")
     return values
 
 

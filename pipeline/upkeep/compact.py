@@ -110,7 +110,7 @@ class _Packing:
         rows, parts, start = [], [], 0
         for row, shard in group:
             every = shards.open_shard(self.folder, shard.store, str(shard.file))[row.start : row.start + row.length]
-            values = shards.checked_rows(every, row.checksum, self.folder / str(shard.file), repr(row.id))
+            values = shards.checked_rows(every, row.checksum, self.folder, shard.file, repr(row.id))
             rows.append(replace(row, start=start))
             parts.append(values)
             start += row.length
