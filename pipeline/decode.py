@@ -93,7 +93,6 @@ def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
         size = packets * stream.width * stream.height * 3
     if not packets:
         raise ClipError(f"{path.name} holds no frames")
-        size = packets * stream.width * stream.height * 3
     trusted = decord and length is None and size <= DECORD_BYTES and _decord_is_exact(path, packets)
     return Track(path, packets if length is None else length, rate, "decord" if trusted else "pyav")
 
