@@ -8,10 +8,10 @@ import re
 import threading
 from collections.abc import Iterator
 
-NOISE = re.compile(
-    rb"INFO: |I\d{4} \d\d:\d\d|WARNING: All log messages before absl::InitializeLog|W\d{4} .* inference_feedback_manager\.cc:"
-)
-"""Starts of lines: what TensorFlow Lite and absl inform of, and two warnings that no clip causes."""
+NOISE = re.compile(rb"I\d{4} \d\d:\d\d|WARNING: All log messages before absl::InitializeLog|W\d{4} .* inference_feedback_manager\.cc:")
+"""Starts of lines: what absl informs of, and two warnings that no clip causes."""
+FRAGMENTS = re.compile(rb"INFO: |Created TensorFlow Lite (XNNPACK )?delegate for [CG]PU\.")
+"""TensorFlow Lite writes one message in three calls, between which another thread's line may come."""
 STDERR = 2
 
 
@@ -34,9 +34,10 @@ class _Filter:
     def _pass_on(self, inlet: int) -> None:
         with open(inlet, "rb") as lines:
             for line in lines:
-                if not NOISE.match(line):
+                told = FRAGMENTS.sub(b"", line)
+                if told.strip() and not NOISE.match(told):
                     with contextlib.suppress(OSError):  # nobody listens, yet the writers must not block
-                        os.write(self.real, line)
+                        os.write(self.real, told)
         os.close(self.real)
 
 
@@ -46,7 +47,7 @@ _inside: list[_Filter | None] = []
 
 @contextlib.contextmanager
 def without_noise() -> Iterator[None]:
-    """While any thread is inside, lines that start with NOISE do not reach standard error.
+    """While any thread is inside, NOISE, FRAGMENTS and empty lines do not reach standard error.
 
     Native code writes to the file descriptor, past `sys.stderr`, so the whole process' descriptor is filtered.
     """

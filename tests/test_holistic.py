@@ -221,6 +221,16 @@ def test_mediapipes_chatter_is_silent_and_real_messages_are_not(corpus: Path) ->
     assert sorted(lines) == ["W0000 something.cc:1] a real warning"] * 4 + ["afterwards"] + ["from Python"] * 4
 
 
+def test_a_warning_that_comes_amid_the_chatter_is_heard() -> None:
+    done = run("""if True:
+        import os
+        from pipeline.quiet import without_noise
+        with without_noise():
+            for part in (b"INFO: ", b"W0000 one.cc:1] a real warning\\n", b"Created TensorFlow Lite XNNPACK delegate for CPU.", b"\\n"):
+                os.write(2, part)""")
+    assert done.stderr.splitlines() == ["W0000 one.cc:1] a real warning"]
+
+
 def test_threads_may_leave_the_silence_in_any_order() -> None:
     done = run("""if True:
         import os
@@ -228,7 +238,7 @@ def test_threads_may_leave_the_silence_in_any_order() -> None:
         one, two = without_noise(), without_noise()
         one.__enter__(), two.__enter__()
         one.__exit__(None, None, None)
-        os.write(2, b"INFO: Created TensorFlow Lite delegate\\nstill heard\\n")
+        os.write(2, b"INFO: Created TensorFlow Lite delegate for GPU.\\nstill heard\\n")
         two.__exit__(None, None, None)
         os.write(2, b"INFO: of somebody else\\n")""")
     assert done.stderr.splitlines() == ["still heard", "INFO: of somebody else"]
