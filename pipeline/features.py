@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class Features(Mapping[str, Array]):
     def __init__(self, home: Home, dataset: str, name: str, said: Published) -> None:
         self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
         self.home, self.folder = home, home.cache / dataset / name / said.digest
-        self.said = said
+        self.said, self.row_bytes = said, math.prod(said.row_shape) * np.dtype(said.dtype).itemsize
         self._read: dict[str, Array] = {}
         self._opened: tuple[Index, dict[int, Array]] = index.read(self.folder / said.index), {}
 
@@ -88,15 +87,15 @@ class Features(Mapping[str, Array]):
 
         What is wrong with a shard is for those to hear who read it.
         """
-        table, opened = self._opened
+        table = self.index
         numbers = [table.position[clip] for clip in clips if clip in table.position]
         columns = (table.shard_of[numbers], table.columns["start"][numbers], table.columns["length"][numbers])
         places = sorted(zip(*(column.tolist() for column in columns), strict=True))
         for shard, parts in groupby(places, key=lambda place: place[0]):
-            with contextlib.suppress(UserError, OSError):
-                mapped = self._shard(shard, table, opened).base
-                if isinstance(mapped, np.memmap) and hasattr(os, "posix_fadvise"):  # decoded rows are in memory already
-                    _ask(mapped, [(start, length) for _, start, length in parts])
+            file = table.shards[shard].file
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    shards.expect(self.folder / file, self.row_bytes, [(start, length) for _, start, length in parts])
 
     def content(self, clip: str) -> str:
         """Hash of the bytes that the clip's rows were made from."""
@@ -123,14 +122,6 @@ class Features(Mapping[str, Array]):
             values.flags.writeable = False
             opened[number] = values
         return opened[number]
-
-
-def _ask(mapped: np.memmap[Any, Any], parts: Iterable[tuple[int, int]]) -> None:
-    """Have the kernel read these (start, length) rows of a mapped shard ahead; part by part, for it cuts a long stretch short."""
-    row_bytes = mapped.nbytes // max(len(mapped), 1)
-    with open(str(mapped.filename), "rb") as file:
-        for start, length in parts:
-            os.posix_fadvise(file.fileno(), mapped.offset + start * row_bytes, length * row_bytes, os.POSIX_FADV_WILLNEED)
 
 
 def _rows_of(table: Index) -> dict[str, tuple[bytes, bytes]]:

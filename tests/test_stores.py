@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import registry
+from pipeline import registry, shards
 from pipeline.errors import UserError
 from pipeline.shards import open_shard
 from pipeline.stores import zarr as zarr_store
@@ -113,7 +114,7 @@ def test_reading_imports_no_zarr_and_no_torch(name: str, tmp_path: Path) -> None
     code = f"""if True:
         import sys
         from pathlib import Path
-        from pipeline import registry
+        from pipeline import registry, shards
         values = registry.create("store", {name!r}).open(Path({str(path)!r}))
         print(float(values.sum()) > 0, "zarr" in sys.modules, "torch" in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -201,3 +202,27 @@ def test_damaged_metadata_is_one_line(text: str, tmp_path: Path) -> None:
     (path / "zarr.json").write_text(text)
     with pytest.raises(UserError, match="is missing or damaged"):
         open_shard(tmp_path, "zarr", path.name)
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_the_disk_is_asked_for_rows_and_the_ends_of_files_without_opening_the_shard(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = values_of((600, 1024), "float32")
+    path = written(tmp_path, name, values)
+    asked = bytearray()
+
+    def advise(file: int, begin: int, size: int, _: int) -> None:
+        assert 0 < size <= shards.ASKED_BYTES
+        asked.extend(os.pread(file, size, begin))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise, raising=False)
+    monkeypatch.setattr(registry, "create", pytest.fail)
+    shards.expect(path, 4096, [(100, 150), (400, 1)])
+    ends = [file.read_bytes()[-shards.ASKED_BYTES :] for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    assert all(end in asked for end in ends)
+    assert values[101:249].tobytes() in asked  # less one row for what lies before the rows
+    assert len(asked) == sum(map(len, ends)) + 151 * 4096
+    asked.clear()
+    shards.expect(path, 4096, [(10_000, 9)])  # of a file that lost its end
+    assert len(asked) == sum(map(len, ends))

@@ -23,7 +23,7 @@ class Size:
     clips: int = 4096
     processes: int = 2
     rounds: int = 4
-    cold: int = 4
+    cold: int = 8
 
 
 @dataclass(frozen=True)
