@@ -72,12 +72,13 @@ def by_windows(places: Places, random: Generator) -> NDArray[np.int64]:
 
 
 def expected(batches: Sequence[NDArray[np.int64]], places: Places) -> Iterator[NDArray[np.int64]]:
-    """For each batch the clips to ask the disk for before it: at first those of a stretch, then as many as keep one stretch ahead.
+    """For each batch the clips to ask the disk for before it: those of a quarter stretch ahead, then of more, soon of a whole one.
 
     Clips come shard by shard within each stretch, as a disk likes to read them; the first has eight parts, for a batch soon.
     """
     clips = np.concatenate([np.empty(0, np.int64), *batches])
-    wanted = np.cumsum([places.size[batch].sum() for batch in batches]) + places.stretch
+    read = np.cumsum([places.size[batch].sum() for batch in batches])
+    wanted = read + np.minimum(places.stretch // 4 + read, places.stretch)
     before = np.cumsum(places.size[clips]) - 1
     stretch = np.where(before < places.stretch, 8 * before // places.stretch - 8, before // places.stretch)
     clips = clips[np.lexsort((clips, places.shard[clips], stretch))]
