@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,11 +21,11 @@ from rich.console import Console
 from pipeline import order
 from pipeline.decode import open_clip
 from tests.bench import __main__ as bench
-from tests.bench import extracting, learner, memory, million, planning, results, rivals
+from tests.bench import extracting, extractor, gpu, learner, memory, million, planning, results, rivals
 from tests.bench.clips import Clips
 from tests.bench.contest import Contestant, ContestantFailed, in_turns
 from tests.bench.extractor import WAYS
-from tests.bench.learner import Learner
+from tests.bench.learner import READERS, Learner
 from tests.bench.reader import Readers, Size, Unequal
 from tests.bench.readers import KINDS, digests
 from tests.bench.rows import Row, faster
@@ -41,13 +42,13 @@ MACHINE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["windows", "npy", "h5py", "h5py_rows", "zarr", "zarr_plain"])
+@pytest.mark.parametrize("kind", ["windows", "npy", "h5py", "h5py_rows", "zarr", "zarr_plain", "on_device"])
 def test_every_reader_gives_the_batches_of_ours(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RESIDENT_BYTES", "WINDOW_BYTES"):  # which `windows` sets in a process of its own
         monkeypatch.setattr(order, name, getattr(order, name))
     told = {}
     for name, folder in (("ours", "ours-float32"), (kind, "ours-float32" if kind == "windows" else f"{kind}-float32")):
-        reader = KINDS[name](tmp_path / folder, CLIPS)
+        reader = READERS[name](tmp_path / folder, CLIPS)
         if not (tmp_path / folder).exists():
             reader.write()
         reader.open()
@@ -114,8 +115,8 @@ def test_a_training_learns_the_same_from_either_reader_and_tells_what_it_waited(
     for kind in ("npy", "ours"):
         KINDS[kind](tmp_path / f"{kind}-float32", clips).write()
     ours = Learner("ours", model, tmp_path, clips).epoch(0)
-    theirs = Learner("npy", model, tmp_path, clips).epoch(0)
-    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
+    for kind in ("npy", "on_device"):
+        assert ours["loss"] == pytest.approx(Learner(kind, model, tmp_path, clips).epoch(0)["loss"], rel=1e-6)
     assert 0 < ours["waited"] < ours["seconds"]
 
 
@@ -129,6 +130,42 @@ def test_the_engine_the_bare_stage_and_the_peers_loop_make_the_same_rows(tmp_pat
         ready.saved()
     extracting.alike(tmp_path / "engine", tmp_path / "bare", tmp_path / "peers")
     assert np.load(tmp_path / "peers" / "sign-clip.npy").shape == (5, 2048)
+
+
+def test_the_engine_and_the_bare_stage_cut_the_same_windows(tmp_path: Path) -> None:
+    write_clip(tmp_path / "data" / "sign" / "clip.mp4", frames=34, rate=25)
+    for name in ("engine", "bare"):
+        way = WAYS[name](tmp_path / "data", tmp_path / name, ["gpu_i3d"])
+        (tmp_path / name).mkdir()
+        way.ready()
+        assert extractor.timed(way)["seconds"] > 0
+        way.saved()
+    extracting.alike(tmp_path / "engine", tmp_path / "bare")
+    assert np.load(tmp_path / "bare" / "sign-clip.npy").shape == (3, 1024)
+
+
+def test_a_gpu_is_held_against_the_bare_forward_and_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "said")
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '0\\n50\\n100\\n'\necho all > {tmp_path}/said\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with gpu.watched() as found:
+        (tmp_path / "said").read_text()
+    assert found == {"busy": 50.0}
+
+    monkeypatch.setattr(gpu, "absent", lambda: "")
+    monkeypatch.setattr(gpu, "moving", lambda *_: None)
+    monkeypatch.setattr(gpu, "alike", lambda *_: None)
+    told = {"engine": {"seconds": 8.0, "busy": 91.0}, "bare": {"seconds": 20.0, "forward": 7.2}}
+    monkeypatch.setattr(gpu, "once", lambda way, *_: told[way.kind])
+    rows = list(gpu.rows(True, tmp_path))
+    assert [(row.value, row.verdict) for row in rows] == [(0.9, "ok"), (91.0, "")] * 2
+    assert rows[0].ours == (8 * 300 / 8.0,)
+
+
+def test_without_a_gpu_its_rows_are_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert {row.verdict for row in gpu.rows(True, tmp_path)} == {"absent"}
 
 
 def test_ways_of_extracting_must_make_the_same_rows(tmp_path: Path) -> None:

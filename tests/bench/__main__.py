@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from pipeline.manifest import Home
-from tests.bench import extracting, memory, planning, reader, results, training
+from tests.bench import extracting, gpu, memory, planning, reader, results, training
 from tests.bench.rows import Row
 
 WIDTH = 160
@@ -29,6 +29,7 @@ def _reader(quick: bool, folder: Path) -> Iterator[Row]:
 
 def _extract(quick: bool, folder: Path) -> Iterator[Row]:
     yield from extracting.rows(quick, folder)
+    yield from gpu.rows(quick, folder / "gpu")
     yield from memory.rows(quick, folder / "memory")
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pipeline.extract import Options, extract
 from pipeline.manifest import Home
 from pipeline.progress import Progress
 from pipeline.types import Array, Extractor
+from tests.bench import gpu
 from tests.bench.contest import serve
 
 SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -35,6 +36,8 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "few_resnet50": ("resnet50", {"weights": "random:0", "precision": "bfloat16", "max_frames": 4}),
     "few_holistic": ("holistic", {"frames": 4}),
     "few_i3d": ("i3d", {"weights": "random:0", "precision": "bfloat16", "frames": 16}),
+    "gpu_resnet50": ("resnet50", {"weights": "random:0", "precision": "bfloat16", "max_frames": 300}),
+    "gpu_i3d": ("i3d", {"weights": "random:0", "precision": "bfloat16"}),
 }
 """The stages that are measured: the file in `stages/` and its fields."""
 
@@ -86,7 +89,7 @@ class Engine(Way):
 
 
 class Bare(Way):
-    """All clips decoded and prepared on all cores, then the forward pass over all their rows and nothing else."""
+    """All clips decoded and prepared on all cores, then the forward pass over all their rows, batch by batch."""
 
     def ready(self) -> None:
         use_threads(machine.cores())
@@ -102,20 +105,23 @@ class Bare(Way):
         began = time.perf_counter()
         with ThreadPoolExecutor(machine.cores()) as threads:
             clips = list(threads.map(lambda file: list(self.stage.prepare(iter(frames_of(self.stage, file)))), self.files))
-        decoded = time.perf_counter()
-        self.rows = self._computed(np.stack([item for items in clips for item in items]))
-        self.lengths = [len(items) for items in clips]
-        ended = time.perf_counter()
-        return {"seconds": ended - began, "forward": ended - decoded}
+        windows = [[items[window] for window in self.stage.rows(len(items))] for items in clips]
+        self.lengths = [len(clip) for clip in windows]
+        self.forwarded = 0.0
+        self.rows = np.concatenate(list(self._computed([window for clip in windows for window in clip])))
+        return {"seconds": time.perf_counter() - began, "forward": self.forwarded}
 
-    def _computed(self, items: Array) -> Array:
+    def _computed(self, inputs: Sequence[Sequence[Array]]) -> Iterator[Array]:
         import torch
 
-        found, size = [], BATCH[self.device]
-        with torch.inference_mode():
-            for start in range(0, len(items), size):
-                found.append(self.forward(torch.from_numpy(items[start : start + size]).to(self.device)).cpu().numpy())
-        return np.concatenate(found)
+        size = BATCH[self.device]
+        for start in range(0, len(inputs), size):
+            items = np.stack([window[0] if len(window) == 1 else np.stack(window) for window in inputs[start : start + size]])
+            began = time.perf_counter()
+            with torch.inference_mode():
+                rows = self.forward(torch.from_numpy(items).to(self.device)).cpu().numpy()
+            self.forwarded += time.perf_counter() - began
+            yield rows
 
     def saved(self) -> None:
         for file, rows in zip(self.files, np.split(self.rows, np.cumsum(self.lengths)[:-1]), strict=True):
@@ -166,13 +172,22 @@ def frames_of(stage: Extractor, file: Path) -> list[tuple[NDArray[np.uint8], ...
 WAYS: Mapping[str, type[Way]] = {"engine": Engine, "bare": Bare, "peers": Peers}
 
 
+def timed(way: Way) -> Mapping[str, float]:
+    """What a way took, and on a GPU how busy that was."""
+    if gpu.absent():
+        return way.run()
+    with gpu.watched() as busy:
+        found = way.run()
+    return {**found, **busy}
+
+
 def main(kind: str, data: str, out: str, cores: str, *stages: str) -> None:
     """Answer for one way; with CORES it runs on so many, else (0) on all."""
     if int(cores):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     Path(out).mkdir(parents=True, exist_ok=True)
     way = WAYS[kind](Path(data), Path(out), stages)
-    answers: dict[str, Callable[..., object]] = {"ready": way.ready, "run": lambda number: way.run(), "saved": way.saved}
+    answers: dict[str, Callable[..., object]] = {"ready": way.ready, "run": lambda number: timed(way), "saved": way.saved}
     serve(answers)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import psutil
 
-from tests.bench.extracting import decode_bound
+from tests.bench.extracting import moving
 from tests.bench.rows import Row
 from tests.checkout import Checkout, write_clip
 
@@ -53,7 +53,7 @@ def rows(quick: bool, folder: Path) -> Iterator[Row]:
     minutes, many = (1, 200) if quick else (10, 10_000)
     checkout = Checkout.make(folder / "checkout", clips=1)
     (checkout.folder / "stages" / "thumb.py").write_text(THUMB)
-    decode_bound(1, folder / "brief", 250)
+    moving(1, folder / "brief", 250, (1920, 1080))
     (brief,) = (folder / "brief").rglob("*.mp4")
     repeated(brief, folder / "lengthy" / "sign" / "clip.mp4", 6 * minutes)
     for name, number in (("some", 100), ("many", many)):
