@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
@@ -69,13 +69,16 @@ class Augmentation(BaseModel):
         if not any(getattr(self, name) for name in Augmentation.model_fields if name != "mixup"):
             return None
         layouts = {stage: _layout(train, stage) for stage in train.stages}
-        stages, left_out = ", ".join(layouts), " ".join(f"--set {name}=0" for name in (*GEOMETRY, *SKELETAL) if getattr(self, name))
-        if left_out and not any(layouts.values()):
-            raise UserError(f"the rows of {stages} are no points, which an augmentation asked for moves; leave it out: {left_out}")
-        bones = " ".join(f"--set {name}=0" for name in SKELETAL if getattr(self, name))
-        if bones and not any(layout and layout.parents for layout in layouts.values()):
-            raise UserError(f"the bones of {stages} are not known, which an augmentation asked for moves; leave it out: {bones}")
+        self._refuse(GEOMETRY + SKELETAL, layouts, any(layouts.values()), "rows", "no points")
+        self._refuse(SKELETAL, layouts, any(layout and layout.parents for layout in layouts.values()), "bones", "not known")
         return Variation(self, layouts, train.seed, epoch)
+
+    def _refuse(self, names: Sequence[str], stages: Iterable[str], are_there: bool, what: str, are: str) -> None:
+        """Raise UserError where one of the fields is on that moves what is not there."""
+        moving = {name: getattr(self, name) for name in names if getattr(self, name)}
+        if moving and not are_there:
+            said, off = ", ".join(f"{name}={value}" for name, value in moving.items()), " ".join(f"--set {name}=0" for name in moving)
+            raise UserError(f"the {what} of {', '.join(stages)} are {are}, which an augmentation moves ({said}); leave it out: {off}")
 
     def blended(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
         """The clips of a batch, each with a share of the one before it; None where that is off."""
