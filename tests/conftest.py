@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Home, Manifest
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +17,13 @@ def one_thread() -> None:
     """Torch computes with one thread, whatever a test before set: another number gives other last bits."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def signs(tmp_path: Path) -> tuple[Home, Manifest]:
+    """Three signs that any model can tell apart, with published features."""
+    from tests.feature_cache import balanced, corpus, publish, signals
+
+    home, table = corpus(tmp_path, balanced())
+    publish(home, table, signals(table))
+    return home, table

@@ -31,13 +31,6 @@ TINY = {"epochs": "2", "hidden": "8", "batch_size": "8", "lr": "0.003"}
 Fixture = tuple[Home, Manifest]
 
 
-@pytest.fixture
-def signs(tmp_path: Path) -> Fixture:
-    home, table = corpus(tmp_path, balanced())
-    publish(home, table, signals(table))
-    return home, table
-
-
 def run_of(signs: Fixture, model: str = "lstm_late", settings: dict[str, str] | None = None, **options: Any) -> Run:
     return train(*signs, model, {"stages": "resnet50", **TINY, **(settings or {})}, device="cpu", **options)
 

@@ -26,7 +26,6 @@ from pipeline.mixing import probabilities
 from pipeline.runs import Run
 from pipeline.training import evaluate, train
 from pipeline.types import Array, Predictor, Recipe
-from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)
 TINY = {"stages": ("resnet50",), "epochs": 3, "batch_size": 8, "lr": 0.003}
@@ -34,13 +33,6 @@ LSTM = Member(model="lstm_late", settings={**TINY, "hidden": 8, "normalize": "no
 ATTENTION = Member(model="bilstm_attention", settings={**TINY, "hidden": 8})
 FUSION = "lstm_late:stages=resnet50:epochs=3:hidden=8:normalize=none,bilstm_attention:stages=resnet50:epochs=3:hidden=8"
 Fixture = tuple[Home, Manifest]
-
-
-@pytest.fixture
-def signs(tmp_path: Path) -> Fixture:
-    home, table = corpus(tmp_path, balanced())
-    publish(home, table, signals(table))
-    return home, table
 
 
 def run_of(signs: Fixture, model: str, settings: dict[str, str], seed: int = 1, **options: Any) -> Run:

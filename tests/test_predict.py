@@ -15,13 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.clips import clips_at
-from pipeline.datasets import demo, imigue, lis, mp_data, utd_mhad
 from pipeline.errors import UserError
 from pipeline.manifest import Home
 from tests.commands import run, said
 from tests.feature_cache import corpus
-from tests.test_main_job import CLASSES, SMALL, write_lis
 
 torch.set_num_threads(1)
 TINY = ("--set", "hidden=8", "--set", "epochs=2", "--set", "normalize=clip", "--device", "cpu")
@@ -33,88 +30,6 @@ def rows_of(path: Path) -> list[list[str]]:
 
 
 # --- which files are of one clip ----------------------------------------------------------------------------------------------------
-
-
-def touched(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def media_of(places: list[Path], modalities: list[str], endings: Any) -> dict[str, dict[str, list[str]]]:
-    return {
-        sample.id: {modality: [f"/{file}" for file in files] for modality, files in sample.media.items()}
-        for sample in clips_at(places, modalities, endings)
-    }
-
-
-def test_a_folder_of_a_clip_a_folder_of_clips_and_a_file_of_one_are_the_same_clip(tmp_path: Path) -> None:
-    tracks = ["RGB.mkv", "RDM1.mp4", "RDM2.mp4", "RDM3.mp4"]
-    root = touched(tmp_path, *(f"test/SAMPLE_{n}/SAMPLE_{n}_{track}" for n in (10, 9) for track in tracks))
-    endings, clip = lis.Lis.endings, root / "test/SAMPLE_9"
-    own = {"rgb": [f"{clip}/SAMPLE_9_RGB.mkv"], "radar": [f"{clip}/SAMPLE_9_RDM{n}.mp4" for n in (1, 2, 3)]}
-    assert media_of([clip], ["rgb", "radar"], endings) == {str(clip): own}
-    assert media_of([clip / "SAMPLE_9_RDM2.mp4"], ["rgb", "radar"], endings) == {str(clip): own}
-    assert media_of([clip, clip], ["radar"], endings) == {str(clip): {"radar": own["radar"]}}
-    assert list(media_of([root / "test"], ["rgb", "radar"], endings)) == [str(clip), str(root / "test/SAMPLE_10")]
-
-
-def test_a_missing_track_is_listed_so_that_it_is_missed(tmp_path: Path) -> None:
-    root = touched(tmp_path, "SAMPLE_1/SAMPLE_1_RGB.mkv")
-    (media,) = media_of([root], ["rgb", "radar"], lis.Lis.endings).values()
-    assert [Path(file).name for file in media["radar"]] == ["SAMPLE_1_RDM1.mp4", "SAMPLE_1_RDM2.mp4", "SAMPLE_1_RDM3.mp4"]
-
-
-def test_the_longest_ending_tells_what_a_file_shows(tmp_path: Path) -> None:
-    root = touched(tmp_path, "a_rep1.mkv", "a_rep1_RDM1.mp4", "a_rep1_inertial.npy", "notes.txt")
-    assert media_of([root], ["inertial"], demo.Demo.endings) == {f"{root}/a_rep1": {"inertial": [f"{root}/a_rep1_inertial.npy"]}}
-
-
-def test_files_of_one_clip_may_lie_in_a_folder_for_each_modality(tmp_path: Path) -> None:
-    root = touched(tmp_path, "Skeleton/a1_s1_t1_skeleton.mat", "Inertial/a1_s1_t1_inertial.mat", "Skeleton/a2_s1_t1_skeleton.mat")
-    found = media_of([root], ["skeleton", "inertial"], utd_mhad.UtdMhad.endings)
-    assert sorted(found) == [f"{root}/Skeleton/a1_s1_t1", f"{root}/Skeleton/a2_s1_t1"]
-    assert found[f"{root}/Skeleton/a1_s1_t1"] == {
-        "skeleton": [f"{root}/Skeleton/a1_s1_t1_skeleton.mat"],
-        "inertial": [f"{root}/Inertial/a1_s1_t1_inertial.mat"],
-    }
-
-
-def test_clips_called_alike_in_two_folders_stay_two(tmp_path: Path) -> None:
-    root = touched(tmp_path, "HELLO/anna_rep1.mkv", "THANKS/anna_rep1.mkv")
-    assert list(media_of([root], ["rgb"], demo.Demo.endings)) == [f"{root}/HELLO/anna_rep1", f"{root}/THANKS/anna_rep1"]
-
-
-def test_a_clip_may_be_a_folder_of_frames_or_a_series(tmp_path: Path) -> None:
-    root = touched(tmp_path, "seq/0.npy", "seq/1.npy", "5/clip7.1.jpg", "5/clip7.2.jpg", "5/clip8.1.jpg")
-    assert media_of([root / "seq"], ["landmarks"], mp_data.MPData.endings) == {str(root / "seq"): {"landmarks": [str(root / "seq")]}}
-    found = media_of([root / "5"], ["rgb"], imigue.Imigue.endings)
-    assert list(found.values()) == [{"rgb": [f"{root}/5/clip7.*.jpg"]}, {"rgb": [f"{root}/5/clip8.*.jpg"]}]
-
-
-def test_where_a_corpus_says_nothing_each_file_is_a_clip_called_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touched(tmp_path, "new/b 2.MP4", "new/b 10.mov", "new/split.csv", "new/.hidden.mp4", "odd.xyz")
-    monkeypatch.chdir(tmp_path)
-    found = media_of([Path("odd.xyz"), Path("new"), Path("new/../odd.xyz")], ["rgb"], {})
-    assert list(found) == ["odd.xyz", "new/b 2.MP4", "new/b 10.mov", "new/../odd.xyz"]
-    assert found["new/b 2.MP4"] == {"rgb": [f"{tmp_path}/new/b 2.MP4"]}
-    assert found["new/../odd.xyz"] == {"rgb": [f"{tmp_path}/odd.xyz"]}
-
-
-@pytest.mark.parametrize(
-    ("place", "modalities", "endings", "text"),
-    [
-        ("gone.mp4", ["rgb"], {}, "no file or folder .*gone.mp4; name clips, or folders that hold clips"),
-        ("empty", ["rgb"], {}, "no rgb clip below .*empty; expected files that end in "),
-        ("empty", ["rgb", "radar"], {}, "the run reads rgb and radar media of every clip, and its corpus does not say how"),
-        ("other.mp4", ["rgb", "radar"], lis.Lis.endings, "other.mp4 is or holds no clip of this corpus; expected files called <clip> and"),
-    ],
-)
-def test_what_holds_no_clip_is_one_line(tmp_path: Path, place: str, modalities: list[str], endings: Any, text: str) -> None:
-    touched(tmp_path, "empty/readme.md", "other.mp4")
-    with pytest.raises(UserError, match=text):
-        clips_at([tmp_path / place], modalities, endings)
 
 
 # --- files through the cache --------------------------------------------------------------------------------------------------------
@@ -315,61 +230,6 @@ def test_a_stage_that_changed_since_the_training_is_named(trained: Trained, tmp_
 
 
 # --- the LIS submission -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def submitted(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A run on the LIS layout, all of whose clips are whole."""
-    root = tmp_path_factory.mktemp("submission")
-    home = Home(root / "cache", root / "manifests")
-    write_lis(root / "lis")
-    said(home, "extract", "lis", "--root", root / "lis", *SMALL)
-    return Trained(home, root, train(home, "lis", "lstm_late"))
-
-
-def test_the_lis_submission_holds_every_unlabelled_clip_once_by_number_and_class_index(submitted: Trained, tmp_path: Path) -> None:
-    out = tmp_path / "submission.csv"
-    said(submitted.home, "predict", submitted.run, "--split", "test", "--split", "val", "--out", out)
-    header, *rows = rows_of(out)
-    assert header == ["id", "Pred"]
-    assert [row[0] for row in rows] == ["100", "101", "200", "201"]
-    document, _ = submitted.predict("--split", "val", "--split", "test")
-    said_of = {row["id"].removeprefix("SAMPLE_"): row["top"][0]["label"].partition("_")[0] for row in document["predictions"]}
-    assert dict(rows) == said_of
-    assert {label.partition("_")[0] for label in CLASSES} == {"0", "2", "10"}
-
-
-def test_a_lis_clip_in_a_folder_is_predicted_as_in_the_submission(submitted: Trained) -> None:
-    test = submitted.root / "lis/test"
-    document, _ = submitted.predict(test)
-    expected, _ = submitted.predict("--split", "test")
-    assert [row["id"] for row in document["predictions"]] == [f"{test}/SAMPLE_200", f"{test}/SAMPLE_201"]
-    assert [row["top"] for row in document["predictions"]] == [row["top"] for row in expected["predictions"]]
-
-
-def test_a_missing_receiver_is_named(submitted: Trained, tmp_path: Path) -> None:
-    shutil.copytree(submitted.root / "lis/test/SAMPLE_200", tmp_path / "SAMPLE_200")
-    (tmp_path / "SAMPLE_200/SAMPLE_200_RDM2.mp4").unlink()
-    document, _ = submitted.predict(tmp_path, status=1)
-    assert document["failed"] == [{"id": f"{tmp_path}/SAMPLE_200", "reason": "radar_cnn: SAMPLE_200_RDM2.mp4 is missing"}]
-
-
-def test_a_submission_with_a_clip_missing_is_refused_by_name(submitted: Trained, tmp_path: Path) -> None:
-    clip = submitted.root / "lis/test/SAMPLE_202"
-    shutil.copytree(submitted.root / "lis/test/SAMPLE_200", clip)
-    try:
-        said(submitted.home, "manifest", "lis")
-        text = submitted.refused("--split", "test", "--out", tmp_path / "s.csv")
-    finally:
-        shutil.rmtree(clip)
-        said(submitted.home, "manifest", "lis")
-    assert "1 of 3 clips has no features in lis/resnet50 (first: SAMPLE_202: not published yet); run: signcache extract lis" in text
-    assert not (tmp_path / "s.csv").exists()
-
-
-def test_a_clip_without_a_number_has_no_place_in_the_submission() -> None:
-    with pytest.raises(UserError, match="clip 'CLIP_7' has no number for the submission; expected a folder SAMPLE_<n>"):
-        list(lis.Lis().submission({"CLIP_7": "0_ZERO"}))
 
 
 def test_an_unfinished_run_and_an_empty_split_are_one_line(tmp_path: Path, trained: Trained) -> None:

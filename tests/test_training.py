@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,25 +14,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from pipeline import fitting, manifest, network
+from pipeline import network
 from pipeline.cache import open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
-from pipeline.runs import Run, read
-from pipeline.training import evaluate, train
+from pipeline.runs import Run
+from pipeline.training import train
 from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)
 SETTINGS = {"epochs": "8", "hidden": "8", "lr": "0.003", "batch_size": "8", "normalize": "none"}
 Fixture = tuple[Home, Manifest]
-
-
-@pytest.fixture
-def signs(tmp_path: Path) -> Fixture:
-    """Three signs that any model can tell apart, with published features."""
-    home, table = corpus(tmp_path, balanced())
-    publish(home, table, signals(table))
-    return home, table
 
 
 def trained(signs: Fixture, settings: dict[str, str] | None = None, **options: Any) -> Run:
@@ -91,95 +79,6 @@ def test_another_setting_or_label_is_another_run(signs: Fixture) -> None:
     assert trained(signs, {"dropout": "0.2"}).folder != first.folder
     swapped = tuple(replace(s, label="sign1") if s.id == "sign0/train0" else s for s in table.samples)
     assert trained((home, replace(table, samples=swapped))).folder != first.folder
-
-
-def interrupted_at(place: int) -> Callable[[fitting.Fitting], None]:
-    """In place of the end of an epoch: the first ones as ever, then Ctrl-C before anything of that one is kept."""
-    keep = fitting.Fitting._keep
-
-    def stop(fitting: fitting.Fitting) -> None:
-        if len(fitting.state.figures) == place:
-            raise KeyboardInterrupt
-        keep(fitting)
-
-    return stop
-
-
-@pytest.mark.parametrize("place", [1, 2, 5, 8])
-def test_a_training_interrupted_in_any_epoch_goes_on_to_the_same_weights(
-    signs: Fixture, monkeypatch: pytest.MonkeyPatch, place: int
-) -> None:
-    whole = weights(trained(signs))
-    monkeypatch.setattr(fitting, "CHECKPOINT_SHARE", float("inf"))
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting.Fitting, "_keep", interrupted_at(place))
-        with pytest.raises(KeyboardInterrupt):
-            trained(signs, again=True)
-    resumed = trained(signs)
-    assert all((values == whole[name]).all() for name, values in weights(resumed).items())
-    assert len((resumed.folder / "metrics.csv").read_text().splitlines()) == 9
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from pipeline import fitting
-from pipeline.data import Table
-from pipeline.manifest import Home, read
-from pipeline.training import train
-
-torch.set_num_threads(1)
-fitting.CHECKPOINT_SHARE = float("inf")
-place, root, settings = sys.argv[1], Path(sys.argv[2]), dict(word.split("=") for word in sys.argv[3:])
-batches, replaced, saved = Table.batches, os.replace, []
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def dying_batches(self, *args, epoch=0, **options):
-    for number, batch in enumerate(batches(self, *args, epoch=epoch, **options)):
-        if place == "epoch" and (epoch, number) == (3, 1):
-            die()
-        yield batch
-
-def dying_replace(source, target):
-    if Path(target).name == "checkpoint.pt":
-        saved.append(target)
-        if place == "checkpoint" and len(saved) == 3:
-            die()
-    if place == "result" and Path(target).name == "result.json":
-        die()
-    replaced(source, target)
-
-Table.batches, os.replace = dying_batches, dying_replace
-home = Home(root / "cache", root / "manifests")
-train(home, read(home, "signs"), "lstm_late", settings, seed=1, device="cpu")
-"""
-
-
-def test_a_training_killed_again_and_again_ends_with_the_same_weights(signs: Fixture, tmp_path: Path) -> None:
-    home, table = signs
-    shutil.copytree(home.cache, tmp_path / "other" / "cache")
-    whole = train(Home(tmp_path / "other" / "cache", home.manifests), table, "lstm_late", SETTINGS, seed=1, device="cpu")
-    words = [f"{key}={value}" for key, value in SETTINGS.items()]
-    for place in ("epoch", "checkpoint"):
-        child = subprocess.run([sys.executable, "-c", KILLED, place, str(tmp_path), *words], capture_output=True, text=True, check=False)
-        assert child.returncode == -signal.SIGKILL, child.stderr
-    assert "resumed after epoch 3" in child.stderr
-    run = trained(signs)
-    assert run.folder.name == whole.folder.name
-    assert_same_weights(run, whole)
-    left = {part.name for part in run.folder.iterdir()}
-    assert left == {".lock", "metrics.csv", "predictions.csv", "result.json", "run.json", "tensorboard", "weights.safetensors"}
-
-
-def test_a_run_being_trained_is_not_trained_twice_at_a_time(signs: Fixture) -> None:
-    from pipeline.runs import at_work
-
-    run = trained(signs)
-    with at_work(run.folder), pytest.raises(UserError, match=r"this training is running already, in .*; wait for it"):
-        trained(signs, again=True)
 
 
 def test_clips_without_features_are_refused_by_count_and_name(tmp_path: Path) -> None:
@@ -328,45 +227,6 @@ def test_a_training_that_diverges_is_one_line(signs: Fixture, monkeypatch: pytes
     monkeypatch.setattr(network.Network, "losses", lambda self, logits, batch: logits.sum(1) * float("nan"))
     with pytest.raises(UserError, match=r"training diverged in epoch 1: the loss is nan; try a lower rate: --set lr=0\.0003"):
         trained(signs)
-
-
-def test_evaluate_repeats_the_scores_from_the_stored_weights(signs: Fixture) -> None:
-    run = trained(signs)
-    found = evaluate(signs[0], run.folder, "test", device="cpu")
-    assert found == {key: run.scores[key] for key in found}
-    assert {"run", "dataset", "model", "split", "n", "top1", "top5", "macro_f1"} <= found.keys()
-    assert evaluate(signs[0], run.folder, "train", device="cpu")["n"] == 18
-
-
-def test_evaluate_refuses_features_that_the_run_was_not_trained_on(signs: Fixture) -> None:
-    run = trained(signs)
-    record = json.loads((run.folder / "run.json").read_text())
-    record["stages"]["resnet50"]["digest"] = "0123456789abcdef"
-    (run.folder / "run.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"the run was trained on features 0123456789abcdef of signs/resnet50, and \w+ are published now"):
-        evaluate(signs[0], run.folder, "test")
-
-
-def test_evaluate_refuses_what_is_no_finished_run(signs: Fixture, tmp_path: Path) -> None:
-    home, table = signs
-    with pytest.raises(UserError, match=r"is no run folder: it holds no run\.json"):
-        evaluate(home, tmp_path)
-    run = trained(signs)
-    withheld = tuple(replace(s, label=None) if s.split == "val" else s for s in table.samples)
-    manifest._write(home, replace(table, samples=withheld))
-    with pytest.raises(UserError, match="signs has no labelled clips in split 'val'; it has: train 18, test 6"):
-        evaluate(home, run.folder, "val")
-    (run.folder / "result.json").unlink()
-    with pytest.raises(UserError, match="is unfinished; start its training again to go on: signcache train signs lstm_late"):
-        evaluate(home, run.folder, "test")
-
-
-def test_a_run_of_a_newer_format_is_refused(signs: Fixture) -> None:
-    run = trained(signs)
-    record = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**record, "format": 2}))
-    with pytest.raises(UserError, match="has format 2, this signcache reads up to 1: install a newer signcache"):
-        read(run.folder)
 
 
 def test_training_reads_the_published_features_only(signs: Fixture) -> None:

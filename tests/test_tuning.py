@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -17,16 +15,15 @@ import pytest
 import torch
 
 from models.lstm_late import LstmLate
-from models.transformer import Transformer
-from pipeline import fitting, registry, tuning
+from pipeline import fitting, tuning
 from pipeline.epochs import Epoch
 from pipeline.errors import Diverged, UserError
 from pipeline.manifest import Home, Manifest
 from pipeline.runs import read as read_run
 from pipeline.training import train
-from pipeline.trials import Found, training_line
+from pipeline.trials import Found
 from pipeline.tuning import Search, score, search_for, tune
-from pipeline.types import Between, Choice, Recipe
+from pipeline.types import Between
 from tests.checkout import ROOT
 from tests.commands import run, said
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -249,34 +246,6 @@ def test_more_clips_right_come_first_and_of_equals_the_lower_loss() -> None:
     assert score(0.8, float("nan"), 10) == score(0.8, float("inf"), 10) > score(0.7, 0.1, 10)
 
 
-def test_the_best_is_printed_as_a_line_that_make_reads_back() -> None:
-    settings = {"stages": "kinematics,keypoints", "layers": 4, "lr": 0.00034, "class_weights": "none"}
-    line = training_line(Home(), "include50", "transformer", settings, 3)
-    words = 'SET="stages=kinematics,keypoints layers=4 lr=0.00034 class_weights=none"'
-    assert line == f"make train DATASET=include50 MODEL=transformer {words} SEED=3"
-    command, *rest = shlex.split(line)
-    shell = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    would = subprocess.run([command, "-n", "VENV=/venv", *rest], cwd=ROOT, env=shell, capture_output=True, text=True, check=True).stdout
-    said = shlex.split(would)
-    assert said[said.index("train") : said.index("train") + 3] == ["train", "include50", "transformer"]
-    given = dict(said[place + 1].split("=", 1) for place, word in enumerate(said) if word == "--set")
-    recipe: Recipe = registry.create("model", "transformer", given)
-    assert {key: getattr(recipe, key) for key in ("layers", "lr", "stages")} == {
-        "layers": 4,
-        "lr": 0.00034,
-        "stages": ("kinematics", "keypoints"),
-    }
-    assert said[said.index("--seed") + 1] == "3"
-
-
-def test_a_line_that_make_cannot_say_is_signcaches_own(tmp_path: Path) -> None:
-    home = Home(tmp_path / "a b", tmp_path / "m")
-    line = shlex.split(training_line(home, "signs", "lstm_late", {"lr": 0.1, "stages": "a"}, 0))
-    assert line[:5] == ["signcache", "--cache", str(home.cache), "--manifests", str(home.manifests)]
-    assert line[5:] == ["train", "signs", "lstm_late", "--set", "lr=0.1", "--set", "stages=a"]
-    assert training_line(Home(), "signs", "m", {"weights": "$HOME/it's"}, 0).startswith("signcache train signs m --set ")
-
-
 def test_the_command_prints_a_line_a_trial_and_one_document(signs: Fixture) -> None:
     words = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     done = run(signs[0], "tune", "signs", "lstm_late", "--trials", 2, "--device", "cpu", *words, "--json")
@@ -355,34 +324,6 @@ def test_trials_of_an_ensemble_train_its_members_once(signs: Fixture) -> None:
     members = list((signs[0].cache / "runs" / "signs" / "lstm_late").iterdir())
     assert len(members) == 2
     assert {read_run(folder).scores["split"] for folder in members}.isdisjoint({"test"})
-
-
-def test_the_transformers_space_is_its_sources() -> None:
-    space: Any = Transformer.space
-    assert space["layers"] == Choice((4, 6, 8))
-    assert space["width"] == Choice((128, 256))
-    assert space["lr"] == Between(1e-5, 1e-3, log=True)
-    assert space["batch_size"] == Choice((32, 64, 128))
-
-
-@pytest.mark.parametrize("model", registry.names("model"))
-def test_every_space_names_fields_and_holds_values_that_they_take(model: str) -> None:
-    kind: type[Recipe] = registry.find("model", model)
-    for field, where in kind.space.items():
-        for value in where.values if isinstance(where, Choice) else (where.low, where.high):
-            assert getattr(registry.create("model", model, {field: value}), field) == value
-
-
-def test_an_edited_space_keeps_finished_runs(tmp_path: Path) -> None:
-    from pipeline.fingerprint import code_hashes
-
-    models = tmp_path / "models"
-    shutil.copytree(ROOT / "models", models, ignore=shutil.ignore_patterns("__pycache__"))
-    path = models / "transformer.py"
-    before = code_hashes(path, "Transformer", {"space"})
-    path.write_text(path.read_text().replace("Choice((4, 6, 8))", "Choice((2, 4))"))
-    assert code_hashes(path, "Transformer", {"space"}) == before
-    assert code_hashes(path) != code_hashes(ROOT / "models/transformer.py")
 
 
 def test_a_name_that_is_not_bound_is_one_line(tmp_path: Path) -> None:

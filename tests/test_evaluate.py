@@ -1,0 +1,57 @@
+"""A finished run scored again: from its weights, on the features it was trained on, or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import manifest
+from pipeline.errors import UserError
+from pipeline.runs import read
+from pipeline.training import evaluate
+from tests.test_training import Fixture, trained
+
+torch.set_num_threads(1)
+
+
+def test_evaluate_repeats_the_scores_from_the_stored_weights(signs: Fixture) -> None:
+    run = trained(signs)
+    found = evaluate(signs[0], run.folder, "test", device="cpu")
+    assert found == {key: run.scores[key] for key in found}
+    assert {"run", "dataset", "model", "split", "n", "top1", "top5", "macro_f1"} <= found.keys()
+    assert evaluate(signs[0], run.folder, "train", device="cpu")["n"] == 18
+
+
+def test_evaluate_refuses_features_that_the_run_was_not_trained_on(signs: Fixture) -> None:
+    run = trained(signs)
+    record = json.loads((run.folder / "run.json").read_text())
+    record["stages"]["resnet50"]["digest"] = "0123456789abcdef"
+    (run.folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"the run was trained on features 0123456789abcdef of signs/resnet50, and \w+ are published now"):
+        evaluate(signs[0], run.folder, "test")
+
+
+def test_evaluate_refuses_what_is_no_finished_run(signs: Fixture, tmp_path: Path) -> None:
+    home, table = signs
+    with pytest.raises(UserError, match=r"is no run folder: it holds no run\.json"):
+        evaluate(home, tmp_path)
+    run = trained(signs)
+    withheld = tuple(replace(s, label=None) if s.split == "val" else s for s in table.samples)
+    manifest._write(home, replace(table, samples=withheld))
+    with pytest.raises(UserError, match="signs has no labelled clips in split 'val'; it has: train 18, test 6"):
+        evaluate(home, run.folder, "val")
+    (run.folder / "result.json").unlink()
+    with pytest.raises(UserError, match="is unfinished; start its training again to go on: signcache train signs lstm_late"):
+        evaluate(home, run.folder, "test")
+
+
+def test_a_run_of_a_newer_format_is_refused(signs: Fixture) -> None:
+    run = trained(signs)
+    record = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**record, "format": 2}))
+    with pytest.raises(UserError, match="has format 2, this signcache reads up to 1: install a newer signcache"):
+        read(run.folder)

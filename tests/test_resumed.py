@@ -1,0 +1,110 @@
+"""A training that is interrupted or killed goes on to the same weights, and is not run twice at a time."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import fitting
+from pipeline.errors import UserError
+from pipeline.manifest import Home
+from pipeline.training import train
+from tests.test_training import SETTINGS, Fixture, assert_same_weights, trained, weights
+
+torch.set_num_threads(1)
+
+
+def interrupted_at(place: int) -> Callable[[fitting.Fitting], None]:
+    """In place of the end of an epoch: the first ones as ever, then Ctrl-C before anything of that one is kept."""
+    keep = fitting.Fitting._keep
+
+    def stop(fitting: fitting.Fitting) -> None:
+        if len(fitting.state.figures) == place:
+            raise KeyboardInterrupt
+        keep(fitting)
+
+    return stop
+
+
+@pytest.mark.parametrize("place", [1, 2, 5, 8])
+def test_a_training_interrupted_in_any_epoch_goes_on_to_the_same_weights(
+    signs: Fixture, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    whole = weights(trained(signs))
+    monkeypatch.setattr(fitting, "CHECKPOINT_SHARE", float("inf"))
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.Fitting, "_keep", interrupted_at(place))
+        with pytest.raises(KeyboardInterrupt):
+            trained(signs, again=True)
+    resumed = trained(signs)
+    assert all((values == whole[name]).all() for name, values in weights(resumed).items())
+    assert len((resumed.folder / "metrics.csv").read_text().splitlines()) == 9
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from pipeline import fitting
+from pipeline.data import Table
+from pipeline.manifest import Home, read
+from pipeline.training import train
+
+torch.set_num_threads(1)
+fitting.CHECKPOINT_SHARE = float("inf")
+place, root, settings = sys.argv[1], Path(sys.argv[2]), dict(word.split("=") for word in sys.argv[3:])
+batches, replaced, saved = Table.batches, os.replace, []
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def dying_batches(self, *args, epoch=0, **options):
+    for number, batch in enumerate(batches(self, *args, epoch=epoch, **options)):
+        if place == "epoch" and (epoch, number) == (3, 1):
+            die()
+        yield batch
+
+def dying_replace(source, target):
+    if Path(target).name == "checkpoint.pt":
+        saved.append(target)
+        if place == "checkpoint" and len(saved) == 3:
+            die()
+    if place == "result" and Path(target).name == "result.json":
+        die()
+    replaced(source, target)
+
+Table.batches, os.replace = dying_batches, dying_replace
+home = Home(root / "cache", root / "manifests")
+train(home, read(home, "signs"), "lstm_late", settings, seed=1, device="cpu")
+"""
+
+
+def test_a_training_killed_again_and_again_ends_with_the_same_weights(signs: Fixture, tmp_path: Path) -> None:
+    home, table = signs
+    shutil.copytree(home.cache, tmp_path / "other" / "cache")
+    whole = train(Home(tmp_path / "other" / "cache", home.manifests), table, "lstm_late", SETTINGS, seed=1, device="cpu")
+    words = [f"{key}={value}" for key, value in SETTINGS.items()]
+    for place in ("epoch", "checkpoint"):
+        child = subprocess.run([sys.executable, "-c", KILLED, place, str(tmp_path), *words], capture_output=True, text=True, check=False)
+        assert child.returncode == -signal.SIGKILL, child.stderr
+    assert "resumed after epoch 3" in child.stderr
+    run = trained(signs)
+    assert run.folder.name == whole.folder.name
+    assert_same_weights(run, whole)
+    left = {part.name for part in run.folder.iterdir()}
+    assert left == {".lock", "metrics.csv", "predictions.csv", "result.json", "run.json", "tensorboard", "weights.safetensors"}
+
+
+def test_a_run_being_trained_is_not_trained_twice_at_a_time(signs: Fixture) -> None:
+    from pipeline.runs import at_work
+
+    run = trained(signs)
+    with at_work(run.folder), pytest.raises(UserError, match=r"this training is running already, in .*; wait for it"):
+        trained(signs, again=True)
