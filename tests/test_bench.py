@@ -179,7 +179,9 @@ def test_ways_of_extracting_must_make_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_what_is_planned_is_held_to_seconds_and_to_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = asdict(million.Row("plan", 1000, seconds=3.0, cpu_seconds=2.0, peak_bytes=1 << 30, floor_seconds=2.0, floor_bytes=2 << 30))
+    told = asdict(
+        million.Row("plan", 1000, seconds=[1.0, 9.0, 3.0], cpu_seconds=[2.0], peak_bytes=[1 << 30], floor_seconds=2.0, floor_bytes=2 << 30)
+    )
     monkeypatch.setattr(planning, "Contestant", lambda *_: nullcontext(SimpleNamespace(ask=lambda *_: [told])))
     seconds, memory = planning.rows(True, tmp_path)
     assert (seconds.value, seconds.verdict) == (3.0, "below")

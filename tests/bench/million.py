@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +61,13 @@ assert features.length(sys.argv[2]) == 30 and len(features) == int(sys.argv[3])
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what was run on how many clips, and the floor that it is to keep, None where there is none."""
+    """One figure: what was run on how many clips, what each round took, and the floor that it is to keep, None where there is none."""
 
     what: str
     clips: int
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
+    seconds: Sequence[float]
+    cpu_seconds: Sequence[float]
+    peak_bytes: Sequence[int]
     floor_seconds: float | None = None
     floor_bytes: int | None = None
 
@@ -179,18 +179,27 @@ def _commands(checkout: Checkout, clips: int) -> Iterator[Row]:
         "status": ("status", NAME),
         "extract, nothing to do": ("extract", NAME, *STAGES),
     }
-    for what, words in commands.items():
-        done = spent(checkout, "-c", TIMED, *words)
-        yield Row(what, clips, done.seconds, done.cpu_seconds, done.peak_bytes, *floor)
-        assert done.said.count(f"{clips} fresh") == len(STAGES), done.said[-3000:]
-        seconds, cpu_seconds = map(float, done.said.rpartition("seconds of stat:")[2].split())
-        yield Row(f"{what}, without stat", clips, done.seconds - seconds, done.cpu_seconds - cpu_seconds, done.peak_bytes)
-    done = spent(checkout, "-c", OPENED, NAME, last, clips)
-    yield Row("open_stage", clips, done.seconds, done.cpu_seconds, done.peak_bytes)
+    found: dict[str, list[Spent]] = {}
+    for number in range(ROUNDS):
+        for what, words in list(commands.items())[:: -1 if number % 2 else 1]:
+            done = spent(checkout, "-c", TIMED, *words)
+            assert done.said.count(f"{clips} fresh") == len(STAGES), done.said[-3000:]
+            seconds, cpu_seconds = map(float, done.said.rpartition("seconds of stat:")[2].split())
+            unlooked = replace(done, seconds=done.seconds - seconds, cpu_seconds=done.cpu_seconds - cpu_seconds)
+            found.setdefault(what, []).append(done)
+            found.setdefault(f"{what}, without stat", []).append(unlooked)
+        found.setdefault("open_stage", []).append(spent(checkout, "-c", OPENED, NAME, last, clips))
+    for what, rounds in found.items():
+        yield _row(what, clips, rounds, *(floor if what in commands else ()))
+
+
+def _row(what: str, clips: int, rounds: Sequence[Spent], seconds: float | None = None, size: int | None = None) -> Row:
+    took, cpu, peaks = zip(*((done.seconds, done.cpu_seconds, done.peak_bytes) for done in rounds), strict=True)
+    return Row(what, clips, took, cpu, peaks, seconds, size)
 
 
 def _one_changed(checkout: Checkout, clips: int) -> Row:
-    """What a changed clip costs among many, less what it costs in a corpus of its own: median of rounds in turns."""
+    """What a changed clip costs among many, less what it costs in a corpus of its own, in turns."""
     stages = [stage for stage in STAGES if stage != "holistic"]
     found: dict[str, list[Spent]] = {"tiny": [], NAME: []}
     for number in range(ROUNDS + 1):
@@ -201,17 +210,19 @@ def _one_changed(checkout: Checkout, clips: int) -> Row:
             assert "1 clips extracted" in done.said, done.said
             if number:  # the first round extracts all of the tiny corpus, and warms
                 found[name].append(done)
-    wall = statistics.median(many.seconds - one.seconds for many, one in zip(found[NAME], found["tiny"], strict=True))
-    cpu = statistics.median(many.cpu_seconds - one.cpu_seconds for many, one in zip(found[NAME], found["tiny"], strict=True))
-    peak = max(done.peak_bytes for done in found[NAME])
-    return Row("one changed clip, beyond the clip itself", clips, wall, cpu, peak, 1.0 if clips <= 10_000 else None)
+    beyond = [
+        replace(many, seconds=many.seconds - one.seconds, cpu_seconds=many.cpu_seconds - one.cpu_seconds)
+        for many, one in zip(found[NAME], found["tiny"], strict=True)
+    ]
+    return _row("one changed clip, beyond the clip itself", clips, beyond, 1.0 if clips <= 10_000 else None)
 
 
 def line(row: Row) -> str:
     """One row for a terminal."""
-    below = row.floor_seconds is not None and row.seconds > row.floor_seconds
-    below |= row.floor_bytes is not None and row.peak_bytes > row.floor_bytes
-    figures = f"{row.seconds:8.2f} s {row.cpu_seconds:8.2f} s cpu {row.peak_bytes / 1e6:8.0f} MB"
+    seconds, cpu_seconds, peak = map(statistics.median, (row.seconds, row.cpu_seconds, row.peak_bytes))
+    below = row.floor_seconds is not None and seconds > row.floor_seconds
+    below |= row.floor_bytes is not None and peak > row.floor_bytes
+    figures = f"{seconds:8.2f} s {cpu_seconds:8.2f} s cpu {peak / 1e6:8.0f} MB"
     return f"{row.clips:>9} {row.what:<42} {figures}{'  below' if below else ''}"
 
 

@@ -22,8 +22,8 @@ def rows(quick: bool, folder: Path) -> Iterator[Row]:
         with Contestant(sys.executable, "tests.bench.million", "serve") as worker:
             measured = [million.Row(**found) for found in worker.ask("measure", clips, str(folder))]
         for found in measured:
-            what, limit = f"{found.what}, {clips:,} clips", found.floor_seconds
-            yield Row(PART, what, "s", (found.seconds,), (), (found.seconds,), limit, AIMS.get(clips) if limit else None, at_most=True)
+            what, limit, seconds = f"{found.what}, {clips:,} clips", found.floor_seconds, tuple(found.seconds)
+            yield Row(PART, what, "s", seconds, (), seconds, limit, AIMS.get(clips) if limit else None, at_most=True)
             if found.floor_bytes:
-                peak, most = found.peak_bytes / 2**20, found.floor_bytes / 2**20
-                yield Row(PART, f"{what}: peak memory", "MiB", (peak,), (), (peak,), most, most / 2, at_most=True)
+                peaks, most = tuple(peak / 2**20 for peak in found.peak_bytes), found.floor_bytes / 2**20
+                yield Row(PART, f"{what}: peak memory", "MiB", peaks, (), peaks, most, most / 2, at_most=True)
