@@ -146,11 +146,12 @@ def test_the_engine_and_the_bare_stage_cut_the_same_windows(tmp_path: Path) -> N
 
 def test_a_gpu_is_held_against_the_bare_forward_and_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "said")
-    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '0\\n50\\n100\\n'\necho all > {tmp_path}/said\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '0\\n50\\n100\\n'\necho $1 > {tmp_path}/said\nexec sleep 60\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")
     with gpu.watched() as found:
-        (tmp_path / "said").read_text()
+        assert (tmp_path / "said").read_text() == "--id=GPU-7\n"
     assert found == {"busy": 50.0}
 
     monkeypatch.setattr(gpu, "absent", lambda: "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -57,7 +58,8 @@ def absent() -> str:
 @contextmanager
 def watched() -> Iterator[dict[str, float]]:
     """`busy`, when this is left: percent of the time in which the device computed, as nvidia-smi saw it ten times a second."""
-    command = ["nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
+    used = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    command = ["nvidia-smi", f"--id={used}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
     found: dict[str, float] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
         try:
