@@ -97,6 +97,15 @@ class Features(Mapping[str, Array]):
                 with contextlib.suppress(OSError):
                     shards.expect(self.folder / file, self.row_bytes, [(start, length) for _, start, length in parts])
 
+    def adopted_from(self) -> set[str]:
+        """The identities whose rows these were until `adopt` took them over, one after the other."""
+        found = set[str]()
+        for name in shards.marker_names(self.folder):
+            evidence = shards.read_record(self.folder / (name + shards.MARKER_SUFFIX)).made.get("adopted")
+            if evidence:
+                found |= {evidence["from"], *evidence.get("earlier", ())}
+        return found
+
     def content(self, clip: str) -> str:
         """Hash of the bytes that the clip's rows were made from."""
         return self.index.entry(self._number(clip)).row.content

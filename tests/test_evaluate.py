@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from pipeline import manifest
+from pipeline.cache import open_stage
+from pipeline.configured import configure
 from pipeline.errors import UserError
 from pipeline.runs import read
 from pipeline.training import evaluate
+from pipeline.upkeep.compact import compact
+from pipeline.upkeep.restamp import restamp
 from tests.test_training import Fixture, trained
 
 torch.set_num_threads(1)
@@ -33,6 +37,23 @@ def test_evaluate_refuses_features_that_the_run_was_not_trained_on(signs: Fixtur
     (run.folder / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"the run was trained on features 0123456789abcdef of signs/resnet50, and \w+ are published now"):
         evaluate(signs[0], run.folder, "test")
+
+
+def test_a_run_goes_on_with_features_that_were_adopted_from_those_it_was_trained_on(signs: Fixture) -> None:
+    home, table = signs
+    run = trained(signs)
+    stage = configure(home, table, "resnet50")
+    for number, digest in enumerate(("1" * 16, "2" * 16)):
+        features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests, stale="allow")
+        stage = replace(stage, fingerprint=replace(stage.fingerprint, digest=digest))
+        rows = {clip: features.index.entry(place) for clip, place in features.index.position.items()}
+        restamp(home, stage, features, rows, {"from": features.digest, "at": float(number)})
+    scores = evaluate(home, run.folder, "test", device="cpu")
+    assert scores["top1"] == run.scores["top1"]
+    packed = compact(home, "signs", "resnet50")
+    assert packed is not None
+    assert packed.before > packed.after
+    assert evaluate(home, run.folder, "test", device="cpu") == scores
 
 
 def test_evaluate_refuses_what_is_no_finished_run(signs: Fixture, tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def _mend(home: Home, damages: list[Damage]) -> None:
 def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: Any) -> None:
     """Keep the features of a stage whose code changed but not its numbers.
 
-    K random clips are extracted with today's code; if they agree with what is published, that becomes today's.
+    K random clips are extracted with today's code; if they agree with what is published, that becomes today's, and the runs
+    that were trained on it are evaluated on it as before.
     """
     from pipeline import manifest
     from pipeline.configured import configure

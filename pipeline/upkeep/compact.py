@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class _Packing:
 
     def write(self) -> Index:
         """The new shards with their markers, and the index that names them in place of the old ones."""
-        made = {"compacted": [shard.name for shard in self.old], "signcache": __version__}
+        made = {"compacted": [shard.name for shard in self.old], "signcache": __version__, **self._adopted()}
         written: list[Shard] = []
         moved: dict[str, Entry] = {}
         try:
@@ -118,6 +119,12 @@ class _Packing:
         file = name + registry.create("store", store).suffix if group else None
         marker = Marker(name, file, store, self.said.dtype, self.said.row_shape, tuple(rows), () if number else self.failures)
         return marker, shards.joined(parts, self.said.row_shape, self.said.dtype)
+
+    def _adopted(self) -> dict[str, Any]:
+        """The evidence on which rows were adopted; of several adoptions that of the last, which names those before."""
+        records = (shards.read_record(self.folder / (shard.name + MARKER_SUFFIX)) for shard in self.old)
+        found = [record.made["adopted"] for record in records if "adopted" in record.made]
+        return {"adopted": max(found, key=lambda evidence: evidence["at"])} if found else {}
 
     def _failures(self) -> tuple[Failure, ...]:
         """Failures that the old markers record, the latest try of each."""

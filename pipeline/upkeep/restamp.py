@@ -37,7 +37,9 @@ def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Ent
             rows=tuple(current.get((shard.name, row.start, row.length), row) for row in record.marker.rows),
             failures=record.marker.failures if stage.upstream is None else (),
         )
-        shards.write_marker(folder, Record(marker, record.checksums, {**record.made, "adopted": dict(evidence)}))
+        before = record.made.get("adopted")
+        earlier = [before["from"], *before.get("earlier", ())] if before else []
+        shards.write_marker(folder, Record(marker, record.checksums, {**record.made, "adopted": {**evidence, "earlier": earlier}}))
     failures = [] if stage.upstream else list(features.index.failures.values())
     cache.publish(home, stage, finished(stage, home), index.build(list(rows.values())), failures)
 
