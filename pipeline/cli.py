@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ class _Cli(click.Group):
         except KeyboardInterrupt:
             _tell(f"\nsigncache: interrupted; finished clips are kept. Go on with: signcache {shlex.join(sys.argv[1:])}")
             ctx.exit(EXIT_INTERRUPTED)
+        finally:  # all is done: Ctrl-C while Python takes itself apart would end it by the signal
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _tell(line: str) -> None:

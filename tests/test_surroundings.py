@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.sealed import seal, unseal
-from tests.checkout import Checkout
+from tests.checkout import ROOT, Checkout
 
 CLIPS = 24
 
@@ -150,6 +151,23 @@ def test_one_stage_may_hold_shards_of_both_stores(checkout: Checkout) -> None:
     suffixes = {path.suffix for path in (checkout.folder / "cache/tiny/colour").glob("*/*-*") if path.suffix not in (".json", ".npz")}
     assert suffixes == {".h5", ".zarr"}
     assert len(checkout.rows("colour")) == CLIPS
+
+
+def test_ctrl_c_after_the_end_changes_no_exit_status() -> None:
+    code = """if True:
+        import os
+        class Last:
+            def __init__(self):
+                self.kill, self.process = os.kill, os.getpid()
+            def __del__(self):
+                self.kill(self.process, 2)
+                print("interrupted")
+        last = Last()
+        from pipeline.cli import main
+        main(["extract", "--help"])"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("interrupted\n")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.6])
