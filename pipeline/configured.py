@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline import manifest, registry
 from pipeline.errors import NewerFormat, UserError
@@ -51,6 +54,11 @@ class Published:
     row_shape: tuple[int, ...]
     dtype: str
     index: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
 
 def published(home: Home, dataset: str, name: str) -> Published | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
@@ -23,7 +22,7 @@ class Features(Mapping[str, Array]):
     def __init__(self, home: Home, dataset: str, name: str, said: Published) -> None:
         self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
         self.home, self.folder = home, home.cache / dataset / name / said.digest
-        self.said, self.row_bytes = said, math.prod(said.row_shape) * np.dtype(said.dtype).itemsize
+        self.said, self.row_bytes = said, said.row_bytes
         self._read: dict[str, Array] = {}
         self._opened: tuple[Index, dict[int, Array]] = index.read(self.folder / said.index), {}
 

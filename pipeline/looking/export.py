@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import secrets
 import shutil
@@ -53,10 +52,6 @@ class _Source:
         """`(N, T, *row_shape)` of the dense array."""
         return (len(self.samples), int(self.lengths.max(initial=0)), *self.features.row_shape)
 
-    @property
-    def row_bytes(self) -> int:
-        return math.prod(self.features.row_shape) * np.dtype(self.features.dtype).itemsize
-
     def texts(self) -> dict[str, list[str]]:
         """Ids, labels (empty where withheld) and splits."""
         found = {"ids": [s.id for s in self.samples], "labels": [s.label or "" for s in self.samples]}
@@ -70,7 +65,7 @@ class _Source:
     def dense(self) -> Iterator[tuple[slice, Array]]:
         """`(n, T, *row_shape)` of some clips at a time, zero beyond their lengths."""
         clips, steps, *_ = self.shape
-        group = max(1, GROUP_BYTES // max(1, steps * self.row_bytes))
+        group = max(1, GROUP_BYTES // max(1, steps * self.features.row_bytes))
         for first in range(0, clips, group):
             part = self.samples[first : first + group]
             values = np.zeros((len(part), *self.shape[1:]), self.features.dtype)
@@ -96,7 +91,7 @@ def export(table: Manifest, features: Features, out: Path, form: str) -> Exporte
 
 def _room(source: _Source, out: Path, form: str) -> None:
     rows = source.shape[0] * source.shape[1] if form in ("zarr", "hdf5") else int(source.lengths.sum())
-    needed = 0 if form == "lengths" else rows * source.row_bytes
+    needed = 0 if form == "lengths" else rows * source.features.row_bytes
     place = next(folder for folder in [out.absolute(), *out.absolute().parents] if folder.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
@@ -143,7 +138,7 @@ def _zarr(source: _Source, out: Path) -> None:
 
     group = zarr.create_group(out)
     group.attrs.update(source.attributes())
-    clips = max(1, min(source.shape[0], GROUP_BYTES // max(1, source.shape[1] * source.row_bytes)))
+    clips = max(1, min(source.shape[0], GROUP_BYTES // max(1, source.shape[1] * source.features.row_bytes)))
     chunks = tuple(max(1, n) for n in (clips, *source.shape[1:]))
     dense = group.create_array("features", shape=source.shape, dtype=source.features.dtype, chunks=chunks, compressors=None)
     for place, values in source.dense():

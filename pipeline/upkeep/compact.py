@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pipeline import __version__, index, registry, shards
 from pipeline.cache import publish_index
@@ -74,7 +71,9 @@ class _Packing:
         self.moving = [entry for entry in self.entries if entry.shard in gone and entry.row.id != ORPHAN]
         self.orphans = sum(entry.shard in gone and entry.row.id == ORPHAN for entry in self.entries)
         self.groups: list[list[Entry]] = list(_grouped(self.moving, said))
-        self.failures = self._failures()
+        records = [shards.read_record(folder / (shard.name + MARKER_SUFFIX)) for shard in self.old]
+        self.failures = _latest([failure for record in records for failure in record.marker.failures])
+        self.adopted = [record.made["adopted"] for record in records if "adopted" in record.made]
 
     @property
     def is_worth_it(self) -> bool:
@@ -84,12 +83,14 @@ class _Packing:
     def _stays(self, shard: Shard, rows: Sequence[Row]) -> bool:
         if shard.file is None or any(row.id == ORPHAN for row in rows):
             return False
-        size = sum(row.length for row in rows) * _row_bytes(self.said)
+        size = sum(row.length for row in rows) * self.said.row_bytes
         return len(rows) >= FULL * SHARD_CLIPS or size >= FULL * SHARD_BYTES
 
     def write(self) -> Index:
         """The new shards with their markers, and the index that names them in place of the old ones."""
-        made = {"compacted": [shard.name for shard in self.old], "signcache": __version__, **self._adopted()}
+        made: dict[str, Any] = {"compacted": [shard.name for shard in self.old], "signcache": __version__}
+        if self.adopted:  # the last evidence names those before
+            made["adopted"] = max(self.adopted, key=lambda evidence: evidence["at"])
         written: list[Shard] = []
         moved: dict[str, Entry] = {}
         try:
@@ -120,37 +121,26 @@ class _Packing:
         marker = Marker(name, file, store, self.said.dtype, self.said.row_shape, tuple(rows), () if number else self.failures)
         return marker, shards.joined(parts, self.said.row_shape, self.said.dtype)
 
-    def _adopted(self) -> dict[str, Any]:
-        """The evidence on which rows were adopted; of several adoptions that of the last, which names those before."""
-        records = (shards.read_record(self.folder / (shard.name + MARKER_SUFFIX)) for shard in self.old)
-        found = [record.made["adopted"] for record in records if "adopted" in record.made]
-        return {"adopted": max(found, key=lambda evidence: evidence["at"])} if found else {}
 
-    def _failures(self) -> tuple[Failure, ...]:
-        """Failures that the old markers record, the latest try of each."""
-        found: dict[tuple[str, int], Failure] = {}
-        for shard in self.old:
-            for failure in shards.read_marker(self.folder / (shard.name + MARKER_SUFFIX)).failures:
-                before = found.get((failure.id, failure.stat))
-                if before is None or before.attempts < failure.attempts:
-                    found[failure.id, failure.stat] = failure
-        return tuple(found.values())
-
-
-def _row_bytes(said: Published) -> int:
-    return math.prod(said.row_shape) * np.dtype(said.dtype).itemsize
+def _latest(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """Of failures of the same clip in the same state the latest try."""
+    found: dict[tuple[str, int], Failure] = {}
+    for failure in failures:
+        before = found.get((failure.id, failure.stat))
+        if before is None or before.attempts < failure.attempts:
+            found[failure.id, failure.stat] = failure
+    return tuple(found.values())
 
 
 def _grouped(entries: Sequence[Entry], said: Published) -> Iterator[list[Entry]]:
     """Entries of one store in groups of a full shard, in the order of the index."""
-    row_bytes = _row_bytes(said)
     for store in dict.fromkeys(entry.shard.store for entry in entries):
         group: list[Entry] = []
         size = 0
         for entry in entries:
             if entry.shard.store != store:
                 continue
-            added = entry.row.length * row_bytes
+            added = entry.row.length * said.row_bytes
             if group and (len(group) >= SHARD_CLIPS or size + added > SHARD_BYTES):
                 yield group
                 group, size = [], 0
