@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pipeline.manifest import Home, Manifest
+    from tests.checkout import Checkout
 
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background deaf to Ctrl-C
@@ -31,3 +33,24 @@ def signs(tmp_path: Path) -> tuple[Home, Manifest]:
     home, table = corpus(tmp_path, balanced())
     publish(home, table, signals(table))
     return home, table
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose `colour`, `palette` and `brightness` are published; tests work on copies."""
+    from tests.checkout import Checkout
+
+    folder = tmp_path_factory.mktemp("extracted") / "checkout"
+    Checkout.make(folder).ok("extract", "tiny", "colour", "palette", "brightness")
+    return folder
+
+
+@pytest.fixture
+def checkout(extracted: Path, tmp_path: Path) -> Checkout:
+    """A copy of the `extracted` checkout, bound to its own clips."""
+    from tests.checkout import Checkout
+
+    copy = Checkout(tmp_path / "checkout")
+    shutil.copytree(extracted, copy.folder)
+    copy.ok("manifest", "tiny", "--root", copy.folder / "clips")
+    return copy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from pathlib import Path
 
@@ -25,14 +24,6 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout.edit("pipeline/lanes.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     assert checkout.run("extract", "tiny", "colour", "brightness").returncode == 1
     return checkout.folder
-
-
-@pytest.fixture
-def checkout(extracted: Path, tmp_path: Path) -> Checkout:
-    copy = Checkout(tmp_path / "checkout")
-    shutil.copytree(extracted, copy.folder)
-    copy.ok("manifest", "tiny", "--root", copy.folder / "clips")
-    return copy
 
 
 def tree(checkout: Checkout) -> dict[str, bytes]:

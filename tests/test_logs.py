@@ -20,7 +20,6 @@ from pipeline.journal import FIGURES
 from pipeline.manifest import Home, Manifest
 from pipeline.runs import Run
 from pipeline.training import train
-from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)
 SETTINGS = {"epochs": "6", "hidden": "8", "lr": "0.003", "batch_size": "8", "normalize": "none"}
@@ -28,11 +27,9 @@ Fixture = tuple[Home, Manifest]
 
 
 @pytest.fixture
-def signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fixture:
+def signs(signs: Fixture, monkeypatch: pytest.MonkeyPatch) -> Fixture:
     monkeypatch.delenv(tracking.ADDRESS, raising=False)
-    home, table = corpus(tmp_path, balanced())
-    publish(home, table, signals(table))
-    return home, table
+    return signs
 
 
 def trained(signs: Fixture, **options: Any) -> Run:

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.checkout import Checkout, write_clip
-
-
-@pytest.fixture(scope="module")
-def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose `colour`, `palette` and `brightness` are published; tests work on copies."""
-    folder = tmp_path_factory.mktemp("extracted") / "checkout"
-    Checkout.make(folder).ok("extract", "tiny", "colour", "palette", "brightness")
-    return folder
-
-
-@pytest.fixture
-def checkout(extracted: Path, tmp_path: Path) -> Checkout:
-    copy = Checkout(tmp_path / "checkout")
-    shutil.copytree(extracted, copy.folder)
-    copy.ok("manifest", "tiny", "--root", copy.folder / "clips")
-    return copy
-
 
 ALL = ("colour", "palette", "brightness")
 
@@ -271,39 +252,3 @@ def test_the_length_manifest_lists_the_published_rows(checkout: Checkout) -> Non
     assert lines[0].startswith("id,length,source_length,rate_hz")
     assert len(lines) == 7
     assert lines[1].startswith("class0/clip 00,8,8,25,decord")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("return (3,)", "return (3,", "stages/colour.py cannot be imported: SyntaxError in line "),
-        (
-            "from stages import palette",
-            "from stages import pallet",
-            "stages/colour.py cannot be imported: ImportError: cannot import",
-        ),
-    ],
-    ids=["syntax", "import"],
-)
-def test_a_stage_that_cannot_be_imported_is_one_line(checkout: Checkout, old: str, new: str, said: str) -> None:
-    checkout.edit("stages/colour.py", old, new)
-    done = checkout.run("extract", "tiny", "colour")
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert checkout.plan("palette")["palette"]["fresh"] == 6, "other stages go on"
-
-
-def test_a_stage_whose_forward_raises_stops_in_one_line_and_keeps_what_is_finished(checkout: Checkout) -> None:
-    broken = "    def load(self, device):\n        raise ValueError('no such layer')\n\n    def select"
-    checkout.edit("stages/colour.py", "    def select", broken)
-    done = checkout.run("extract", "tiny", "colour")
-    assert done.returncode == 2
-    assert "signcache: stage 'colour' cannot be loaded: ValueError: no such layer" in done.stderr
-
-
-def test_rows_of_another_shape_than_declared_are_refused(checkout: Checkout) -> None:
-    checkout.edit("stages/colour.py", "return (3,)", "return (1, 3)")
-    done = checkout.run("extract", "tiny", "colour")
-    assert done.returncode == 2
-    assert "signcache: stage 'colour' declares rows of (1, 3) and makes (3,); correct row_shape" in done.stderr

@@ -114,7 +114,7 @@ def test_reading_imports_no_zarr_and_no_torch(name: str, tmp_path: Path) -> None
     code = f"""if True:
         import sys
         from pathlib import Path
-        from pipeline import registry, shards
+        from pipeline import registry
         values = registry.create("store", {name!r}).open(Path({str(path)!r}))
         print(float(values.sum()) > 0, "zarr" in sys.modules, "torch" in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
