@@ -94,6 +94,7 @@ class Engine:
                 use_threads(work.threads)
             self.forwards[name] = _loaded(name, stage.extractor, work.device)
         made = {"device": work.device, "threads": work.threads, "signcache": __version__}
+        made |= {"stage": stage.kind, "settings": stage.settings}
         return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer)
 
     def _take(self, job: Job, found: Prepared, lanes: Mapping[str, Lane], report: Report) -> None:

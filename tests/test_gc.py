@@ -15,6 +15,7 @@ from filelock import FileLock
 from pipeline.cache import Features
 from pipeline.configured import published
 from pipeline.manifest import Home, Manifest
+from tests.checkout import Checkout
 from tests.commands import run, said
 from tests.feature_cache import balanced, corpus, publish, signals
 
@@ -101,6 +102,43 @@ def test_todays_unpublished_stage_is_work_in_progress(signs: tuple[Home, Manifes
     (stage_folder(home) / "published.json").unlink()
     assert "kept: today's stage, not published yet" in said(home, "gc", "--yes")
     assert (list(stage_folder(home).glob("*/*.json"))) != []
+
+
+@pytest.mark.parametrize("harm", ["syntax error", "weights away", "stage gone", "no manifest"])
+def test_work_whose_identity_cannot_be_told_today_stays(checkout: Checkout, harm: str) -> None:
+    weights = checkout.folder / "weights.bin"
+    weights.write_bytes(b"1")
+    checkout.edit("stages/colour.py", 'weights: str = "random:0"', f'weights: str = "{weights}"')
+    checkout.ok("extract", "tiny", "colour", "--limit", "2")
+    work = set(checkout.markers("colour"))
+    if harm == "syntax error":
+        checkout.edit("stages/colour.py", "class Colour", "klass Colour")
+    elif harm == "weights away":
+        weights.unlink()
+    elif harm == "stage gone":
+        (checkout.folder / "stages/colour.py").unlink()
+    else:
+        for path in (checkout.folder / "manifests").glob("tiny.*"):
+            path.unlink()
+    done = checkout.ok("gc", "--yes")
+    assert "kept: it may be today's stage, which cannot be told: " in done.stdout
+    assert set(checkout.markers("colour")) == work
+
+
+def test_what_a_killed_extraction_made_with_other_settings_stays_while_todays_code_makes_it(checkout: Checkout) -> None:
+    published_before = set(checkout.markers("colour"))
+    checkout.ok("extract", "tiny", "colour", "--limit", "2", "--set", "max_frames=5")
+    checkout.ok("extract", "tiny", "palette", "--as", "bright", "--limit", "2")
+    (checkout.folder / "cache/tiny/bright/published.json").unlink()
+    for path in (checkout.folder / "cache/tiny/bright").glob("*/rows-*"):
+        path.unlink()
+    work = {*checkout.markers("colour"), *checkout.markers("bright")}
+    out = checkout.ok("gc", "--yes").stdout
+    assert out.count("kept: today's stage, not published yet") == 2
+    assert {*checkout.markers("colour"), *checkout.markers("bright")} == work
+    assert checkout.extracted("colour", "--set", "max_frames=5") == {"colour": 4}
+    assert "identity " in checkout.ok("gc", "--yes").stdout
+    assert not published_before & set(checkout.markers("colour")), "what was published before and is no more goes"
 
 
 def test_leftovers_of_killed_runs_go(signs: tuple[Home, Manifest]) -> None:

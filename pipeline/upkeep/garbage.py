@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline import manifest, shards
 from pipeline.cache import INDEX_PREFIX
-from pipeline.configured import Published, configure, kind_of, published
+from pipeline.configured import Published, configure, published
 from pipeline.errors import UserError
 from pipeline.locking import LOCK, locked
 from pipeline.manifest import Home
@@ -73,29 +74,38 @@ def collect(home: Home, pairs: list[tuple[str, str]], *, yes: bool, runs_too: bo
 
 
 def _identities(home: Home, dataset: str, stage: str, known: Uses, runs_too: bool) -> Iterator[Garbage]:
-    """Every identity but the published one and the one that the next extraction goes on with."""
-    said, today = published(home, dataset, stage), _today(home, dataset, stage)
+    """Every identity but the published one and those that an extraction would go on with."""
+    said = published(home, dataset, stage)
     for digest in identities(home, dataset, stage):
         if said and digest == said.digest:
             continue
-        runs = tuple(known.of(dataset, digest))
-        kept = ""
-        if digest == today:
-            kept = "today's stage, not published yet"
-        elif runs and not runs_too:
+        folder, runs = home.cache / dataset / stage / digest, tuple(known.of(dataset, digest))
+        kept = _in_progress(home, dataset, stage, folder)
+        if not kept and runs and not runs_too:
             kept = "runs refer to it (--runs-too)"
-        elif dataset in known.unknown and not runs_too:
+        elif not kept and dataset in known.unknown and not runs_too:
             kept = f"{known.unknown[dataset]} is damaged, so it may refer to it (--runs-too)"
-        yield _garbage(dataset, stage, home.cache / dataset / stage / digest, f"identity {digest}", runs, kept)
+        yield _garbage(dataset, stage, folder, f"identity {digest}", runs, kept)
 
 
-def _today(home: Home, dataset: str, stage: str) -> str:
-    """The digest of today's code and settings, or nothing where these do not exist any more."""
+def _in_progress(home: Home, dataset: str, stage: str, folder: Path) -> str:
+    """Why an identity may be work that is not published yet, or nothing: it is today's, or what today's is cannot be told."""
     try:
-        table = manifest.read(home, dataset)
-        return configure(home, table, stage, kind=kind_of(home, table, stage)).fingerprint.digest
-    except UserError:
-        return ""
+        table, made = manifest.read(home, dataset), _begun(folder)
+        before = published(home, dataset, stage)
+        settings = {**dict.fromkeys(before.settings if before else (), ""), **made["settings"]} if "settings" in made else {}
+        today = configure(home, table, stage, now=settings, kind=made.get("stage", ""))
+        return "today's stage, not published yet" if today.fingerprint.digest == folder.name else ""
+    except UserError as error:
+        return f"it may be today's stage, which cannot be told: {error}"
+
+
+def _begun(folder: Path) -> Mapping[str, Any]:
+    """How the extraction began that never published this identity, its kind and `--set` among it; nothing of one that was published."""
+    names = shards.marker_names(folder)
+    if not names or any(folder.glob(f"{INDEX_PREFIX}*.npz")):
+        return {}
+    return shards.read_record(folder / (names[-1] + MARKER_SUFFIX)).made
 
 
 def _leftovers(home: Home, dataset: str, stage: str) -> Iterator[Garbage]:
