@@ -88,7 +88,7 @@ class Ensemble(Recipe):
     def keep_validation(self, use: str, instead: str) -> None:
         """Raise UserError where something goes by validation that a member learned from."""
         for member in self.members:
-            if getattr(member.recipe, "learn", "train") == "all":
+            if member.recipe.learns_validation:
                 raise UserError(
                     f"{use} goes by the validation clips, and member {member.model!r} learned from them (learn=all); "
                     f"set {instead}, or learn=train for the member"

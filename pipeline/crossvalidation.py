@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -61,7 +61,7 @@ def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, a
             say([f"{reading.part}: top-1 {done[-1].scores['top1']:.1%}"])
         said = predictions.joined([predictions.read(run.folder) for run in done])
         predictions.write(folder, said)
-        runs.write_result(folder, {"run": str(folder), **_result(readings, done, said)})
+        runs.write_result(folder, {"run": str(folder), **_result(readings, done, said, record["learned"])})
     return folder
 
 
@@ -76,6 +76,7 @@ def _record(trainer: RunTrainer, readings: Sequence[Reading], model: str, recipe
     """What makes the run of all folds: the runs of each, in their order."""
     parts = [record_of(trainer.home, reading, model, recipe, seed) for reading in readings]
     identity = {"dataset": parts[0]["dataset"], "model": model, "seed": seed, "folds": [part["id"] for part in parts]}
+    learned = [set(part["learned"]) for part in parts]
     splits = {sample.id: cast(Split, reading.part) for reading in readings for sample in reading.of("test")}
     whole = replace(readings[0], samples=tuple(replace(s, split=splits[s.id]) for s in readings[0].samples), part="")
     return {
@@ -84,20 +85,20 @@ def _record(trainer: RunTrainer, readings: Sequence[Reading], model: str, recipe
         "id": digest_of(identity),
         "rows": whole.digest(),
         "clips": {reading.part: len(reading.of("test")) for reading in readings},
-        "learned": sorted({label for part in parts for label in part["learned"]}),
-        **trainer.evidence([*whole.crossings("fold"), *_unlearned(readings)]),
+        "learned": sorted(set.union(*learned)),
+        **trainer.evidence([*whole.crossings("fold"), *_unlearned(readings, learned)]),
     }
 
 
-def _unlearned(readings: Iterable[Reading]) -> Iterable[str]:
+def _unlearned(readings: Iterable[Reading], learned: Iterable[Collection[str]]) -> Iterable[str]:
     """A line for the clips whose label no clip that their fold trains on has."""
-    strange = [s for reading in readings for s in reading.of("test") if s.label not in set(reading.learned())]
+    strange = [s for reading, known in zip(readings, learned, strict=True) for s in reading.of("test") if s.label not in known]
     if strange:
         named = [f"{sample.id} ({sample.label})" for sample in strange]
         yield f"{count(len(strange), 'clip')} of labels that the other folds lack, counted as wrong: {some(named)}"
 
 
-def _result(readings: Sequence[Reading], done: Sequence[Run], said: predictions.Predictions) -> dict[str, Any]:
+def _result(readings: Sequence[Reading], done: Sequence[Run], said: predictions.Predictions, learned: Collection[str]) -> dict[str, Any]:
     """Scores of all clips together, and those of each fold."""
     samples = [sample for reading in readings for sample in reading.of("test")]
     classes = readings[0].table.classes
@@ -107,7 +108,7 @@ def _result(readings: Sequence[Reading], done: Sequence[Run], said: predictions.
         "dataset": readings[0].table.name,
         "model": done[0].model,
         "split": f"{len(done)} folds",
-        **result_of(samples, said, metrics.tally(said.judged, classes, groups=said.signers)),
+        **result_of(samples, said, metrics.tally(said.judged, classes, learned=learned, groups=said.signers)),
         "selected_on_scored": False,
         "folds": each,
         "over_folds": {"mean": mean(top1), "sd": stdev(top1)},

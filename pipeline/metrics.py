@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class Scores:
     """What was resampled: "signer" where several are known, else "clip"."""
     chance_uniform: float
     chance_majority: float
-    """The share of the most frequent class among the scored clips."""
+    """The share, among the scored clips, of the class that is the most frequent of those that were learned; guessing is among these."""
     classes: tuple[str, ...]
     per_class: tuple[dict[str, Any], ...]
     confusion: NDArray[np.int64]
@@ -85,17 +86,27 @@ class Judged:
         return [int(i) for i in np.argsort(self.probability, kind="stable")[:most]]
 
 
-def judge(logits: Array, labels: Sequence[str], classes: Sequence[str], learned: Collection[str] | None = None) -> Judged:
-    """What `(N, C)` logits say of N clips; column i is `classes[i]`, and a class outside of `learned` (None: all) is never said."""
+def answers(
+    logits: Array, classes: Sequence[str], learned: Collection[str] | None = None
+) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
+    """The K classes that may be said, their `(N, K)` probabilities, and their places, the likeliest first.
+
+    Column i of `(N, C)` logits is `classes[i]`; a class outside of `learned` (None: all) is never said.
+    """
     columns = [i for i, name in enumerate(classes) if learned is None or name in learned]
-    place = {classes[column]: number for number, column in enumerate(columns)}
+    said = np.asarray(logits, np.float64)[:, columns]
+    return tuple(classes[i] for i in columns), softmax(said, 1), np.argsort(-said, 1, kind="stable")
+
+
+def judge(logits: Array, labels: Sequence[str], classes: Sequence[str], learned: Collection[str] | None = None) -> Judged:
+    """What `(N, C)` logits say of N clips among the `answers`."""
+    names, shares, order = answers(logits, classes, learned)
+    place = {name: number for number, name in enumerate(names)}
     truth = np.array([place.get(label, -1) for label in labels], np.int64)
-    shares = softmax(np.asarray(logits, np.float64)[:, columns], 1)
-    order = np.argsort(-np.asarray(logits, np.float64)[:, columns], 1, kind="stable")
     rows = np.arange(len(labels))
     return Judged(
         labels=tuple(labels),
-        guesses=tuple(classes[columns[number]] for number in order[:, 0]),
+        guesses=tuple(names[number] for number in order[:, 0]),
         confidence=shares[rows, order[:, 0]],
         probability=np.where(truth >= 0, shares[rows, truth], 0.0),
         rank=np.where(truth >= 0, (order == truth[:, None]).argmax(1) + 1, 0),
@@ -112,16 +123,24 @@ def score(
     seed: int = 0,
 ) -> Scores:
     """Scores of `(N, C)` logits against N labels; column i is `classes[i]`, of which training has seen `learned` (None: all)."""
-    return tally(judge(logits, labels, classes, learned), classes, groups=groups, seed=seed)
+    return tally(judge(logits, labels, classes, learned), classes, learned=learned, groups=groups, seed=seed)
 
 
-def tally(judged: Judged, classes: Sequence[str], *, groups: Sequence[str | None] = (), seed: int = 0) -> Scores:
-    """Scores of what was said of the clips. Macro F1 is over classes in truth or prediction."""
+def tally(
+    judged: Judged,
+    classes: Sequence[str],
+    *,
+    learned: Collection[str] | None = None,
+    groups: Sequence[str | None] = (),
+    seed: int = 0,
+) -> Scores:
+    """Scores of what was said of the clips, among the `learned` classes (None: all). Macro F1 is over classes in truth or prediction."""
     from sklearn.metrics import confusion_matrix, f1_score
 
     names = (*classes, *sorted(set(judged.labels) - set(classes)))
     index = {name: i for i, name in enumerate(names)}
     truth, guess = (np.array([index[name] for name in said], np.int64) for said in (judged.labels, judged.guesses))
+    known = set(classes if learned is None else learned)
     low, high, by = interval(judged.hits, groups, seed)
     return Scores(
         n=len(judged),
@@ -130,8 +149,8 @@ def tally(judged: Judged, classes: Sequence[str], *, groups: Sequence[str | None
         macro_f1=float(f1_score(truth, guess, average="macro", zero_division=0)),
         interval=(low, high),
         interval_by=by,
-        chance_uniform=1 / len(classes),
-        chance_majority=float(np.bincount(truth).max() / len(truth)),
+        chance_uniform=1 / len(known),
+        chance_majority=max(Counter(label for label in judged.labels if label in known).values(), default=0) / len(judged),
         classes=names,
         per_class=_per_class(truth, guess, names),
         confusion=confusion_matrix(truth, guess, labels=np.arange(len(names))).astype(np.int64),

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
 from pipeline import atomic, manifest, plan, registry, runs
 from pipeline.clips import ROOT, clips_at
@@ -23,6 +22,7 @@ from pipeline.fingerprint import differences
 from pipeline.locking import LOCK, alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import Binding, Home, Manifest
+from pipeline.metrics import answers
 from pipeline.progress import Progress
 from pipeline.reading import refuse_missing, without_features
 from pipeline.runs import Run
@@ -152,15 +152,15 @@ def _opened(home: Home, listed: Manifest, stages: Sequence[Stage]) -> tuple[dict
 def _predicted(
     run: Run, recipe: Recipe, opened: Mapping[str, Features], samples: Sequence[Sample], device: str, top: int
 ) -> dict[str, tuple[tuple[str, float], ...]]:
-    """`{clip: ((label, probability), ...)}`, the likeliest first."""
+    """`{clip: ((label, probability), ...)}`, the likeliest of the classes that were learned first."""
     classes: Sequence[str] = run.record["classes"]
     table = Table(tuple(sample.id for sample in samples), np.full(len(samples), UNKNOWN, np.int64), tuple(classes), opened)
     predictor = predictor_of(run, recipe, table.dims, chosen_device(device))
     found: dict[str, tuple[tuple[str, float], ...]] = {}
     for batch in table.batches(SCORING_BATCH, shuffle=False):
-        shares = softmax(predictor.logits(batch).astype(np.float64), 1)
-        for clip, row in zip(batch.ids, shares, strict=True):
-            found[clip] = tuple((classes[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top])
+        names, shares, order = answers(predictor.logits(batch), classes, run.record["learned"])
+        for clip, row, places in zip(batch.ids, shares, order, strict=True):
+            found[clip] = tuple((names[i], float(row[i])) for i in places[:top])
     return found
 
 

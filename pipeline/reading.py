@@ -138,9 +138,10 @@ class Reading:
         """The fold that scores: test, or validation where no test clip has a label."""
         return "test" if self.of("test") else "val"
 
-    def learned(self) -> list[str]:
-        """Labels that training sees."""
-        return sorted({str(sample.label) for sample in self.of("train")})
+    def learned(self, recipe: Recipe) -> list[str]:
+        """Labels that the training of a recipe sees."""
+        seen = [*self.of("train"), *(self.of("val") if recipe.learns_validation else ())]
+        return sorted({str(sample.label) for sample in seen})
 
     def fold(self, split: str, seed: int, folder: Path | None = None) -> Table:
         """The clips of a split for the training of a recipe."""
@@ -202,15 +203,15 @@ class Reading:
         """Changes with any clip that is read: its rows, label or split."""
         return digest_of([[s.id, s.label, s.split, self.contents(s) + self._aid_contents(s)] for s in self.samples])
 
-    def warnings(self, *, val_trains: bool = False) -> list[str]:
+    def warnings(self, recipe: Recipe) -> list[str]:
         """A line each: clips with the same bytes, and signers, in more than one split; what the scored fold was used for."""
-        lines = [*self.crossings()]
-        strange = [sample for sample in self.of(self.scored) if sample.label not in set(self.learned())]
+        lines, known = [*self.crossings()], set(self.learned(recipe))
+        strange = [sample for sample in self.of(self.scored) if sample.label not in known]
         if strange:
             labels = sorted({str(sample.label) for sample in strange})
             lines.append(f"{count(len(strange), f'{self.scored} clip')} of labels that train lacks, counted as wrong: {some(labels)}")
         if self.scored == "val":
-            use = "trained the model" if val_trains else "selected the weights"
+            use = "trained the model" if recipe.learns_validation else "selected the weights"
             lines.append(f"no test clip has a label: validation is scored, which also {use}, so the scores flatter")
         return lines
 

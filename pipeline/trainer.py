@@ -47,7 +47,7 @@ class RunTrainer:
         folder = runs.folder_of(self.home, reading.table.name, model, record["id"])
         with runs.at_work(folder, again=again) as is_finished:
             if not is_finished:
-                evidence = self.evidence(reading.warnings(val_trains=_val_trains(recipe)))
+                evidence = self.evidence(reading.warnings(recipe))
                 say([] if is_member else evidence["warnings"])
                 runs.write_record(folder, {**record, **evidence})
                 self._fit(reading, recipe, record, folder)
@@ -98,11 +98,6 @@ def _dropped_line(missing: Mapping[str, str]) -> list[str]:
     return [f"{count(len(missing), 'clip')} left out for want of features: {some(named)}"] if missing else []
 
 
-def _val_trains(recipe: Recipe) -> bool:
-    """Whether validation clips train the model or a part of it."""
-    return any(getattr(part, "learn", "train") == "all" for part in (recipe, *recipe.parts))
-
-
 def say(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)
@@ -129,7 +124,7 @@ def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, see
         "stages": {name: _stage_record(home, features) for name, features in stages.items()},
         "manifest": {"digest": reading.table.digest, "root": str(reading.table.binding.root), "split": reading.table.binding.split},
         "clips": counts,
-        "learned": reading.learned(),
+        "learned": reading.learned(recipe),
         "part": reading.part,
     }
 
@@ -158,7 +153,7 @@ def scored(
     logits = np.concatenate([predictor.logits(batch) for batch in batches])
     judged = metrics.judge(logits, [str(sample.label) for sample in samples], classes, learned)
     said = Predictions(tuple(sample.id for sample in samples), judged, tuple(sample.signer for sample in samples))
-    return said, metrics.tally(judged, classes, groups=said.signers)
+    return said, metrics.tally(judged, classes, learned=learned, groups=said.signers)
 
 
 def result_of(samples: Sequence[Sample], said: Predictions, scores: metrics.Scores) -> dict[str, Any]:

@@ -65,6 +65,8 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
     recipe: Recipe = registry.create("model", run.model, run.record["settings"])
+    if split == "val" and recipe.learns_validation:
+        raise UserError(f"{run.folder} learned the clips of val (learn=all); score others: --split test")
     reading, dropped = _read_again(home, run, recipe, split)
     classes = tuple(run.record["classes"])
     predictor = predictor_of(run, recipe, reading.fold("test", 0).dims, chosen_device(device))

@@ -94,7 +94,8 @@ def search_for(
     """
     training = {name: {key: value for key, value in said.items() if key != "learn"} for name, said in table.dataset.training.items()}
     recipe = configured(table, model, settings, training=training)
-    _refuse_training_on_validation(recipe)
+    if recipe.learns_validation:
+        raise UserError("learn=all trains on the validation clips, which judge the trials; leave it out here, and set it in the training")
     space = {field: where for field, where in recipe.space.items() if not settings.get(field)}
     if not recipe.space:
         raise UserError(f"model {model!r} declares no space to search; its file is to say one, as models/transformer.py does")
@@ -104,13 +105,6 @@ def search_for(
     reading, missing = read_for(home, table, recipe, clips, stale=stale, allow_missing=allow_missing)
     reading.check()
     return Search(home, reading, model, recipe, space, seed, chosen_device(device), missing)
-
-
-def _refuse_training_on_validation(recipe: Recipe) -> None:
-    if getattr(recipe, "learn", "train") == "all":
-        raise UserError("learn=all trains on the validation clips, which judge the trials; leave it out here, and set it in the training")
-    for part in recipe.parts:
-        _refuse_training_on_validation(part)
 
 
 def tune(search: Search, trials: int, *, timeout: float | None = None, say: Callable[[str], None] = print) -> Found:

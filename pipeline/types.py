@@ -197,6 +197,11 @@ class Recipe(BaseModel):
         """The recipes that this one is made of."""
         return ()
 
+    @property
+    def learns_validation(self) -> bool:
+        """Whether validation clips train it, or a recipe that it is made of."""
+        return getattr(self, "learn", "train") == "all" or any(part.learns_validation for part in self.parts)
+
     def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Recipe:
         """This recipe for a corpus with these settings of models: one made of other recipes takes theirs from there."""
         return self
