@@ -29,6 +29,8 @@ from pipeline.shards import Failure, Marker
 INDEX_PREFIX = "rows-"
 GATHERED = 10_000
 """Rows of markers that are put into columns at once."""
+DISPUTED = -2
+"""In place of a row's number, of a clip that rows or failures of several contents say to be in its state: only its bytes can tell."""
 
 
 @dataclass
@@ -52,7 +54,10 @@ class Finished:
         return table.places_of(self.rows.text("ids"))
 
     def current(self, places: NDArray[np.int64], states: States) -> NDArray[np.int64]:
-        """`(clips,)` the row of each clip in its state now, -1 where none is finished; of two, that of the lowest marker name."""
+        """`(clips,)` the row of each clip in its state now, -1 where none is finished, or DISPUTED.
+
+        Of two made from the same content, that of the lowest marker name.
+        """
         rows = np.flatnonzero(places >= 0)
         rows = rows[(self.rows.columns["stat"][rows] == states.tokens[places[rows]]) & states.there[places[rows]]]
         if len(self.later):
@@ -60,7 +65,20 @@ class Finished:
             rows = rows[np.argsort(-rank[self.rows.shard_of[rows]], kind="stable")]  # of two in one place, the last stays
         found = np.full(len(states.tokens), -1, np.int64)
         found[places[rows]] = rows
+        if len(self.later):
+            contents = self.rows.columns["content"]
+            found[places[rows[contents[rows] != contents[found[places[rows]]]]]] = DISPUTED
         return found
+
+    def dispute(self, numbers: NDArray[np.int64], table: Manifest, states: States) -> None:
+        """Mark the clips of `numbers`, those of their rows, that failed in the same state with another content."""
+        for clip, failures in self.failures.items():
+            place = table.places.get(clip)
+            if place is None or numbers[place] < 0:
+                continue
+            content, stat = self.rows.columns["content"][numbers[place]].decode(), states.tokens[place]
+            if any(failure.stat == stat and failure.content != content for failure in failures):
+                numbers[place] = DISPUTED
 
     @cached_property
     def _states(self) -> set[tuple[str, int]]:
@@ -70,9 +88,9 @@ class Finished:
         """Whether a row of this clip in this state is finished."""
         return (clip, stat) in self._states
 
-    def failure(self, clip: str, stat: int) -> Failure | None:
-        """The recorded failure of this clip in this state, the latest try."""
-        found = [failure for failure in self.failures.get(clip, ()) if failure.stat == stat]
+    def failure(self, clip: str, stat: int, content: str = "") -> Failure | None:
+        """The recorded failure of this clip in this state, the latest try; where its content is known, none with another."""
+        found = [f for f in self.failures.get(clip, ()) if f.stat == stat and (not content or f.content in ("", content))]
         return max(found, key=lambda failure: failure.attempts) if found else None
 
     def by_content(self, content: str) -> Entry | None:

@@ -24,7 +24,7 @@ from pipeline.manifest import Home, Manifest
 from pipeline.media import States
 from pipeline.plan import StagePlan, plan
 from pipeline.progress import Progress
-from pipeline.settling import settle
+from pipeline.settling import settle, settle_disputes
 from pipeline.shards import Failure
 from pipeline.spool import Job
 
@@ -74,7 +74,7 @@ def extract(
         level = [stage for stage in stages if _depth(stage) == depth]
         with locked(home, table.name, [stage.name for stage in level]):
             plans = {
-                name: _chosen(settle(result, table, rehash=options.rehash), table, options)
+                name: _chosen(settle(result, table, rehash=options.rehash, retry_failed=options.retry_failed), table, options)
                 for name, result in plan(home, table, level, retry_failed=options.retry_failed, states=states).items()
             }
             if any(result.todo for result in plans.values()):
@@ -179,7 +179,8 @@ def _derived(home: Home, job: Job, upstream: Stage, entry: Entry) -> Job:
 def _publish(home: Home, table: Manifest, result: StagePlan, outcome: Outcome, states: dict[str, States]) -> None:
     """Publish what is finished, unless clips are still to do of an identity that would replace a published one."""
     fresh = plan(home, table, [result.stage], states=states)[result.stage.name]
-    after = replace(fresh, found=result.found, todo=[todo for todo in fresh.todo if todo.sample.id not in result.found])
+    pending = [todo for todo in fresh.todo if todo.sample.id not in result.found]
+    after = settle_disputes(replace(fresh, found=result.found, todo=pending), table, result.changed - set(result.found))
     if after.todo and after.before and not after.is_published:
         outcome.unpublished[result.stage.name] = len(after.todo)
     elif after.needs_publishing:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import index, registry
-from pipeline.cache import Finished, finished, has_lengths
+from pipeline.cache import DISPUTED, Finished, finished, has_lengths
 from pipeline.configured import Published, Stage, configure, default_stages, kind_of, published, published_names, staleness
 from pipeline.errors import UserError
 from pipeline.index import Entry
@@ -46,13 +46,15 @@ class StagePlan:
     before: Published | None
     states: States
     numbers: NDArray[np.int64]
-    """`(clips,)` the row of each clip in `done.rows`, -1 where it has none in its state now."""
+    """`(clips,)` the row of each clip in `done.rows`, -1 where it has none in its state now, or DISPUTED."""
     fresh: list[str] = field(default_factory=list)
     todo: list[Todo] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     found: dict[str, Entry] = field(default_factory=dict)
     """Rows found by content for clips that were renamed or touched."""
+    changed: frozenset[str] = frozenset()
+    """Clips whose bytes are found to be others than those of the row that their state tells."""
     inputs: Mapping[str, Entry] = field(default_factory=dict)
     """Upstream rows that a derived stage reads."""
     has_lengths: bool = True
@@ -74,7 +76,7 @@ class StagePlan:
             return False
         if self.before is None or self.before.settings != self.stage.settings or not self.has_lengths:
             return True
-        stale = not self.is_published or bool(self.removed or self.found or self.done.later.shards)
+        stale = not self.is_published or bool(self.removed or self.found or self.changed or self.done.later.shards)
         return stale or {failure.id for failure in self.failed} != set(self.done.index.failures)
 
     @property
@@ -171,6 +173,7 @@ def _stage_plan(home: Home, table: Manifest, stage: Stage, states: States, upstr
     done, before = finished(stage, home), published(home, stage.dataset, stage.name)
     places = done.places(table)
     result = StagePlan(stage, done, before, states, done.current(places, states))
+    done.dispute(result.numbers, table, states)
     result.has_lengths = has_lengths(home, stage.dataset, stage.name)
     old, old_places = done.index, places[: len(done.index)]
     if before and not result.is_published:
@@ -190,6 +193,8 @@ def _stage_plan(home: Home, table: Manifest, stage: Stage, states: States, upstr
             result.todo.append(Todo(sample, f"after {upstream.stage.name if upstream else ''}: {todo.reason}", todo.stat))
         elif stat is None:
             result.failed.append(_without_input(sample, stage, above.get(sample.id, "no rows")))
+        elif result.numbers[place] == DISPUTED:
+            result.todo.append(Todo(sample, CHANGED, stat))
         elif (failure := done.failure(sample.id, stat.token)) and not retry_failed:
             result.failed.append(failure)
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.cache import DISPUTED
 from pipeline.index import Entry
 from pipeline.inputs import derived_content
 from pipeline.manifest import Manifest
@@ -14,36 +15,55 @@ from pipeline.media import content_of
 from pipeline.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
 
 
-def settle(result: StagePlan, table: Manifest, *, rehash: bool = False) -> StagePlan:
+def settle(result: StagePlan, table: Manifest, *, rehash: bool = False, retry_failed: bool = False) -> StagePlan:
     """The plan with renamed and touched clips found by content; media are read only of clips whose size was extracted before.
 
     `rehash` reads every fresh clip again and turns those whose bytes changed under an unchanged stat into work.
     """
     suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.rows.sizes]
-    again = list(_fresh_as_changed(result, table)) if rehash and not result.stage.is_imported else []
+    again = list(_as_changed(result, table, result.fresh)) if rehash and not result.stage.is_imported else []
     contents = _contents(result, table, [*suspects, *again])
     changed = [item for item in again if contents[item.sample.id] != _recorded(result, table, item.sample.id)]
-    fresh, todo, matches = list(result.fresh), list(changed), {}
-    if changed:
-        ids = {item.sample.id for item in changed}
-        fresh = [clip for clip in fresh if clip not in ids]
-    for item in result.todo:
-        content = contents.get(item.sample.id, "")
-        entry = result.done.by_content(content) if content else None
-        if entry is None:
-            todo.append(item)
-        else:
-            fresh.append(item.sample.id)
-            row = replace(entry.row, id=item.sample.id, stat=item.stat.token, size=item.stat.size)
-            matches[item.sample.id] = Entry(row, entry.shard)
-    return replace(result, fresh=fresh, todo=todo, found=matches)
+    return _found(_doubted(result, table, changed), contents, retry_failed=retry_failed)
 
 
-def _fresh_as_changed(result: StagePlan, table: Manifest) -> Iterator[Todo]:
-    for clip in result.fresh:
+def settle_disputes(result: StagePlan, table: Manifest, doubted: Iterable[str] = ()) -> StagePlan:
+    """The same of those clips alone whose state tells several contents, and of the `doubted` ones."""
+    changed = list(_as_changed(result, table, (clip for clip in doubted if result.numbers[table.places[clip]] >= 0)))
+    disputed = [todo for todo in result.todo if result.numbers[table.places[todo.sample.id]] == DISPUTED]
+    return _found(_doubted(result, table, changed), _contents(result, table, [*disputed, *changed]))
+
+
+def _as_changed(result: StagePlan, table: Manifest, clips: Iterable[str]) -> Iterator[Todo]:
+    for clip in clips:
         stat = result.states.of(table.places[clip])
         if stat:
             yield Todo(table.samples[table.places[clip]], CHANGED, stat)
+
+
+def _doubted(result: StagePlan, table: Manifest, changed: Sequence[Todo]) -> StagePlan:
+    """The plan with these fresh clips to do."""
+    ids, numbers = frozenset(item.sample.id for item in changed), result.numbers.copy()
+    numbers[[table.places[clip] for clip in ids]] = DISPUTED
+    fresh = [clip for clip in result.fresh if clip not in ids] if ids else result.fresh
+    return replace(result, numbers=numbers, fresh=fresh, todo=[*changed, *result.todo], changed=ids)
+
+
+def _found(result: StagePlan, contents: Mapping[str, str], *, retry_failed: bool = False) -> StagePlan:
+    """The plan with every clip of known content that has a row or a failure of that content."""
+    fresh, todo, failed, matches = list(result.fresh), list[Todo](), list(result.failed), dict(result.found)
+    for item in result.todo:
+        clip, content = item.sample.id, contents.get(item.sample.id, "")
+        entry = result.done.by_content(content) if content else None
+        failure = result.done.failure(clip, item.stat.token, content) if clip in contents and not retry_failed else None
+        if entry:
+            fresh.append(clip)
+            matches[clip] = Entry(replace(entry.row, id=clip, stat=item.stat.token, size=item.stat.size), entry.shard)
+        elif failure:
+            failed.append(failure)
+        else:
+            todo.append(item)
+    return replace(result, fresh=fresh, todo=todo, failed=failed, found=matches)
 
 
 def _recorded(result: StagePlan, table: Manifest, clip: str) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import cache, index, inputs, manifest, media, shards, show
-from pipeline.cache import Finished
+from pipeline.cache import DISPUTED, Finished
 from pipeline.configured import Stage, configure
 from pipeline.index import Entry, Index, Shard
 from pipeline.manifest import Binding, Home, Manifest
@@ -87,14 +87,16 @@ def test_a_planned_index_can_be_published_anew_meanwhile(signs: Signs) -> None:
 
 
 ROWS = st.lists(
-    st.tuples(st.sampled_from("abcd"), st.integers(0, 2), st.integers(0, 4)), max_size=12, unique_by=lambda row: (row[0], row[2])
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 2), st.integers(0, 4), st.sampled_from("xy")),
+    max_size=12,
+    unique_by=lambda row: (row[0], row[2]),
 )
 
 
-def entries(rows: list[tuple[str, int, int]]) -> list[Entry]:
-    """A row of each (clip, state, shard)."""
-    made = [Row(clip, 10 * i, 1, 1, 25.0, f"{i:032x}", stat, 5, "decord", (1,), "") for i, (clip, stat, _) in enumerate(rows)]
-    return [Entry(row, Shard(f"{shard}-x", None, "zarr")) for row, (_, _, shard) in zip(made, rows, strict=True)]
+def entries(rows: list[tuple[str, int, int, str]]) -> list[Entry]:
+    """A row of each (clip, state, shard, content)."""
+    made = [Row(clip, 10 * i, 1, 1, 25.0, content * 32, stat, 5, "decord", (1,), "") for i, (clip, stat, _, content) in enumerate(rows)]
+    return [Entry(row, Shard(f"{shard}-x", None, "zarr")) for row, (_, _, shard, _) in zip(made, rows, strict=True)]
 
 
 def table_of(clips: str) -> Manifest:
@@ -103,14 +105,17 @@ def table_of(clips: str) -> Manifest:
 
 
 @given(ROWS, st.lists(st.integers(0, 2), min_size=3, max_size=3), st.integers(0, 12))
-def test_many_clips_find_the_rows_that_each_would_find_alone(rows: list[tuple[str, int, int]], now: list[int], indexed: int) -> None:
+def test_many_clips_find_the_rows_that_each_would_find_alone(rows: list[tuple[str, int, int, str]], now: list[int], indexed: int) -> None:
     every, table = entries(rows), table_of("abc")
     held = {entry.row.id: entry for entry in every[:indexed]}  # an index holds a clip once
     done = Finished(index.build(list(held.values())), index.build([entry for entry in every if entry not in held.values()]))
     states = States(np.array(now, np.uint64), np.full(3, 5), np.array([True, True, False]))
     numbers = done.current(done.places(table), states).tolist()
     fitting = [[e for e in every if (e.row.id, e.row.stat) == (clip, stat)] for clip, stat in zip("ab", now[:2], strict=True)]
-    alone = [min(found, key=lambda entry: entry.shard.name) if found else None for found in fitting]
+    disputed = [len({entry.row.content for entry in found}) > 1 for found in fitting]
+    assert [number == DISPUTED for number in numbers] == [*disputed, False]
+    whole = [found if found and not doubt else [] for found, doubt in zip(fitting, disputed, strict=True)]
+    alone = [min(found, key=lambda entry: entry.shard.name) if found else None for found in whole]
     assert [done.rows.entry(number) if number >= 0 else None for number in numbers] == [*alone, None]
     assert [done.has(clip, stat) for clip, stat in zip("ab", now[:2], strict=True)] == list(map(bool, fitting))
 
@@ -122,7 +127,7 @@ def test_ids_in_any_order_find_their_clips(ids: list[str]) -> None:
 
 
 @given(ROWS, st.sets(st.integers(0, 11)))
-def test_publishing_keeps_every_row_once(rows: list[tuple[str, int, int]], chosen: set[int]) -> None:
+def test_publishing_keeps_every_row_once(rows: list[tuple[str, int, int, str]], chosen: set[int]) -> None:
     every = index.build(entries(rows))
     bound = every.taken(np.array([number for number in sorted(chosen) if number < len(every)], np.int64))
     orphans = cache._orphans(every, bound)
