@@ -12,8 +12,9 @@ from pipeline import manifest, predictions, registry, runs
 from pipeline.cache import Features
 from pipeline.crossvalidation import fold_folders
 from pipeline.errors import UserError
+from pipeline.lacking import without_features
 from pipeline.manifest import Home, Manifest
-from pipeline.reading import Reading, without_features
+from pipeline.reading import Reading
 from pipeline.runs import Run
 from pipeline.training import as_trained
 from pipeline.types import Array, Recipe, Sample

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic, index, manifest, shards
-from pipeline.configured import FORMAT, Stage, configure, published, staleness
+from pipeline.configured import FORMAT, Published, Stage, configure, published, staleness
 from pipeline.errors import UserError
 from pipeline.features import Features as Features
 from pipeline.index import Entry, Index, Shard
@@ -247,20 +247,23 @@ def open_stage(
     """
     default = Home()
     home = Home(Path(cache) if cache else default.cache, Path(manifests) if manifests else default.manifests)
-    said = published(home, dataset, stage)
-    if said is None:
-        raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
-    if stale == "refuse":
-        reason = staleness(configure(home, manifest.read(home, dataset, clips=False), stage), said)
-        if reason:
-            raise UserError(
-                f"the features of {dataset}/{stage} are stale ({reason}); run: signcache extract {dataset} {stage}, "
-                f"or read the old ones with --stale allow"
-            )
-    try:
-        return Features(home, dataset, stage, said)
-    except FileNotFoundError:  # published again between the two reads
-        again = published(home, dataset, stage)
-        if again is None or again.index == said.index:
-            raise UserError(f"the row index of {dataset}/{stage} is missing; run: signcache extract {dataset} {stage}") from None
-        return Features(home, dataset, stage, again)
+    before = ""
+    while said := published(home, dataset, stage):
+        if stale == "refuse":
+            _refuse_stale(home, said, dataset, stage)
+        try:
+            return Features(home, dataset, stage, said)
+        except FileNotFoundError:  # published again between the two reads
+            if said.index == before:
+                raise UserError(f"the row index of {dataset}/{stage} is missing; run: signcache extract {dataset} {stage}") from None
+            before = said.index
+    raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
+
+
+def _refuse_stale(home: Home, said: Published, dataset: str, name: str) -> None:
+    reason = staleness(configure(home, manifest.read(home, dataset, clips=False), name), said)
+    if reason:
+        raise UserError(
+            f"the features of {dataset}/{name} are stale ({reason}); run: signcache extract {dataset} {name}, "
+            f"or read the old ones with --stale allow"
+        )

@@ -19,12 +19,12 @@ from pipeline.errors import UserError
 from pipeline.extract import Options, extract
 from pipeline.features import Features
 from pipeline.fingerprint import differences
+from pipeline.lacking import refuse_missing, without_features
 from pipeline.locking import LOCK, alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import Binding, Home, Manifest
 from pipeline.metrics import answers
 from pipeline.progress import Progress
-from pipeline.reading import refuse_missing, without_features
 from pipeline.runs import Run
 from pipeline.trainer import SCORING_BATCH
 from pipeline.training import as_trained, predictor_of

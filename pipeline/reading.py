@@ -9,14 +9,14 @@ from typing import Literal, cast
 
 import numpy as np
 
-from pipeline import media, plan, registry
+from pipeline import registry
 from pipeline.cache import Features, open_stage
-from pipeline.configured import Stage, configure, published_names
+from pipeline.configured import published_names
 from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
+from pipeline.lacking import refuse_missing, without_features
 from pipeline.manifest import Home, Manifest
-from pipeline.settling import settle
 from pipeline.splits import crossing_duplicates, crossing_signers, with_cut
 from pipeline.types import SPLITS, STAGE_PREFIX, Array, Recipe, Sample, Split
 
@@ -46,56 +46,6 @@ def _remedy(table: Manifest, stage: str, known: Sequence[str]) -> str:
     if not source.startswith(STAGE_PREFIX) and source not in media:
         return f"its clips have no {source} media, which that stage reads; {others}" if known else f"its clips have no {source} media"
     return f"run: signcache extract {table.name} {stage}" + (f", or {others}" if known else "")
-
-
-def without_features(home: Home, table: Manifest, opened: Mapping[str, Features], samples: Sequence[Sample], stale: str) -> dict[str, str]:
-    """`{clip: "stage: reason"}` of the clips that have no features of their files as they are now.
-
-    Where no media are there at all (a cache brought from another machine), and with `stale="allow"`, what is published counts.
-    """
-    reasons = _pending(home, table, list(opened)) if stale == "refuse" else {}
-    missing: dict[str, str] = {}
-    for name, features in opened.items():
-        for sample in samples:
-            failure = features.index.failures.get(sample.id)
-            unpublished = None if sample.id in features else failure.reason if failure else "not published yet"
-            reason = reasons.get((name, sample.id)) or unpublished
-            if reason:
-                missing.setdefault(sample.id, f"{name}: {reason}")
-    return missing
-
-
-def _pending(home: Home, table: Manifest, names: Sequence[str]) -> dict[tuple[str, str], str]:
-    """`{(stage, clip): why}` of clips that an extraction would do or has failed on, of the stages whose media are there."""
-    stages = [stage for name in names if _has_media(table, stage := configure(home, table, name))]
-    found: dict[tuple[str, str], str] = {}
-    for name, planned in plan.plan(home, table, stages).items():
-        settled = settle(planned, table)
-        found |= {(name, todo.sample.id): todo.reason for todo in settled.todo}
-        found |= {(name, failure.id): failure.reason for failure in settled.failed}
-    return found
-
-
-def _has_media(table: Manifest, stage: Stage) -> bool:
-    while stage.upstream:
-        stage = stage.upstream
-    return any(media.exists(path) for sample in table.samples for path in table.paths(sample, stage.extractor.source))
-
-
-def refuse_missing(table: Manifest, missing: Mapping[str, str], clips: int, allowed: int, *, option: bool = True) -> None:
-    """Raise UserError where more clips lack features than were allowed."""
-    if len(missing) <= allowed:
-        return
-    first, text = next(iter(missing.items()))
-    reason = text.partition(": ")[2]
-    stages = sorted({text.partition(": ")[0] for text in missing.values()})
-    where = " and ".join(f"{table.name}/{stage}" for stage in stages)
-    go_on = f", or go on without them: --allow-missing {len(missing)}" if option else ""
-    verb = "has" if len(missing) == 1 else "have"
-    raise UserError(
-        f"{len(missing)} of {clips} clips {verb} no features in {where} (first: {first}: {reason}); "
-        f"run: signcache extract {table.name} {' '.join(stages)}{go_on}"
-    )
 
 
 class Partial:
@@ -242,7 +192,7 @@ def read_for(
     Raises UserError where more are left out than is allowed, or a stage is not published.
     """
     opened, aids = open_stages(home, table, recipe.stages, stale), open_stages(home, table, recipe.aids, stale)
-    missing = without_features(home, table, opened, clips, stale)
+    missing = without_features(home, table, opened, clips, stale, aids=aids)
     refuse_missing(table, missing, len(clips), allow_missing)
     return Reading(table, opened, tuple(sample for sample in clips if sample.id not in missing), aids), missing
 

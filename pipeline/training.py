@@ -12,9 +12,10 @@ from pipeline import manifest, registry, runs
 from pipeline.cache import Features
 from pipeline.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.errors import UserError
+from pipeline.lacking import refuse_missing, without_features
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
-from pipeline.reading import Reading, labelled_splits, open_stages, read_for, refuse_missing, without_features
+from pipeline.reading import Reading, labelled_splits, open_stages, read_for
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, scored
 from pipeline.types import SPLITS, Predictor, Recipe

@@ -1,0 +1,91 @@
+"""The clips that have no features of what their files hold now, each with the reason, before anything is trained on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipeline import media
+from pipeline.cache import Features
+from pipeline.configured import Stage, configure
+from pipeline.errors import UserError
+from pipeline.index import COLUMNS, Index
+from pipeline.manifest import Home, Manifest
+from pipeline.plan import CHANGED, StagePlan, plan
+from pipeline.settling import settle
+from pipeline.types import Sample
+
+
+def without_features(
+    home: Home,
+    table: Manifest,
+    opened: Mapping[str, Features],
+    samples: Sequence[Sample],
+    stale: str,
+    *,
+    aids: Mapping[str, Features] | None = None,
+) -> dict[str, str]:
+    """`{clip: "stage: reason"}` of the clips that have no features of their files as they are now; of `aids`, none that are not.
+
+    Where no media are there at all (a cache brought from another machine), and with `stale="allow"`, what is published counts.
+    """
+    aids = aids or {}
+    reasons = _pending(home, table, {**opened, **aids}) if stale == "refuse" else {}
+    missing: dict[str, str] = {}
+    for name, features in aids.items():
+        old = {sample.id: reasons[name, sample.id] for sample in samples if (name, sample.id) in reasons and sample.id in features}
+        missing |= {clip: f"{name}: {reason}" for clip, reason in old.items()}
+    for name, features in opened.items():
+        for sample in samples:
+            failure = features.index.failures.get(sample.id)
+            unpublished = None if sample.id in features else failure.reason if failure else "not published yet"
+            reason = reasons.get((name, sample.id)) or unpublished
+            if reason:
+                missing.setdefault(sample.id, f"{name}: {reason}")
+    return missing
+
+
+def _pending(home: Home, table: Manifest, opened: Mapping[str, Features]) -> dict[tuple[str, str], str]:
+    """`{(stage, clip): why}` of clips that an extraction would do, publish anew or has failed on, of the stages whose media are there."""
+    stages = [stage for name in opened if _has_media(table, stage := configure(home, table, name))]
+    found: dict[tuple[str, str], str] = {}
+    for name, planned in plan(home, table, stages).items():
+        settled = settle(planned, table)
+        found |= {(name, todo.sample.id): todo.reason for todo in settled.todo}
+        found |= {(name, failure.id): failure.reason for failure in settled.failed}
+        found |= {(name, clip): CHANGED for clip in _outdated(settled, table, opened[name].index)}
+    return found
+
+
+def _outdated(settled: StagePlan, table: Manifest, opened: Index) -> list[str]:
+    """The clips whose opened rows were made from other bytes than they hold now, of which there are finished rows too."""
+    now, has_row = np.zeros(len(table.ids), COLUMNS["content"]), settled.numbers >= 0
+    now[has_row] = settled.done.rows.columns["content"][settled.numbers[has_row]]
+    for clip, entry in settled.found.items():
+        now[table.places[clip]] = entry.row.content
+    places = table.places_of(opened.text("ids"))
+    differs = (places >= 0) & (now[places] != b"") & (now[places] != opened.columns["content"])
+    return [table.ids[place] for place in places[differs].tolist()]
+
+
+def _has_media(table: Manifest, stage: Stage) -> bool:
+    while stage.upstream:
+        stage = stage.upstream
+    return any(media.exists(path) for sample in table.samples for path in table.paths(sample, stage.extractor.source))
+
+
+def refuse_missing(table: Manifest, missing: Mapping[str, str], clips: int, allowed: int, *, option: bool = True) -> None:
+    """Raise UserError where more clips lack features than were allowed."""
+    if len(missing) <= allowed:
+        return
+    first, text = next(iter(missing.items()))
+    reason = text.partition(": ")[2]
+    stages = sorted({text.partition(": ")[0] for text in missing.values()})
+    where = " and ".join(f"{table.name}/{stage}" for stage in stages)
+    go_on = f", or go on without them: --allow-missing {len(missing)}" if option else ""
+    verb = "has" if len(missing) == 1 else "have"
+    raise UserError(
+        f"{len(missing)} of {clips} clips {verb} no features in {where} (first: {first}: {reason}); "
+        f"run: signcache extract {table.name} {' '.join(stages)}{go_on}"
+    )
