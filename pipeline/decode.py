@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,15 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+T = TypeVar("T")
+Moved: TypeAlias = Callable[[], object]
 Decoder = Literal["decord", "pyav", "cache"] | Reader
 DECORD_BYTES = 256 << 20
 """Frames of a clip that decord decodes: it runs ahead of whoever takes them, to the end, and keeps what waits in memory."""
+
+
+def not_asked() -> None:
+    """Nobody wants to know that something moved."""
 
 
 class DecoderFailed(Exception):
@@ -60,6 +67,8 @@ class Clip:
     """The tracks of one modality, zipped: instant `i` of the first track goes with the frame of the same normalised time in the others."""
 
     tracks: tuple[Track, ...]
+    moved: Moved = not_asked
+    """Is called after every frame that is decoded, wanted or not."""
 
     @property
     def length(self) -> int:
@@ -70,31 +79,59 @@ class Clip:
         return self.tracks[0].rate_hz
 
     def frames(self, wanted: NDArray[np.int64]) -> Iterator[Frame]:
-        """The frames at `wanted` (ascending, no repeats), one decode a track. Raises ClipError, DecoderFailed, Recounted."""
-        return zip(*(_aligned(track, wanted, self.length) for track in self.tracks), strict=True)
+        """The frames at `wanted` (ascending, no repeats), one decode a track, read-only. Raises ClipError, DecoderFailed, Recounted."""
+        for frame in zip(*(_aligned(track, wanted, self) for track in self.tracks), strict=True):
+            for image in frame:
+                image.setflags(write=False)  # every stage is given the same
+            yield frame
 
 
-def open_clip(paths: Sequence[Path], *, decord: bool, lengths: dict[Path, int]) -> Clip:
+def decoded(paths: Sequence[Path], take: Callable[[Clip], T], *, decord: bool = True, moved: Moved = not_asked) -> T:
+    """What `take` makes of a clip's frames, all of them from one decode.
+
+    It is given the clip with decord, then with PyAV if that fails, and once more for each track whose packets lied. Raises ClipError.
+    """
+    lengths = dict[Path, int]()
+    for _ in range(2 + len(paths)):
+        clip = open_clip(paths, decord=decord, lengths=lengths, moved=moved)
+        try:
+            return take(clip)
+        except DecoderFailed:
+            decord = False
+        except Recounted as recount:
+            decord, lengths[recount.path] = False, recount.length
+    raise ClipError("its number of frames changes from one decode to the next")
+
+
+def open_clip(paths: Sequence[Path], *, decord: bool, lengths: dict[Path, int], moved: Moved = not_asked) -> Clip:
     """The tracks of a clip without decoding them; `lengths` overrules what packets say. Raises ClipError with the reason."""
-    return Clip(tuple(_open_track(path, decord=decord, length=lengths.get(path)) for path in paths))
+    return Clip(tuple(_open_track(path, decord, lengths.get(path), moved=moved) for path in paths), moved)
 
 
-def _open_track(path: Path, *, decord: bool, length: int | None) -> Track:
+def _open_track(path: Path, decord: bool, length: int | None, *, moved: Moved) -> Track:
     reader = reader_of(path)
     if reader is None or os.path.isfile(path):
-        with _media_errors(path):
+        with media_errors(path):
             if path.stat().st_size == 0:
                 raise ClipError(f"{path.name} is empty")
     if reader:
         return Track(path, len(read_rows(path)), 0.0, reader)
-    with _media_errors(path), _container(path) as (container, stream):
-        packets = sum(1 for packet in container.demux(stream) if packet.size)
+    with media_errors(path), _container(path) as (container, stream):
+        packets = _packets(container, stream, moved)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         size = packets * stream.width * stream.height * 3
     if not packets:
         raise ClipError(f"{path.name} holds no frames")
     trusted = decord and length is None and size <= DECORD_BYTES and _decord_is_exact(path, packets)
     return Track(path, packets if length is None else length, rate, "decord" if trusted else "pyav")
+
+
+def _packets(container: InputContainer, stream: VideoStream, moved: Moved) -> int:
+    packets = 0
+    for packet in container.demux(stream):
+        moved()
+        packets += bool(packet.size)
+    return packets
 
 
 def _decord_is_exact(path: Path, packets: int) -> bool:
@@ -104,7 +141,7 @@ def _decord_is_exact(path: Path, packets: int) -> bool:
         import decord
     except ImportError:
         return False
-    with _media_errors(path), _container(path) as (container, stream):
+    with media_errors(path), _container(path) as (container, stream):
         first = next(container.decode(stream), None)
         if first is None or first.rotation or first.interlaced_frame or first.format.components[0].bits > 8:
             return False
@@ -118,22 +155,22 @@ def _decord_is_exact(path: Path, packets: int) -> bool:
         return False  # a name that is no UTF-8 cannot be given to decord
 
 
-def _aligned(track: Track, wanted: NDArray[np.int64], length: int) -> Iterator[Array]:
-    """The track's frame for each wanted instant of a clip of `length`."""
-    if track.length == length:
-        yield from _read(track, wanted)
+def _aligned(track: Track, wanted: NDArray[np.int64], clip: Clip) -> Iterator[Array]:
+    """The track's frame for each wanted instant of a clip."""
+    if track.length == clip.length:
+        yield from _read(track, wanted, clip.moved)
         return
-    mapped = np.minimum((wanted + 0.5) * track.length / length, track.length - 1).astype(np.int64)
+    mapped = np.minimum((wanted + 0.5) * track.length / clip.length, track.length - 1).astype(np.int64)
     distinct, repeats = np.unique(mapped, return_counts=True)
-    for image, times in zip(_read(track, distinct), repeats, strict=True):
+    for image, times in zip(_read(track, distinct, clip.moved), repeats, strict=True):
         yield from [image] * int(times)
 
 
-def _read(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
+def _read(track: Track, wanted: NDArray[np.int64], moved: Moved) -> Iterator[Array]:
     if track.decoder == "decord":
-        return _read_decord(track, wanted)
+        return _read_decord(track, wanted, moved)
     if track.decoder == "pyav":
-        return _read_pyav(track, wanted)
+        return _read_pyav(track, wanted, moved)
     values = _cached(track) if track.store else read_rows(track.path)
     return (np.array(values[i]) for i in wanted)
 
@@ -144,7 +181,7 @@ def _cached(track: Track) -> Array:
     return checked_rows(every[track.start : end], track.checksum, track.path.parent, track.path.name, f"{track.start} to {end}")
 
 
-def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
+def _read_decord(track: Track, wanted: NDArray[np.int64], moved: Moved) -> Iterator[Array]:
     """Every frame is decoded in turn: decord's seeks give neighbours of the wanted frame on clips with B-frames.
 
     Where frames run out before the packets do, decord repeats the last one; so two equal last frames are left to PyAV.
@@ -157,6 +194,7 @@ def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
         reader = decord.VideoReader(str(track.path), num_threads=1)
         for index in range(track.length):
             frame = reader.next()
+            moved()
             if index in keep or index >= track.length - 2:
                 last = [*last[-1:], frame.asnumpy()]
             if index in keep:
@@ -167,12 +205,13 @@ def _read_decord(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
         raise DecoderFailed(f"{track.path.name} ends with a frame twice")
 
 
-def _read_pyav(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
+def _read_pyav(track: Track, wanted: NDArray[np.int64], moved: Moved) -> Iterator[Array]:
     """Decodes to the end, so that the true number of frames is known; raises Recounted where it is another."""
     keep = set(wanted.tolist())
     count = 0
-    with _media_errors(track.path), _container(track.path) as (container, stream):
+    with media_errors(track.path), _container(track.path) as (container, stream):
         for frame in container.decode(stream):
+            moved()
             if count in keep:
                 yield _upright(frame)
             count += 1
@@ -209,23 +248,24 @@ class _container:
         self.container.close()
 
 
-class _media_errors:
+@contextmanager
+def media_errors(path: Path) -> Iterator[None]:
     """Turns what PyAV and the system raise on a bad file into a ClipError with its reason."""
+    import av
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ClipError(f"{_name(error, path)} is missing") from error
+    except PermissionError as error:
+        raise ClipError(f"{_name(error, path)} may not be read (permissions)") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise ClipError(f"{_name(error, path)} cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
 
-    def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        import av
-
-        if isinstance(error, FileNotFoundError):
-            raise ClipError(f"{self.path.name} is missing") from error
-        if isinstance(error, PermissionError):
-            raise ClipError(f"{self.path.name} may not be read (permissions)") from error
-        if isinstance(error, (av.FFmpegError, OSError, ValueError)):
-            raise ClipError(f"{self.path.name} cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
+def _name(error: Exception, path: Path) -> str:
+    """The file that an error names, else `path`."""
+    return Path(getattr(error, "filename", None) or path).name
 
 
 def resized(image: Array, size: tuple[int, int]) -> Array:

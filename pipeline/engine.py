@@ -22,7 +22,6 @@ from pipeline import __version__
 from pipeline.configured import Stage
 from pipeline.errors import UserError
 from pipeline.lanes import Lane
-from pipeline.media import stat_of
 from pipeline.shards import Failure
 from pipeline.spool import Job, Prepared, prepare_clip, start_decoder
 from pipeline.types import Extractor, Forward
@@ -219,8 +218,7 @@ class _Decoding:
             for name, extractor in job.stages.items():
                 self._start(replace(job, stages={name: extractor}, decord=False))
             return None
-        content, stat = job.key or ("", stat_of(job.paths))
-        return Prepared(content, stat, failures=dict.fromkeys(job.stages, _death(job, error.exitcode)))
+        return Prepared(job.content, job.stat, failures=dict.fromkeys(job.stages, _death(job, error.exitcode)))
 
 
 def _death(job: Job, exitcode: int | None) -> str:

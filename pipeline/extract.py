@@ -22,7 +22,7 @@ from pipeline.inputs import derived_content, derived_stat
 from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.media import States
-from pipeline.plan import StagePlan, plan
+from pipeline.plan import StagePlan, Todo, plan
 from pipeline.progress import Progress
 from pipeline.settling import settle, settle_disputes
 from pipeline.shards import Failure
@@ -152,18 +152,18 @@ def _spool(folders: Sequence[Path]) -> Path:
 
 def _jobs(home: Home, table: Manifest, plans: Mapping[str, StagePlan], spool: Path, options: Options) -> Iterator[Job]:
     """One job a clip and modality, for all the stages that want it, in the order of the manifest."""
-    wanted: dict[tuple[str, str], dict[str, StagePlan]] = {}
+    wanted: dict[tuple[str, str], dict[str, tuple[StagePlan, Todo]]] = {}
     for name, result in plans.items():
         for todo in result.todo:
-            wanted.setdefault((todo.sample.id, result.stage.extractor.source), {})[name] = result
+            wanted.setdefault((todo.sample.id, result.stage.extractor.source), {})[name] = (result, todo)
     rows = {result.stage.upstream.name: result.inputs for result in plans.values() if result.stage.upstream}
     for number, (clip, source) in enumerate(sorted(wanted, key=lambda pair: table.places[pair[0]])):
-        results = wanted[clip, source]
-        stages = {name: result.stage.extractor for name, result in results.items()}
-        job = Job(number, clip, stages, spool, options.deadline_seconds)
-        upstream = next(iter(results.values())).stage.upstream
+        stages = {name: result.stage.extractor for name, (result, _) in wanted[clip, source].items()}
+        result, todo = next(iter(wanted[clip, source].values()))
+        job = Job(number, clip, stages, spool, todo.stat, options.deadline_seconds)
+        upstream = result.stage.upstream
         if upstream is None:
-            yield replace(job, paths=table.paths(table.samples[table.places[clip]], source))
+            yield replace(job, paths=table.paths(todo.sample, source))
         else:
             yield _derived(home, job, upstream, rows[upstream.name][clip])
 
@@ -173,7 +173,7 @@ def _derived(home: Home, job: Job, upstream: Stage, entry: Entry) -> Job:
     row, shard = entry
     rate_hz = row.rate_hz * row.length / row.source_length if row.source_length else row.rate_hz
     track = Track(upstream.folder(home) / str(shard.file), row.length, rate_hz, "cache", row.start, shard.store, row.checksum)
-    return replace(job, rows=Clip((track,)), key=(derived_content(upstream, entry), derived_stat(upstream, entry)))
+    return replace(job, rows=Clip((track,)), stat=derived_stat(upstream, entry), content=derived_content(upstream, entry))
 
 
 def _publish(home: Home, table: Manifest, result: StagePlan, outcome: Outcome, states: dict[str, States]) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import stat as modes
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,14 +134,20 @@ def _frames(path: Path) -> tuple[list[bytes], int]:
 
 def content_of(paths: Sequence[Path]) -> str:
     """32 hex digits for the bytes of a clip's files in order; empty where one cannot be read."""
+    try:
+        return hashed(paths, lambda: None)
+    except OSError:
+        return ""
+
+
+def hashed(paths: Sequence[Path], moved: Callable[[], object]) -> str:
+    """As `content_of`; `moved` is called after each part that is read. Raises OSError."""
     digests = []
     for path in (file for track in paths for file in files_of(track)):
         digest = xxhash.xxh3_128()
-        try:
-            with open(path, "rb", buffering=0) as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-        except OSError:
-            return ""
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                moved()
         digests.append(digest.hexdigest())
     return digests[0] if len(digests) == 1 else xxhash.xxh3_128_hexdigest("".join(digests).encode())

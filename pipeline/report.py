@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline import atomic
 from pipeline.amounts import shown_size, shown_time
-from pipeline.decode import Recounted, open_clip
+from pipeline.decode import Clip, decoded
 from pipeline.epochs import Epoch, read_figures
 from pipeline.errors import ClipError
 from pipeline.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, picture
@@ -82,19 +82,23 @@ def _confused(result: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 def frames_of(run: Run, media: Mapping[str, Sequence[str]]) -> list[str]:
     """A few frames of a clip's first video as the text of an image's address; none where it has no video or the files are elsewhere."""
-    from PIL import Image
-
     for paths in media.values():
         path = Path(run.record["manifest"]["root"]) / paths[0]
         try:
-            clip = open_clip([path], decord=False, lengths={})
-            wanted = np.unique(np.linspace(0, clip.length - 1, FRAMES + 2).astype(np.int64)[1:-1])
-            images = [Image.fromarray(image) for (image,) in clip.frames(wanted) if image.ndim == 3]
-        except (ClipError, Recounted, OSError):
+            images = decoded([path], _chosen, decord=False)
+        except (ClipError, OSError):
             continue
         if images:
             return [_thumbnail(image) for image in images]
     return []
+
+
+def _chosen(clip: Clip) -> list[Image.Image]:
+    """Frames spread over a clip, without its ends."""
+    from PIL import Image
+
+    wanted = np.unique(np.linspace(0, clip.length - 1, FRAMES + 2).astype(np.int64)[1:-1])
+    return [Image.fromarray(image) for (image,) in clip.frames(wanted) if image.ndim == 3]
 
 
 def _thumbnail(image: Image.Image) -> str:

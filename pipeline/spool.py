@@ -6,7 +6,7 @@ import math
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decode import Clip, DecoderFailed, Recounted, open_clip
+from pipeline.decode import Clip, decoded, media_errors
 from pipeline.errors import ClipError, UserError
 from pipeline.machine import die_with_parent
-from pipeline.media import Stat, content_of, stat_of
+from pipeline.media import Stat, hashed, stat_of
 from pipeline.types import Array, Extractor, Frame
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One clip's media for the stages that need them; `spool` is the folder for the items.
+    """One clip's media, in the state that was planned, for the stages that need them; `spool` is the folder for the items.
 
-    A derived stage's clip is given as `rows` of the stage that it derives from, with their key in place of a content hash.
+    A derived stage's clip is given as `rows` of the stage that it derives from, with their key as `content`.
     """
 
     number: int
     id: str
     stages: Mapping[str, Extractor]
     spool: Path
+    stat: Stat
     deadline_seconds: float
     paths: tuple[Path, ...] = ()
     decord: bool = True
     rows: Clip | None = None
-    key: tuple[str, Stat] | None = None
+    content: str = ""
+
+    def moved(self) -> None:
+        """From now on the clip has its whole deadline again."""
+        signal.setitimer(signal.ITIMER_REAL, self.deadline_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,49 +89,32 @@ def prepare_clip(job: Job) -> Prepared:
 
     The kernel's alarm kills this process when nothing moves for `deadline_seconds`: a decoder may hang with the GIL held.
     """
-    _progress(job)
-    content, stat = job.key or ("", stat_of(job.paths))
-    prepared = Prepared(content or content_of(job.paths), stat)
+    job.moved()
+    prepared = Prepared(job.content, job.stat if job.rows else stat_of(job.paths))
     try:
-        _decode(job, prepared)
-        if job.key is None and stat_of(job.paths) != stat:
-            raise ClipError("the file changed while it was read")
+        if job.rows:
+            _run_stages(job, job.rows, prepared)
+        else:
+            with media_errors(job.paths[0]):
+                prepared.content = hashed(job.paths, job.moved)
+            decoded(job.paths, lambda clip: _run_stages(job, clip, prepared), decord=job.decord, moved=job.moved)
+            if stat_of(job.paths) != prepared.stat:
+                raise ClipError("the file changed while it was read")
     except (OSError, UserError):
         raise
-    except Exception as error:  # whatever a clip does to the code is its recorded failure
-        reason = str(error) if isinstance(error, ClipError) else f"{type(error).__name__}: {error}"
+    except BaseException as error:  # whatever a clip does to the code is its recorded failure
         prepared.items = {}
-        prepared.failures = dict.fromkeys(job.stages, reason) | prepared.failures
+        prepared.failures = dict.fromkeys(job.stages, _phrase(error)) | prepared.failures
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return prepared
 
 
-def _progress(job: Job) -> None:
-    signal.setitimer(signal.ITIMER_REAL, job.deadline_seconds)
-
-
-def _decode(job: Job, prepared: Prepared) -> None:
-    """Decodes with decord, then with PyAV if that fails, and once more for each track whose packets lied."""
-    decord, lengths = job.decord, dict[Path, int]()
-    for _ in range(2 + len(job.paths)):
-        clip = job.rows or open_clip(job.paths, decord=decord, lengths=lengths)
-        try:
-            _run_stages(job, clip, prepared)
-            break
-        except DecoderFailed:
-            decord = False
-        except Recounted as recount:
-            decord, lengths[recount.path] = False, recount.length
-    else:
-        raise ClipError("its number of frames changes from one decode to the next")
+def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:
+    """One decode for all stages: every frame goes to the threads of the stages that selected it."""
     prepared.source_length, prepared.rate_hz = clip.length, clip.rate_hz
     prepared.decoder = "+".join(sorted({track.decoder for track in clip.tracks}))
     prepared.tracks = tuple(track.length for track in clip.tracks)
-
-
-def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:
-    """One decode for all stages: every frame goes to the threads of the stages that selected it."""
     feeds, failures = _feeds(job, clip)
     wanted = np.unique(np.concatenate([np.empty(0, np.int64), *(feed.wanted for feed in feeds)]))
     for feed in feeds:
@@ -134,7 +122,6 @@ def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:
     end: BaseException | None = None
     try:
         for index, frame in zip(wanted.tolist(), clip.frames(wanted), strict=True):
-            _progress(job)
             for feed in feeds:
                 feed.give(index, frame)
     except BaseException as error:
@@ -156,17 +143,21 @@ def _feeds(job: Job, clip: Clip) -> tuple[list[_Feed], dict[str, str]]:
     for name, extractor in job.stages.items():
         try:
             feeds.append(_Feed(job, name, extractor, clip))
-        except Exception as error:
+        except BaseException as error:
             failures[name] = _phrase(error)
     return feeds, failures
 
 
-def _phrase(error: Exception) -> str:
+def _phrase(error: BaseException) -> str:
     """A clip's own reason as it is; a stage's mistake with its kind."""
     return str(error) if isinstance(error, ClipError) else f"{type(error).__name__}: {error}"
 
 
-def _checked_selection(wanted: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+def _checked_selection(selected: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    wanted = np.asarray(selected)
+    if len(wanted) and wanted.dtype.kind not in "iu":
+        raise ClipError(f"its selection is of {wanted.dtype}; expected whole numbers")
+    wanted = wanted.astype(np.int64)
     if len(wanted) and (wanted[0] < 0 or wanted[-1] >= length or (np.diff(wanted) < 0).any()):
         raise ClipError(f"its selection {wanted[0]}..{wanted[-1]} is not ascending within {length} frames")
     return wanted
@@ -198,23 +189,22 @@ class _Feed(threading.Thread):
         return Items(self.path, (self.count, *self.shape), self.dtype)
 
     def run(self) -> None:
-        received = self._received()
+        received = iter(self._next, None)
         try:
             with self._disk(open, self.path, "wb") as spool:
                 for item in self.extractor.prepare(received):
                     self._disk(spool.write, self._checked(item).data)
-                    _progress(self.job)
+                    self.job.moved()
                 self._disk(spool.flush)
-        except Exception as error:  # a stage's own mistake is this clip's recorded failure
+        except BaseException as error:  # a stage's own mistake, an exit too, is this clip's recorded failure
             self.failure = _phrase(error)
         for _ in received:
             pass  # never leave the decoder waiting for a stage that has ended
 
-    def _received(self) -> Iterator[Frame]:
-        while (frame := self.frames.get()) is not None:
-            if isinstance(frame, BaseException):
-                return
-            yield frame
+    def _next(self) -> Frame | None:
+        frame = self.frames.get()
+        self.job.moved()
+        return None if isinstance(frame, BaseException) else frame
 
     def _disk(self, act: Callable[..., Any], *arguments: Any) -> Any:
         """What the disk refuses ends the run, not the clip."""
@@ -226,6 +216,8 @@ class _Feed(threading.Thread):
 
     def _checked(self, item: Array) -> Array:
         item = np.ascontiguousarray(item)
+        if item.dtype.kind not in "biufc":
+            raise ClipError(f"{self.stage} prepared items of {item.dtype}; expected numbers")
         if self.count and (item.shape, item.dtype.str) != (self.shape, self.dtype):
             raise ClipError(f"{self.stage} prepared items of {self.shape} and of {item.shape} from one clip")
         self.shape, self.dtype, self.count = item.shape, item.dtype.str, self.count + 1

@@ -19,6 +19,7 @@ from pipeline.drawing.clip import make_clip
 from pipeline.errors import UserError
 from pipeline.extract import Options, extract
 from pipeline.manifest import Home
+from pipeline.media import Stat
 from pipeline.progress import Progress
 from pipeline.spool import Job, prepare_clip
 from pipeline.types import Array, Extractor
@@ -94,7 +95,7 @@ def test_rows_of_the_engine_are_mediapipes_in_two_processes_and_in_any_order(
 
 def test_rows_do_not_change_beside_another_holistic_of_the_same_clip(corpus: Path, expected: dict[str, Array], tmp_path: Path) -> None:
     hands = stage(frames=FRAMES, include="pose,hands")
-    job = Job(0, "clip", {"one": stage(frames=FRAMES), "two": hands}, tmp_path, 60.0, (corpus / f"{CLIPS[0]}.mkv",))
+    job = Job(0, "clip", {"one": stage(frames=FRAMES), "two": hands}, tmp_path, Stat(0, 0), 60.0, (corpus / f"{CLIPS[0]}.mkv",))
     found = prepare_clip(job)
     assert found.failures == {}
     rows = expected[CLIPS[0]]
@@ -193,7 +194,7 @@ def test_each_clip_has_a_tracker_of_its_own_that_is_closed_whatever_happens(monk
 def test_frames_that_are_no_pictures_fail_the_clip_with_their_shape(tmp_path: Path) -> None:
     np.save(tmp_path / "sensor.npy", np.zeros((20, 6), np.float32))
     (tmp_path / "spool").mkdir()
-    found = prepare_clip(Job(0, "clip", {"holistic": stage()}, tmp_path / "spool", 60.0, (tmp_path / "sensor.npy",)))
+    found = prepare_clip(Job(0, "clip", {"holistic": stage()}, tmp_path / "spool", Stat(0, 0), 60.0, (tmp_path / "sensor.npy",)))
     assert found.failures == {"holistic": "landmarks need (H, W, 3) uint8 frames, these are (6,) float32"}
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline import registry
+from pipeline.media import stat_of
 from pipeline.spool import Job, Prepared, prepare_clip
 from pipeline.types import Array, Extractor
 from stages import radar_cnn
@@ -84,7 +85,7 @@ def test_weights_of_a_file_are_read(tmp_path: Path, maps: Array) -> None:
 
 def prepared(folder: Path, *paths: Path, **fields: Any) -> Prepared:
     (folder / "spool").mkdir()
-    return prepare_clip(Job(0, "clip", {"radar_cnn": stage(**fields)}, folder / "spool", 60.0, paths))
+    return prepare_clip(Job(0, "clip", {"radar_cnn": stage(**fields)}, folder / "spool", stat_of(paths), 60.0, paths))
 
 
 def receivers(folder: Path, *lengths: int) -> list[Path]:

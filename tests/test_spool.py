@@ -90,7 +90,7 @@ class Confused(Numbers):
 
 def prepare(folder: Path, *paths: Path, **stages: Extractor) -> Prepared:
     folder.mkdir(exist_ok=True)
-    return prepare_clip(Job(0, "clip", stages, folder, 60.0, paths))
+    return prepare_clip(Job(0, "clip", stages, folder, stat_of(paths), 60.0, paths))
 
 
 def items(prepared: Prepared, stage: str) -> list[Any]:
@@ -103,9 +103,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     decodes: list[list[int]] = []
     read = decode._read
 
-    def counting(track: Track, wanted: NDArray[np.int64]) -> Iterator[Array]:
+    def counting(track: Track, wanted: NDArray[np.int64], moved: decode.Moved) -> Iterator[Array]:
         decodes.append(wanted.tolist())
-        return read(track, wanted)
+        return read(track, wanted, moved)
 
     monkeypatch.setattr(decode, "_read", counting)
     return decodes
@@ -225,11 +225,11 @@ def test_a_clip_that_changes_while_it_is_read_fails(clip: Path, tmp_path: Path) 
 def test_a_clip_that_changes_between_hash_and_decode_fails(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stat_of([clip])
 
-    def hashed(paths: tuple[Path, ...]) -> str:
+    def hashed(paths: tuple[Path, ...], moved: decode.Moved) -> str:
         write_clip(clip, 5)
         return "hash of the old bytes"
 
-    monkeypatch.setattr(spool, "content_of", hashed)
+    monkeypatch.setattr(spool, "hashed", hashed)
     found = prepare(tmp_path / "spool", clip, every=Numbers())
     assert found.failures == {"every": "the file changed while it was read"}
     assert found.stat == before
@@ -243,7 +243,7 @@ def test_what_the_disk_refuses_ends_the_run_and_not_the_clip(clip: Path, tmp_pat
     with pytest.raises(OSError, match="No space left on device"):
         prepare(tmp_path / "spool", clip, every=Numbers())
     with pytest.raises(FileNotFoundError, match="No such file"):
-        prepare_clip(Job(0, "clip", {"every": Numbers()}, tmp_path / "gone", 60.0, (clip,)))
+        prepare_clip(Job(0, "clip", {"every": Numbers()}, tmp_path / "gone", stat_of([clip]), 60.0, (clip,)))
 
 
 def test_rows_of_another_stage_are_read_without_media(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_rows_of_another_stage_are_read_without_media(tmp_path: Path) -> None:
 
     registry.create("store", "zarr").write(tmp_path / "shard.zarr", np.arange(12, dtype=np.float32).reshape(6, 2))
     rows = Clip((Track(tmp_path / "shard.zarr", 3, 12.5, "cache", 2, "zarr"),))
-    found = prepare_clip(Job(0, "clip", {"doubled": Doubled()}, tmp_path, 60.0, rows=rows, key=("upstream", Stat(1, 2))))
+    found = prepare_clip(Job(0, "clip", {"doubled": Doubled()}, tmp_path, Stat(1, 2), 60.0, rows=rows, content="upstream"))
     assert found.items["doubled"][:].tolist() == [[8, 10], [12, 14], [16, 18]]
     assert (found.content, found.stat, found.source_length, found.rate_hz, found.decoder) == ("upstream", Stat(1, 2), 3, 12.5, "cache")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.decode import DecoderFailed, Recounted, open_clip
+from pipeline.decode import decoded
 from pipeline.errors import ClipError, UserError
 from pipeline.types import Array, Frame
 
@@ -30,27 +30,13 @@ def write(out: Path, files: Sequence[Path], wanted: NDArray[np.int64], title: st
     if len(wanted) > MOST:
         wanted = wanted[np.linspace(0, len(wanted) - 1, MOST).astype(np.int64)]
     try:
-        frames = decoded(files, wanted)
+        frames = decoded(files, lambda clip: list(clip.frames(wanted[wanted < clip.length])))
     except ClipError as error:
         raise UserError(f"no picture of {title}: {error}") from error
     if not frames or any(image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 for image in frames[0]):
         raise UserError(f"no picture of {title}: {files[0].name if files else 'it'} holds no video frames")
     atomic.replace(out.absolute(), _png(frames, [str(index) for index in wanted.tolist()]))
     return len(frames)
-
-
-def decoded(files: Sequence[Path], wanted: NDArray[np.int64]) -> list[Frame]:
-    """The frames at these indices, every track of them, decoded as an extraction does it. Raises ClipError."""
-    decord, lengths = True, dict[Path, int]()
-    for _ in range(2 + len(files)):
-        clip = open_clip(files, decord=decord, lengths=lengths)
-        try:
-            return list(clip.frames(wanted[wanted < clip.length]))
-        except DecoderFailed:
-            decord = False
-        except Recounted as recount:
-            decord, lengths[recount.path] = False, recount.length
-    raise ClipError("its number of frames changes from one decode to the next")
 
 
 def _png(frames: Sequence[Frame], captions: Sequence[str]) -> bytes:
