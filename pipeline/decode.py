@@ -1,14 +1,13 @@
-"""From media files to frames: each clip is decoded once, in order, by decord, or by PyAV where decord is wrong or holds too much."""
+"""From media to frames: each clip is decoded once, in order, its tracks zipped; what is no video is read as it is."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,33 +16,21 @@ from pipeline.errors import ClipError
 from pipeline.shards import checked_rows, open_shard
 from pipeline.tables import Reader, read_rows, reader_of
 from pipeline.types import Array, Frame
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
+from pipeline.video import (
+    DECORD_BYTES,
+    DecoderFailed,
+    Moved,
+    Recounted,
+    by_decord,
+    by_pyav,
+    decord_is_exact,
+    headers,
+    media_errors,
+    not_asked,
+)
 
 T = TypeVar("T")
-Moved: TypeAlias = Callable[[], object]
 Decoder = Literal["decord", "pyav", "cache"] | Reader
-DECORD_BYTES = 256 << 20
-"""Frames of a clip that decord decodes: it runs ahead of whoever takes them, to the end, and keeps what waits in memory."""
-
-
-def not_asked() -> None:
-    """Nobody wants to know that something moved."""
-
-
-class DecoderFailed(Exception):
-    """decord gave up on a clip; PyAV decodes it from the start."""
-
-
-class Recounted(Exception):
-    """A track holds another number of frames than its packets say: `path` has `length`. Frames are to be chosen again."""
-
-    def __init__(self, path: Path, length: int) -> None:
-        super().__init__(f"{path.name} holds {length} frames")
-        self.path, self.length = path, length
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,43 +103,9 @@ def _open_track(path: Path, decord: bool, length: int | None, *, moved: Moved) -
                 raise ClipError(f"{path.name} is empty")
     if reader:
         return Track(path, len(read_rows(path)), 0.0, reader)
-    with media_errors(path), _container(path) as (container, stream):
-        packets = _packets(container, stream, moved)
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        size = packets * stream.width * stream.height * 3
-    if not packets:
-        raise ClipError(f"{path.name} holds no frames")
-    trusted = decord and length is None and size <= DECORD_BYTES and _decord_is_exact(path, packets)
+    packets, rate, size = headers(path, moved)
+    trusted = decord and length is None and size <= DECORD_BYTES and decord_is_exact(path, packets)
     return Track(path, packets if length is None else length, rate, "decord" if trusted else "pyav")
-
-
-def _packets(container: InputContainer, stream: VideoStream, moved: Moved) -> int:
-    packets = 0
-    for packet in container.demux(stream):
-        moved()
-        packets += bool(packet.size)
-    return packets
-
-
-def _decord_is_exact(path: Path, packets: int) -> bool:
-    """Whether decord's count and first frame are the stream's: it misorders MPEG-TS, breaks on rotation and on widths whose
-    lines are padded much (48 pixels), and has its own colours for interlaced and 10-bit frames."""
-    try:
-        import decord
-    except ImportError:
-        return False
-    with media_errors(path), _container(path) as (container, stream):
-        first = next(container.decode(stream), None)
-        if first is None or first.rotation or first.interlaced_frame or first.format.components[0].bits > 8:
-            return False
-        if container.format.name.startswith("mpegts"):
-            return False
-        image = first.to_ndarray(format="rgb24")
-    try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-        return len(reader) == packets and np.array_equal(reader.next().asnumpy(), image)
-    except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError):
-        return False  # a name that is no UTF-8 cannot be given to decord
 
 
 def _aligned(track: Track, wanted: NDArray[np.int64], clip: Clip) -> Iterator[Array]:
@@ -168,9 +121,9 @@ def _aligned(track: Track, wanted: NDArray[np.int64], clip: Clip) -> Iterator[Ar
 
 def _read(track: Track, wanted: NDArray[np.int64], moved: Moved) -> Iterator[Array]:
     if track.decoder == "decord":
-        return _read_decord(track, wanted, moved)
+        return by_decord(track.path, track.length, wanted, moved=moved)
     if track.decoder == "pyav":
-        return _read_pyav(track, wanted, moved)
+        return by_pyav(track.path, track.length, wanted, moved=moved)
     values = _cached(track) if track.store else read_rows(track.path)
     return (np.array(values[i]) for i in wanted)
 
@@ -179,93 +132,6 @@ def _cached(track: Track) -> Array:
     """The rows of an upstream clip. What is wrong with the cache is raised as UserError: it is no failure of the clip."""
     every, end = open_shard(track.path.parent, track.store, track.path.name), track.start + track.length
     return checked_rows(every[track.start : end], track.checksum, track.path.parent, track.path.name, f"{track.start} to {end}")
-
-
-def _read_decord(track: Track, wanted: NDArray[np.int64], moved: Moved) -> Iterator[Array]:
-    """Every frame is decoded in turn: decord's seeks give neighbours of the wanted frame on clips with B-frames.
-
-    Where frames run out before the packets do, decord repeats the last one; so two equal last frames are left to PyAV.
-    """
-    import decord
-
-    keep = set(wanted.tolist())
-    last: list[Array] = []
-    try:
-        reader = decord.VideoReader(str(track.path), num_threads=1)
-        for index in range(track.length):
-            frame = reader.next()
-            moved()
-            if index in keep or index >= track.length - 2:
-                last = [*last[-1:], frame.asnumpy()]
-            if index in keep:
-                yield last[-1]
-    except (decord.DECORDError, RuntimeError, StopIteration) as error:
-        raise DecoderFailed(str(error)) from error
-    if len(last) == 2 and np.array_equal(last[0], last[1]):
-        raise DecoderFailed(f"{track.path.name} ends with a frame twice")
-
-
-def _read_pyav(track: Track, wanted: NDArray[np.int64], moved: Moved) -> Iterator[Array]:
-    """Decodes to the end, so that the true number of frames is known; raises Recounted where it is another."""
-    keep = set(wanted.tolist())
-    count = 0
-    with media_errors(track.path), _container(track.path) as (container, stream):
-        for frame in container.decode(stream):
-            moved()
-            if count in keep:
-                yield _upright(frame)
-            count += 1
-    if count == 0:
-        raise ClipError(f"{track.path.name} holds no frames that can be decoded")
-    if count != track.length:
-        raise Recounted(track.path, count)
-
-
-def _upright(frame: VideoFrame) -> Array:
-    """`(H, W, 3)` uint8 as a player shows it; `rotation` is counter-clockwise degrees."""
-    image: Array = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90))) if frame.rotation else image
-
-
-class _container:
-    """The opened file and its best video stream, decoded by one thread: the clips are what runs in parallel."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> tuple[InputContainer, VideoStream]:
-        import av
-
-        self.container = av.open(str(self.path), metadata_errors="replace")
-        stream = self.container.streams.best("video")
-        if stream is None:
-            self.container.close()
-            raise ClipError(f"{self.path.name} has no video stream")
-        stream.codec_context.thread_count = 1
-        return self.container, stream  # type: ignore[return-value]
-
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
-
-
-@contextmanager
-def media_errors(path: Path) -> Iterator[None]:
-    """Turns what PyAV and the system raise on a bad file into a ClipError with its reason."""
-    import av
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ClipError(f"{_name(error, path)} is missing") from error
-    except PermissionError as error:
-        raise ClipError(f"{_name(error, path)} may not be read (permissions)") from error
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise ClipError(f"{_name(error, path)} cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _name(error: Exception, path: Path) -> str:
-    """The file that an error names, else `path`."""
-    return Path(getattr(error, "filename", None) or path).name
 
 
 def resized(image: Array, size: tuple[int, int]) -> Array:

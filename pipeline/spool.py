@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decode import Clip, decoded, media_errors
+from pipeline.decode import Clip, decoded
 from pipeline.errors import ClipError, UserError
 from pipeline.machine import die_with_parent
 from pipeline.media import Stat, hashed, stat_of
 from pipeline.types import Array, Extractor, Frame
+from pipeline.video import media_errors
 
 
 @dataclass(frozen=True, slots=True)

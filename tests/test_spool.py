@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import decode, spool
+from pipeline import decode, spool, video
 from pipeline.decode import Clip, Track
 from pipeline.errors import ClipError
 from pipeline.media import Stat, stat_of
@@ -103,7 +103,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     decodes: list[list[int]] = []
     read = decode._read
 
-    def counting(track: Track, wanted: NDArray[np.int64], moved: decode.Moved) -> Iterator[Array]:
+    def counting(track: Track, wanted: NDArray[np.int64], moved: video.Moved) -> Iterator[Array]:
         decodes.append(wanted.tolist())
         return read(track, wanted, moved)
 
@@ -184,7 +184,7 @@ def test_a_still_picture_is_a_clip_like_others(tmp_path: Path) -> None:
 
 def test_a_count_that_keeps_changing_is_a_failure(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def recount(self: Clip, wanted: NDArray[np.int64]) -> Iterator[Frame]:
-        raise decode.Recounted(clip, self.length - 1)
+        raise video.Recounted(clip, self.length - 1)
 
     monkeypatch.setattr(Clip, "frames", recount)
     found = prepare(tmp_path / "spool", clip, every=Numbers())
@@ -225,7 +225,7 @@ def test_a_clip_that_changes_while_it_is_read_fails(clip: Path, tmp_path: Path) 
 def test_a_clip_that_changes_between_hash_and_decode_fails(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stat_of([clip])
 
-    def hashed(paths: tuple[Path, ...], moved: decode.Moved) -> str:
+    def hashed(paths: tuple[Path, ...], moved: video.Moved) -> str:
         write_clip(clip, 5)
         return "hash of the old bytes"
 
