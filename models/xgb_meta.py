@@ -22,7 +22,7 @@ class XgbMeta(Ensemble):
     """Members' out-of-fold probabilities `(B, members * C)` (and pooled features) -> XGBoost -> `(B, C)` log probabilities.
 
     Every training clip is described by members that never saw it nor its signer: `folds` folds of the training clips, grouped by
-    signer where known, else by what the split keeps together. Any other clip is described by the mean of the fold models.
+    signer where known, else by what the corpus declares. Any other clip is described by the mean of the fold models.
     Validation stops members and booster; the booster's last good round is kept (with `patience=0` every round is). The source
     states multi:softprob, eta 0.01, depth 7 to 8, subsample 0.75 to 0.8, colsample 0.9, lambda 0.5, alpha 0.2 and claims 98.7 % on
     INCLUDE-50; its code holds no ensemble. Not stated, so chosen here: 5 folds, at most 500 rounds, an end after 30 without a

@@ -12,9 +12,9 @@ from pipeline import metrics, predictions, runs
 from pipeline.batch import Batch
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
-from pipeline.folds import folds_of
+from pipeline.folds import folds_of, kept_together
 from pipeline.mixing import logarithms, probabilities
-from pipeline.reading import Reading, count, kept_together, some
+from pipeline.reading import Reading, count, some
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, record_of, result_of, say
 from pipeline.types import Array, Predictor, Recipe, Split
@@ -29,7 +29,7 @@ def folded(reading: Reading, asked: int, seed: int) -> list[Reading]:
         raise UserError(f"--folds {asked}: a clip is scored by a model of the other folds, so these are 2 or more")
     if not own:
         raise UserError(f"{name} has no labelled train or val clips to fold; see: manifests/{name}.csv")
-    groups = kept_together(own, reading.table.groups)
+    _, groups = kept_together(own, reading.table)
     parts = folds_of([sample.label for sample in own], groups, asked, seed)
     if len(parts) < asked:
         say([f"note: --folds {asked}: {name} has {count(len(set(groups)), 'group')} of clips that stay together, so {len(parts)} folds"])
@@ -67,7 +67,7 @@ def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, a
 
 def _scored(reading: Reading) -> str:
     """`12 clips of 2 groups: anna, bert`; the clips alone where each is a group."""
-    groups = list(dict.fromkeys(kept_together(reading.of("test"), reading.table.groups)))
+    groups = list(dict.fromkeys(kept_together(reading.of("test"), reading.table)[1]))
     clips = count(len(reading.of("test")), "clip")
     return clips if len(groups) == len(reading.of("test")) else f"{clips} of {count(len(groups), 'group')}: {some(groups, 3)}"
 
@@ -86,8 +86,13 @@ def _record(trainer: RunTrainer, readings: Sequence[Reading], model: str, recipe
         "rows": whole.digest(),
         "clips": {reading.part: len(reading.of("test")) for reading in readings},
         "learned": sorted(set.union(*learned)),
-        **trainer.evidence([*whole.crossings("fold"), *_unlearned(readings, learned)]),
+        **trainer.evidence([*whole.crossings("fold"), *_parted(readings, recipe), *_unlearned(readings, learned)]),
     }
+
+
+def _parted(readings: Iterable[Reading], recipe: Recipe) -> Iterable[str]:
+    """A line for each fold whose validation had to be cut clip by clip, of too few groups."""
+    return (f"{reading.part}: {line}" for reading in readings for line in reading.parted(recipe))
 
 
 def _unlearned(readings: Iterable[Reading], learned: Iterable[Collection[str]]) -> Iterable[str]:

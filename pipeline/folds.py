@@ -5,11 +5,27 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.types import Sample
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+
+
+def kept_together(samples: Sequence[Sample], table: Manifest) -> tuple[str, tuple[str, ...]]:
+    """What folds keep together and intervals count as one, and its name for each clip of a table.
+
+    That is the `signer` where those of the clips are known and the table has two, else what the corpus declares, else the `clip`.
+    """
+    signers = tuple(str(sample.signer) for sample in samples if sample.signer is not None)
+    if len(signers) == len(samples) and len({sample.signer for sample in table.samples} - {None}) > 1:
+        return "signer", signers
+    return table.grouped_by, tuple(table.groups[sample.id] for sample in samples)
 
 
 def folds_of(labels: Sequence[Hashable], groups: Sequence[str], count: int, seed: int) -> list[NDArray[np.int64]]:

@@ -22,7 +22,7 @@ from pipeline import atomic, clip_table, registry
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
 from pipeline.media import exists
-from pipeline.splits import assign, describe, groups_of
+from pipeline.splits import assign, declared, describe
 from pipeline.types import SPLITS, Dataset, Grouping, Sample, Split
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -73,10 +73,15 @@ class Manifest:
     def class_index(self) -> Mapping[str, int]:
         return {label: i for i, label in enumerate(self.classes)}
 
+    @property
+    def grouped_by(self) -> str:
+        """What a group is, in a word of the corpus; `clip` where it declares none."""
+        return declared((), self.binding.split, groupings(self.dataset))[0]
+
     @cached_property
     def groups(self) -> Mapping[str, str]:
-        """`{id: group}`: the clips that the split keeps together, and folds are to keep together too."""
-        return groups_of(self.samples, self.binding.split, groupings(self.dataset))
+        """`{id: group}`: what the corpus says belongs together, which folds and cuts keep together where signers are unknown."""
+        return declared(self.samples, self.binding.split, groupings(self.dataset))[1]
 
     @cached_property
     def ids(self) -> list[str]:

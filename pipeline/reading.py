@@ -15,6 +15,7 @@ from pipeline.configured import published_names
 from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
+from pipeline.folds import kept_together
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.manifest import Home, Manifest
 from pipeline.splits import crossing_duplicates, crossing_signers, with_cut
@@ -88,17 +89,20 @@ class Reading:
         """The fold that scores: test, or validation where no test clip has a label."""
         return "test" if self.of("test") else "val"
 
+    def training(self, recipe: Recipe) -> list[Sample]:
+        """The clips that a recipe learns from."""
+        return [*self.of("train"), *(self.of("val") if recipe.learns_validation else ())]
+
     def learned(self, recipe: Recipe) -> list[str]:
         """Labels that the training of a recipe sees."""
-        seen = [*self.of("train"), *(self.of("val") if recipe.learns_validation else ())]
-        return sorted({str(sample.label) for sample in seen})
+        return sorted({str(sample.label) for sample in self.training(recipe)})
 
     def fold(self, split: str, seed: int, folder: Path | None = None) -> Table:
         """The clips of a split for the training of a recipe."""
         table = self.rows(self.of(split), self.table.classes, seed, folder)
         partial = {name: cast(Features, Partial(features)) for name, features in self.aids.items()}
         stages = {**table.stages, **partial}
-        groups = kept_together(self.of(split), self.table.groups)
+        _, groups = kept_together(self.of(split), self.table)
         return Table(table.ids, table.labels, table.classes, stages, seed, folder, groups)
 
     def narrowed(self, recipe: Recipe) -> Reading:
@@ -154,8 +158,8 @@ class Reading:
         return digest_of([[s.id, s.label, s.split, self.contents(s) + self._aid_contents(s)] for s in self.samples])
 
     def warnings(self, recipe: Recipe) -> list[str]:
-        """A line each: clips with the same bytes, and signers, in more than one split; what the scored fold was used for."""
-        lines, known = [*self.crossings()], set(self.learned(recipe))
+        """A line each: clips with the same bytes, signers and groups in more than one split; what the scored fold was used for."""
+        lines, known = [*self.crossings(), *self.parted(recipe)], set(self.learned(recipe))
         strange = [sample for sample in self.of(self.scored) if sample.label not in known]
         if strange:
             labels = sorted({str(sample.label) for sample in strange})
@@ -183,6 +187,19 @@ class Reading:
                 f"(first: {signer}: {', '.join(splits)}){remedy}"
             )
 
+    def parted(self, recipe: Recipe) -> Iterable[str]:
+        """A line for clips that share what the corpus calls a group with those that train, where signers are unknown."""
+        by, names = kept_together(self.samples, self.table)
+        group = {sample.id: name for sample, name in zip(self.samples, names, strict=True)}
+        trains = {group[sample.id] for sample in self.training(recipe)}
+        judging = ("test",) if recipe.learns_validation else ("val", "test")
+        shared = {split: [sample.id for sample in self.of(split) if group[sample.id] in trains] for split in judging}
+        first = next((clip for own in shared.values() for clip in own), None)
+        if first and by not in ("signer", "clip"):
+            counts = " and ".join(f"{len(own)} of {count(len(self.of(split)), f'{split} clip')}" for split, own in shared.items() if own)
+            remedy = f"; split by {by}: signcache manifest NAME --split {by}" if not self.part and self.table.binding.split != by else ""
+            yield f"{counts} share a {by} with clips that train, so they say little of new {by}s (first: {first}: {group[first]}){remedy}"
+
 
 def read_for(
     home: Home, table: Manifest, recipe: Recipe, clips: Sequence[Sample], *, stale: str, allow_missing: int
@@ -195,14 +212,6 @@ def read_for(
     missing = without_features(home, table, opened, clips, stale, aids=aids)
     refuse_missing(table, missing, len(clips), allow_missing)
     return Reading(table, opened, tuple(sample for sample in clips if sample.id not in missing), aids), missing
-
-
-def kept_together(samples: Sequence[Sample], kept: Mapping[str, str]) -> tuple[str, ...]:
-    """What folds keep together, a name a clip: its signer where all are known and there are two, else what the split keeps together."""
-    signers = {sample.signer for sample in samples}
-    if None not in signers and len(signers) > 1:
-        return tuple(str(sample.signer) for sample in samples)
-    return tuple(kept[sample.id] for sample in samples)
 
 
 def count(number: int, noun: str) -> str:

@@ -40,7 +40,7 @@ def assign(
     if not official:
         missing = next(sample.id for sample in samples if sample.split == "unassigned")
         raise UserError(f"--split official: the corpus gives no split for {missing!r}; use --split signer or stratified")
-    return kind, _with_validation(samples, seed, known)
+    return kind, _with_validation(samples, seed, known, declared(samples, kind, groupings)[1])
 
 
 def _given(samples: Sequence[Sample], kind: str, official: bool) -> dict[str, Split]:
@@ -55,23 +55,27 @@ def _with_split(sample: Sample, split: Split) -> Sample:
     return sample if sample.split == split else Sample(sample.id, sample.media, sample.label, split, sample.signer)
 
 
-def groups_of(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Grouping] | None = None) -> Mapping[str, str]:
-    """`{id: group}`: what a split of this kind keeps together: a signer's clips, a group of the corpus, or each clip alone.
+def groups_of(samples: Sequence[Sample], kind: str) -> Mapping[str, str]:
+    """`{id: group}`: what a split of this kind keeps together: a signer's clips, or each clip alone."""
+    return {sample.id: str(sample.signer) if kind == "signer" else sample.id for sample in samples}
 
-    An official split is by signer where all are known.
+
+def declared(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Grouping] | None = None) -> tuple[str, Mapping[str, str]]:
+    """What a corpus says belongs together, in a word, and `{id: group}`: what the split is by, else the first that it declares.
+
+    Where it declares nothing, that is each clip alone, a `clip`.
     """
-    if kind in (groupings or {}):
-        return (groupings or {})[kind](samples)
-    by_signer = kind == "signer" or (kind == "official" and all(sample.signer is not None for sample in samples))
-    return {sample.id: str(sample.signer) if by_signer else sample.id for sample in samples}
+    found = groupings or {}
+    word = kind if kind in found else next(iter(found), "clip")
+    return word, found[word](samples) if word in found else {sample.id: sample.id for sample in samples}
 
 
-def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Split]) -> list[Sample]:
+def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Split], together: Mapping[str, str]) -> list[Sample]:
     """Official splits; where no validation clip has a label, a tenth of train is cut for it."""
     if any(sample.split == "val" and sample.label is not None for sample in samples):
         return list(samples)
     train = [sample for sample in samples if sample.split == "train" and sample.label is not None]
-    cut = {sample.id: sample for sample in with_cut(train, {}, seed, known)}
+    cut = {sample.id: sample for sample in with_cut(train, together, seed, known)}
     return [cut.get(sample.id, sample) for sample in samples]
 
 
@@ -83,7 +87,10 @@ def with_cut(train: Sequence[Sample], together: Mapping[str, str], seed: int, kn
     by_signer = {sample.id: str(sample.signer) for sample in train} if all(sample.signer is not None for sample in train) else {}
     by_group = {sample.id: together.get(sample.id, sample.id) for sample in train}
     groups = next((kept for kept in (by_signer, by_group) if len(set(kept.values())) > 2), {sample.id: sample.id for sample in train})
-    return _divided(train, groups, seed, known or {}, {"train": 0.9, "val": 0.1})
+    shares: Mapping[Split, float] = {"train": 0.9, "val": 0.1}
+    kept = {clip: split for clip, split in (known or {}).items() if split in shares}
+    divided = _divided(train, groups, seed, kept, shares)
+    return [_with_split(sample, kept.get(sample.id, sample.split)) for sample in divided]  # an older cut may have parted groups
 
 
 def _divided(

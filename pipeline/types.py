@@ -116,7 +116,8 @@ Submission: TypeAlias = "Callable[[Mapping[str, str]], Iterator[Sequence[object]
 class Dataset(Protocol):
     """A corpus. `stages` and `training` are settings that suit it: `{stage: {field: value}}`, `{model: {field: value}}`.
 
-    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`; `second_names`, `{name: stage}`:
+    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`, and what the split names, else the first,
+    is what folds and cuts keep together where signers are unknown; `second_names`, `{name: stage}`:
     names in `stages` for another stage, as by `--as`; `endings`, `{modality: (ending, ...)}`: what follows a clip's own name in
     those of its files, a track each (`/` where the clip is a folder of frames), for `predict`; and `submission`, a Submission.
     """
