@@ -155,5 +155,8 @@ def media_errors(path: Path) -> Iterator[None]:
 
 
 def _name(error: Exception, path: Path) -> str:
-    """The file that an error names, else `path`."""
-    return Path(getattr(error, "filename", None) or path).name
+    """The file that the system names, one of several, else `path`; PyAV names its functions there."""
+    import av
+
+    named = None if isinstance(error, av.FFmpegError) else getattr(error, "filename", None)
+    return Path(named or path).name
