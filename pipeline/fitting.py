@@ -135,7 +135,7 @@ class Fitting:
     def _weights(self, batch: Batch) -> Tensor:
         """`(B,)`: what each clip counts by its class; nothing where it stands in for the share of a process that has none."""
         stands_in = batch.whole is not None and self.share[0] >= len(batch.whole)
-        return self.class_weights[batch.labels] * (not stands_in)
+        return (self.class_weights[batch.labels] * (not stands_in)).to(self.fabric.device)
 
     def _step(self, group: Sequence[Batch]) -> Tensor:
         """One step by the gradient of the mean loss of several batches, as if they were one; the sum of this process' losses."""
@@ -154,22 +154,22 @@ class Fitting:
         return total
 
     def _loss(self, batch: Batch) -> Tensor:
-        """The sum of what the clips cost that this process does of a batch, each weighted by its class."""
+        """The sum of what the clips cost that this process does of a batch."""
         blend = self.recipe.blend(batch, self.train.seed, len(self.state.figures))
         if blend and self.share[1] > 1:  # the batch was read whole
             own = share_of(len(batch), *self.share)
             blend = Blend(blend.batch.share(*self.share), blend.labels[own], blend.shares[own])
-        here = blend.batch if blend else batch
-        return (self._losses(here, blend) * self._weights(here).to(self.fabric.device)).sum()
+        return self._losses(blend.batch if blend else batch, blend).sum()
 
     def _losses(self, batch: Batch, blend: Blend | None) -> Tensor:
-        """`(B,)`: what each training clip costs; a clip that is blended with another costs its share of both labels."""
+        """`(B,)`: what each training clip costs, weighted by its class; one blended with another costs its share of both labels."""
         here = batch.to(self.fabric.device)
         outputs = self.wrapped(here)
-        found = self.recipe.losses(outputs, here)
+        found = self.recipe.losses(outputs, here) * self._weights(batch)
         if blend:
             shares, other = blend.shares.to(self.fabric.device), replace(here, labels=blend.labels.to(self.fabric.device))
-            found = shares * found + (1 - shares) * self.recipe.losses(outputs, other)
+            theirs = self.recipe.losses(outputs, other) * self._weights(replace(batch, labels=blend.labels))
+            found = shares * found + (1 - shares) * theirs
         return found
 
     def _validate(self) -> tuple[float, float]:
@@ -179,7 +179,7 @@ class Fitting:
         right = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         with torch.inference_mode():
             for batch in self.val.batches(self.recipe.batch_size, shuffle=False, share=self.share):
-                here, weights = batch.to(self.fabric.device), self._weights(batch).to(self.fabric.device)
+                here, weights = batch.to(self.fabric.device), self._weights(batch)
                 logits = self.wrapped(here)
                 loss += (self.recipe.losses(logits, here) * weights).sum()
                 right += ((self.recipe.scores(logits).argmax(1) == here.labels) * (weights > 0)).sum()

@@ -40,8 +40,8 @@ class NetworkPredictor:
 
     @property
     def parameters(self) -> int:
-        """Values that training may change."""
-        return sum(values.numel() for values in self.module.parameters() if values.requires_grad)
+        """Values of its weights, frozen ones too."""
+        return sum(values.numel() for values in self.module.parameters())
 
     def save(self, folder: Path) -> None:
         """Write the weights as safetensors, in one step."""

@@ -139,7 +139,7 @@ class Predictor(Protocol):
 
     @property
     def parameters(self) -> int:
-        """Values that its training could change; of one made of others, all of theirs. Trees are none."""
+        """Values of the weights that predicting needs, frozen ones too; of one made of others, all of theirs. Trees are none."""
 
     def logits(self, batch: Batch) -> Array:
         """`(B, C)` float32 scores, higher is likelier."""

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from models.bilstm_attention import BilstmAttention
 from models.transformer import Transformer
 from pipeline import fitting, losses
+from pipeline.augment import Blend
 from pipeline.batch import Batch
 from pipeline.data import Table
 from pipeline.epochs import Epoch
@@ -154,6 +155,29 @@ def test_a_weighted_loss_is_torchs() -> None:
     logits = fit.module.eval()(table.gather(np.arange(5)))
     expected = cross_entropy(logits.detach(), torch.from_numpy(table.labels), weight=fit.class_weights)
     assert fit._validate()[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_balanced_classes_weigh_the_same_where_clips_are_blended() -> None:
+    recipe = small_lstm(class_weights="balanced")
+    table = table_of(recipe, [5] * 8)
+    table.labels[:], table.labels[3] = 0, 1  # 7 to 1
+    fit = Fitting(recipe, table, table, "cpu")
+    batch = table.gather(np.arange(8))
+    blend = Blend(batch, batch.labels.roll(1), torch.full((8,), 0.6))
+    sums = []
+    for label in (0, 1):
+        fit.recipe = Costing(asked=label)
+        sums.append(float(fit._losses(batch, blend).sum()))
+    assert sums == pytest.approx([4, 4])
+
+
+class Costing(BilstmAttention):
+    """A clip costs 1 where its label is the one that is asked for, and nothing else."""
+
+    asked: int
+
+    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return (batch.labels == self.asked).float()
 
 
 def gradients(recipe: Network, groups: list[list[int]]) -> list[torch.Tensor]:

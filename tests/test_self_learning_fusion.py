@@ -129,6 +129,8 @@ def test_it_has_the_sources_sizes_and_training() -> None:
     assert sum(values.numel() for values in student.parameters() if values.requires_grad) == mlp
     encoder = VideoEncoder(Student(stages=("i3d",)), {"i3d": 1024}, 128)
     assert sum(values.numel() for values in encoder.parameters()) == 1025 * 128
+    whole = recipe.predictor({"i3d": 1024}, 27)
+    assert whole.parameters == mlp + 1025 * 128 + 1025 * 27  # the frozen encoder predicts too, beside the video classifier
 
 
 def test_its_own_networks_may_keep_their_last_weights_and_learn_from_every_clip() -> None:
