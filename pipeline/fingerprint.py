@@ -107,7 +107,7 @@ def code_hashes(file: str | Path, own_class: str = "", left_out: Container[str] 
 def _without_value(part: ast.stmt, names: Container[str]) -> ast.stmt | None:
     """A statement of a class body, without the value that it gives to one of `names`."""
     if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.target.id in names:
-        is_field = part.target.id not in ("version", "libraries", "space")
+        is_field = part.target.id not in ("version", "libraries")
         return ast.AnnAssign(part.target, part.annotation, None, part.simple) if is_field else None
     if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and part.targets[0].id in names:
         return None

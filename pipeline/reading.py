@@ -154,8 +154,10 @@ class Reading:
         return [i.columns["content"][i.position[sample.id]].decode() if sample.id in i.position else "" for i in indices]
 
     def digest(self) -> str:
-        """Changes with any clip that is read: its rows, label or split."""
-        return digest_of([[s.id, s.label, s.split, self.contents(s) + self._aid_contents(s)] for s in self.samples])
+        """Changes with any clip that is read: its rows, label, split, signer, or what folds keep together with it."""
+        _, groups = kept_together(self.samples, self.table)
+        rows = [self.contents(sample) + self._aid_contents(sample) for sample in self.samples]
+        return digest_of([[s.id, s.label, s.split, s.signer, group, own] for s, group, own in zip(self.samples, groups, rows, strict=True)])
 
     def warnings(self, recipe: Recipe) -> list[str]:
         """A line each: clips with the same bytes, signers and groups in more than one split; what the scored fold was used for."""

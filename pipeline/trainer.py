@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,15 +15,14 @@ from pipeline import devices, fitting, journal, metrics, predictions, runs
 from pipeline.cache import Features
 from pipeline.configured import published
 from pipeline.cost import Clock
-from pipeline.fingerprint import canonical, code_hashes, digest_of
+from pipeline.fingerprint import digest_of
 from pipeline.manifest import Home
 from pipeline.predictions import Predictions
 from pipeline.reading import Reading, count, some
+from pipeline.recipe_code import code_of
 from pipeline.types import SPLITS, Predictor, Recipe, Sample
 
 SCORING_BATCH = 64
-LOOP = ("batch", "data", "order", "network", "fitting", "losses", "schedule", "augment", "layouts", "folds")
-"""Modules whose code is a part of what makes a run."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +104,16 @@ def say(lines: Iterable[str]) -> None:
 def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, seed: int) -> dict[str, Any]:
     """What makes a run: equal records are one run, whose id is their digest."""
     stages = {**reading.opened, **reading.aids}
-    loop = [canonical(ast.parse(Path(__file__).with_name(f"{module}.py").read_bytes())) for module in LOOP]
     identity = {
         "dataset": reading.table.name,
         "model": model_name,
         "settings": recipe.model_dump(mode="json"),
         "seed": seed,
+        "devices": devices.count(),
         "stages": {name: features.digest for name, features in stages.items()},
         "rows": reading.digest(),
         "classes": list(reading.table.classes),
-        "code": {**_code(recipe), "pipeline": digest_of(loop)},
+        "code": code_of(recipe),
     }
     counts = {split: len(reading.of(split)) for split in SPLITS}
     return {
@@ -127,14 +125,6 @@ def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, see
         "learned": reading.learned(recipe),
         "part": reading.part,
     }
-
-
-def _code(recipe: Recipe) -> dict[str, str]:
-    """Hashes of the files of a recipe and of those that it is made of."""
-    found = code_hashes(str(sys.modules[type(recipe).__module__].__file__), type(recipe).__name__, {"space"})
-    for part in recipe.parts:
-        found |= _code(part)
-    return found
 
 
 def _stage_record(home: Home, features: Features) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pipeline.lacking import refuse_missing, without_features
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, labelled_splits, open_stages, read_for
+from pipeline.recipe_code import code_of
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, scored
 from pipeline.types import SPLITS, Predictor, Recipe
@@ -116,6 +117,7 @@ def configured(
         raise UserError(f"model {model_name!r} reads no stages; name one or more: --set stages=a,b")
     if len(set(recipe.stages)) < len(recipe.stages):
         raise UserError(f"model {model_name!r}: stages={','.join(recipe.stages)} names a stage twice")
+    code_of(recipe)  # hashed now, as it was loaded
     return recipe
 
 

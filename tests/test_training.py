@@ -14,12 +14,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from pipeline import network
+from pipeline import devices, network
 from pipeline.cache import open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
+from pipeline.reading import read_for
 from pipeline.runs import Run
-from pipeline.training import train
+from pipeline.trainer import record_of
+from pipeline.training import configured, train
 from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)
@@ -79,6 +81,23 @@ def test_another_setting_or_label_is_another_run(signs: Fixture) -> None:
     assert trained(signs, {"dropout": "0.2"}).folder != first.folder
     swapped = tuple(replace(s, label="sign1") if s.id == "sign0/train0" else s for s in table.samples)
     assert trained((home, replace(table, samples=swapped))).folder != first.folder
+
+
+def test_other_signers_groups_or_devices_are_another_run(signs: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, table = signs
+
+    def identity(table: Manifest) -> str:
+        recipe = configured(table, "lstm_late", SETTINGS)
+        reading, _ = read_for(home, table, recipe, table.samples, stale="refuse", allow_missing=0)
+        return str(record_of(home, reading, "lstm_late", recipe, 1)["id"])
+
+    signed = replace(table, samples=tuple(replace(sample, signer=f"{sample.signer} again") for sample in table.samples))
+    unknown = replace(table, samples=tuple(replace(sample, signer=None) for sample in table.samples))
+    grouped = replace(unknown)
+    vars(grouped)["groups"] = {sample.id: sample.id[:-1] for sample in table.samples}
+    found = [identity(each) for each in (table, signed, unknown, grouped)]
+    monkeypatch.setattr(devices, "count", lambda: 2)
+    assert len({*found, identity(table)}) == 5
 
 
 def test_clips_without_features_are_refused_by_count_and_name(tmp_path: Path) -> None:
