@@ -29,6 +29,10 @@ class Sequences(Augmentation, Network):
         return self.variation(train, epoch)
 
     @property
+    def alike_from(self) -> int | None:
+        return self.frames or None
+
+    @property
     def blends(self) -> bool:
         return self.mixup > 0
 

@@ -52,6 +52,10 @@ class InceptionTime(Sequences):
     def shape(self) -> Shape:
         return Shape(self.modules, self.filters, self.bottleneck, self.kernel, self.residual_every, self.bn_momentum)
 
+    @property
+    def alike_from(self) -> int | None:
+        return 0  # every clip is brought to `steps`
+
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         return SensorNet(self, dims, n_classes)
 

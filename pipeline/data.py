@@ -110,14 +110,16 @@ class Table:
         seed: int | None = None,
         change: Change | None = None,
         share: tuple[int, int] = (0, 1),
+        alike_from: int | None = None,
     ) -> Iterator[Batch]:
         """Every clip once, in the order of (seed, epoch). Batches are gathered ahead in a thread, which ends with the iterator.
 
         `change` turns the rows of a clip, `{stage: (T, *row_shape)}`, into those that are read. Of several processes, each reads
-        its `share`, (number, of how many), of every batch.
+        its `share`, (number, of how many), of every batch. Clips of `alike_from` rows or more are bucketed as equally long.
         """
         longest = np.max(list(self.lengths.values()), axis=0) if self.stages else np.zeros(len(self), np.int64)
-        plan = order(longest, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle, places=self.places)
+        bucketed = longest if alike_from is None else np.minimum(longest, alike_from)
+        plan = order(bucketed, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle, places=self.places)
         return ahead(self._gathered(plan, change, share))
 
     @cached_property
@@ -226,6 +228,8 @@ def _opened(
             f"{len(missing)} of {len(samples)} {split} clips of {dataset} have no features in {', '.join(stages)} (first: {missing[0]}); "
             f"run: signcache extract {dataset} {' '.join(stages)}, or go on without them: allow_missing={len(missing)}"
         )
+    if len(samples) == len(missing):
+        raise UserError(f"{dataset} has no {split} clips{' with features' * bool(samples)}; see: manifests/{dataset}.csv")
     gone, index = set(missing), table.class_index
     samples = [sample for sample in samples if sample.id not in gone]
     labels = np.array([UNKNOWN if s.label is None else index[s.label] for s in samples], np.int64)

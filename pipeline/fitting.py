@@ -116,7 +116,7 @@ class Fitting:
         self.wrapped.train()
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         change, share = self.recipe.change(self.train, number), (0, 1) if self.recipe.blends else self.share
-        batches = self.train.batches(self.recipe.batch_size, epoch=number, change=change, share=share)
+        batches = self.train.batches(self.recipe.batch_size, epoch=number, change=change, share=share, alike_from=self.recipe.alike_from)
         while group := list(islice(batches, self.recipe.accumulate)):
             total += self._step(group)
         return float(self._summed(total) / self.class_weights[torch.from_numpy(self.train.labels)].sum())

@@ -114,6 +114,11 @@ class Network(Recipe):
         """Whether `blend` mixes clips, so that each of several processes reads every batch whole."""
         return False
 
+    @property
+    def alike_from(self) -> int | None:
+        """Rows from which on all clips are read as equally long, so that batches need not be of like ones; None: each has its own."""
+        return None
+
     @abstractmethod
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         """A module that maps a Batch to `(B, n_classes)` logits."""

@@ -1,4 +1,4 @@
-"""The clips of each batch, from (seed, epoch) alone: shuffled, bucketed by length, and by windows of shards where there are many rows.
+"""The clips of each batch, from (seed, epoch) alone: shuffled, bucketed by length, and by windows of neighbours where there are many rows.
 
 Also what the disk is asked for before each.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
@@ -17,8 +18,10 @@ BUCKETED = 8
 """Batches whose clips are bucketed by length together: enough to save padding, few enough to stay random."""
 RESIDENT_BYTES = 4 << 30
 """Rows of more than this are shuffled by windows. A fixed figure: an order that went by this machine's memory would be no other's."""
+BLOCK_BYTES = 64 << 20
+"""Of clips that follow one another in the table, as they mostly do in shards, which are extracted in its order; read together."""
 WINDOW_BYTES = 512 << 20
-"""Of the whole shards whose clips are shuffled together; as much again is read ahead."""
+"""Of the blocks whose clips are shuffled together; as much again is read ahead."""
 STRETCH_BYTES = 64 << 20
 """Read ahead of fewer rows, the first time."""
 
@@ -46,14 +49,14 @@ def order(
 ) -> list[NDArray[np.int64]]:
     """Every clip once: shuffled, bucketed by length, then the batches shuffled; as they come without `shuffle`.
 
-    Where `places` are those of many rows, whole shards are shuffled and then clips within windows of several, so that an epoch
-    reads every shard once.
+    Where `places` are those of many rows, whole blocks are shuffled and then clips within windows of several, so that an epoch
+    reads neighbours together. In which shards they lie changes nothing: `compact` may pack them.
     """
     if not shuffle:
         return _cut(np.arange(len(lengths), dtype=np.int64), batch_size)
     random = np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch])
     windows = None if places is None or places.is_resident else places
-    clips = random.permutation(len(lengths)) if windows is None else by_windows(windows, random)
+    clips = random.permutation(len(lengths)) if windows is None else by_windows(windows.size, random)
     found = []
     for near in _cut(clips, BUCKETED * batch_size):
         bucketed = _cut(near[np.argsort(lengths[near], kind="stable")], batch_size)
@@ -61,14 +64,14 @@ def order(
     return _shuffled(found, random) if windows is None else found
 
 
-def by_windows(places: Places, random: Generator) -> NDArray[np.int64]:
-    """All clips, those of a window one after the other: whole shards, shuffled, of WINDOW_BYTES and at most one shard more."""
-    names, shard = np.unique(places.shard, return_inverse=True)
+def by_windows(size: NDArray[np.int64], random: Generator) -> NDArray[np.int64]:
+    """All clips of `(N,)` bytes, those of a window one after the other: whole blocks, shuffled, of WINDOW_BYTES and at most one more."""
+    names, block = np.unique((np.cumsum(size) - size) // BLOCK_BYTES, return_inverse=True)
     turns = random.permutation(len(names))
-    sizes = np.bincount(shard, places.size, len(names))[turns]
+    sizes = np.bincount(block, size, len(names))[turns]
     window = np.empty(len(names), np.int64)
     window[turns] = (np.cumsum(sizes) - sizes) // WINDOW_BYTES
-    return np.lexsort((random.permutation(len(shard)), window[shard]))
+    return np.lexsort((random.permutation(len(block)), window[block]))
 
 
 def expected(batches: Sequence[NDArray[np.int64]], places: Places) -> Iterator[NDArray[np.int64]]:
@@ -83,7 +86,7 @@ def expected(batches: Sequence[NDArray[np.int64]], places: Places) -> Iterator[N
     stretch = np.where(before < places.stretch, 8 * before // places.stretch - 8, before // places.stretch)
     clips = clips[np.lexsort((clips, places.shard[clips], stretch))]
     ends = np.searchsorted(np.cumsum(places.size[clips]), wanted, side="right")
-    return (clips[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True))
+    return (clips[begin:end] for begin, end in pairwise([0, *ends]))
 
 
 def asked_for(

@@ -212,6 +212,19 @@ def test_batches_refuse_to_drop_clips_silently(tmp_path: Path) -> None:
     assert sum(len(batch) for batch in kept) == 17
 
 
+def test_a_split_without_clips_is_named(tmp_path: Path) -> None:
+    home, table = corpus(tmp_path, balanced(held=0) | {"sign0/val0": ("val", "")})
+    rows = signals(table)
+    del rows["sign0/val0"]
+    publish(home, table, rows)
+    where = {"cache": home.cache, "manifests": home.manifests}
+    with pytest.raises(UserError, match=r"^signs has no test clips; see: manifests/signs\.csv$"):
+        batches("signs", ["resnet50"], split="test", **where)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^signs has no val clips with features; see: manifests/signs\.csv$"):
+        batches("signs", ["resnet50"], split="val", allow_missing=1, **where)  # type: ignore[arg-type]
+    assert list(table_of([]).batches(4)) == []
+
+
 def test_an_unknown_split_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no split 'valid'; use train, val, test"):
         batches("signs", ["resnet50"], split="valid", cache=tmp_path, manifests=tmp_path)

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from torch.nn.functional import cross_entropy
 
 from models.bilstm_attention import BilstmAttention
+from models.inception_time import InceptionTime
 from models.transformer import Transformer
 from pipeline import fitting, losses
 from pipeline.augment import Blend
@@ -220,6 +221,18 @@ def test_bfloat16_trains_and_leaves_weights_and_features_in_float32(name: str) -
     assert {str(values.dtype) for batch in seen for values in batch.features.values()} == {"torch.float32"}
     assert {values.dtype for values in fit.module.parameters()} == {torch.float32}
     assert all(np.isfinite(row.loss) for row in fit.state.figures)
+
+
+@pytest.mark.parametrize("recipe", [small_lstm(frames=6), InceptionTime(steps=5, epochs=1, filters=2)], ids=["frames", "steps"])
+def test_clips_that_are_read_as_equally_long_are_not_bucketed_by_their_length(recipe: Network) -> None:
+    table = table_of(recipe, [6 + 10 * (number % 3) + number % 2 for number in range(60)])  # a class has its own length
+    alike = table_of(recipe, [6] * 60)
+    seen: list[tuple[str, ...]] = []
+    fit = Fitting(recipe, table, table, "cpu")
+    fit._step = lambda group: seen.extend(batch.ids for batch in group) or torch.zeros((), dtype=torch.float64)  # type: ignore[method-assign, func-returns-value]
+    fit._learn(0)
+    assert seen == [batch.ids for batch in alike.batches(recipe.batch_size)]
+    assert seen != [batch.ids for batch in table.batches(recipe.batch_size)]
 
 
 def test_float16_is_refused_on_the_cpu_in_one_line() -> None:

@@ -1,9 +1,11 @@
-"""Windows of shards: what is too much for memory is read shard by shard, and still shuffled, by the seed alone."""
+"""Windows of neighbours: what is too much for memory is read part by part, and still shuffled, by the seed alone."""
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -15,13 +17,14 @@ from numpy.typing import NDArray
 
 from pipeline import order, shards
 from pipeline.cache import open_stage
-from pipeline.data import Table
+from pipeline.data import Table, batches
 from pipeline.errors import UserError
 from pipeline.order import Places, asked_for, by_windows, expected
+from pipeline.upkeep.compact import compact
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_data import assert_equals_cache
 
-WINDOW = 1000
+WINDOW, BLOCK = 1000, 250
 RESIDENT = order.RESIDENT_BYTES
 SHARDS = st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_size=1, max_size=12)
 """Bytes of the clips of each shard."""
@@ -31,6 +34,7 @@ SHARDS = st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_siz
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "RESIDENT_BYTES", -1)
     monkeypatch.setattr(order, "WINDOW_BYTES", WINDOW)
+    monkeypatch.setattr(order, "BLOCK_BYTES", BLOCK)
 
 
 def places_of(shards: list[list[int]]) -> Places:
@@ -55,23 +59,46 @@ def test_windows_hold_every_clip_once_in_an_order_of_seed_and_epoch(shards: list
 
 @settings(deadline=None, max_examples=100)
 @given(shards=SHARDS, seed=st.integers(0, 99))
-def test_the_shards_that_are_being_read_at_a_time_are_a_window_and_at_most_one_more(shards: list[list[int]], seed: int) -> None:
+def test_the_neighbours_that_are_being_read_at_a_time_are_a_window_and_at_most_one_block_more(shards: list[list[int]], seed: int) -> None:
+    size = places_of(shards).size
+    block = (np.cumsum(size) - size) // BLOCK
+    left = Counter(block.tolist())
+    every = left.copy()
+    for clip in by_windows(size, np.random.default_rng(seed)).tolist():
+        left[block[clip]] -= 1
+        begun = sum(int(size[block == number].sum()) for number in every if 0 < left[number] < every[number])
+        assert begun <= WINDOW + BLOCK + size.max()
+
+
+@settings(deadline=None, max_examples=100)
+@given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9), data=st.data())
+def test_the_order_does_not_depend_on_the_shards_that_clips_lie_in(
+    shards: list[list[int]], size: int, seed: int, data: st.DataObject
+) -> None:
     places = places_of(shards)
-    clips = by_windows(places, np.random.default_rng(seed)).tolist()
-    left, most = [len(clips) for clips in shards], WINDOW + max(map(sum, shards))
-    for clip in clips:
-        left[places.shard[clip]] -= 1
-        begun = [number for number, sizes in enumerate(shards) if 0 < left[number] < len(sizes)]
-        assert sum(sum(shards[number]) for number in begun) <= most
+    packed = data.draw(st.lists(st.integers(0, 3), min_size=len(places.shard), max_size=len(places.shard)))
+    first, second = (order.order(places.size, size, seed=seed, places=Places(np.array(s), places.size)) for s in (places.shard, packed))
+    assert [batch.tolist() for batch in first] == [batch.tolist() for batch in second]
+
+
+def test_packed_shards_are_read_in_the_same_order(tmp_path: Path) -> None:
+    home, manifest = corpus(tmp_path, balanced(train=20))
+    publish(home, manifest, signals(manifest), shard_clips=4)
+    read = partial(batches, "signs", ["resnet50"], batch_size=4, cache=home.cache, manifests=home.manifests)
+    before = [batch.ids for batch in read()]
+    packed = compact(home, "signs", "resnet50")
+    assert packed is not None
+    assert packed.after < packed.before
+    assert [batch.ids for batch in read()] == before
 
 
 @settings(deadline=None, max_examples=100)
 @given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9))
 def test_every_clip_is_asked_for_once_no_later_than_read_and_one_window_ahead(shards: list[list[int]], size: int, seed: int) -> None:
     places = places_of(shards)
-    batches = order.order(places.size, size, seed=seed, places=places)
+    planned = order.order(places.size, size, seed=seed, places=places)
     asked, read, seen = 0, 0, list[int]()
-    for batch, clips in zip(batches, expected(batches, places), strict=True):
+    for batch, clips in zip(planned, expected(planned, places), strict=True):
         seen += clips.tolist()
         asked, read = asked + int(places.size[clips].sum()), read + int(places.size[batch].sum())
         assert asked <= read + WINDOW
@@ -81,16 +108,16 @@ def test_every_clip_is_asked_for_once_no_later_than_read_and_one_window_ahead(sh
 
 def test_what_goes_wrong_as_the_disk_is_asked_is_heard() -> None:
     places = places_of([[100] * 5] * 20)
-    batches = order.order(places.size, 5, places=places)
+    planned = order.order(places.size, 5, places=places)
 
     def ask(clips: NDArray[np.int64]) -> None:
         raise ZeroDivisionError(f"{len(clips)} clips")
 
     with pytest.raises(ZeroDivisionError, match="clips"):
-        list(asked_for(batches, places, ask))
+        list(asked_for(planned, places, ask))
 
 
-def test_another_epoch_shuffles_the_shards_and_the_clips_of_a_window() -> None:
+def test_another_epoch_shuffles_the_blocks_and_the_clips_of_a_window() -> None:
     shards = [[100] * 5] * 20
     first, second = (windowed(shards, 4, 0, epoch) for epoch in (0, 1))
     assert first != second
@@ -99,12 +126,13 @@ def test_another_epoch_shuffles_the_shards_and_the_clips_of_a_window() -> None:
 
 def test_few_rows_are_shuffled_altogether() -> None:
     lengths = np.arange(200) % 20
-    batches = order.order(lengths, 8, seed=0)
-    assert max(np.ptp(batch) for batch in batches) > 150
+    found = order.order(lengths, 8, seed=0)
+    assert max(np.ptp(batch) for batch in found) > 150
 
 
 def test_rows_beyond_the_limit_are_read_by_windows_and_equal_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "WINDOW_BYTES", 200_000)
+    monkeypatch.setattr(order, "BLOCK_BYTES", 100_000)
     home, manifest = corpus(tmp_path, balanced(train=20))
     publish(home, manifest, signals(manifest), shard_clips=4)
     features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
