@@ -119,6 +119,33 @@ def test_a_complete_corpus_is_listed_without_making_or_locking_anything(few: Pat
     assert stamps(few) == stamped
 
 
+def test_without_a_terminal_every_tenth_of_the_clips_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with demo._progress(25, tmp_path) as advance:
+        for _ in range(25):
+            advance()
+    said = capsys.readouterr().err.splitlines()
+    tenths = (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)
+    assert said[0] == f"demo: making 25 clips in {tmp_path}"
+    assert [line.partition(" in ")[0] for line in said[1:]] == [f"demo: made {made} of 25 clips" for made in tenths]
+
+
+def test_a_part_of_the_picture_is_blurred_as_the_whole_would_be() -> None:
+    """Only what was painted is drawn at the final size in every picture."""
+    from pipeline.drawing.canvas import Canvas
+    from pipeline.drawing.figure import _softened, _wall, paint, seen
+
+    for clip in CLIPS:
+        motion, signer = clip_motion(*clip), SIGNERS[clip[1]]
+        wall, soft_wall = _wall(signer.look)
+        canvas = Canvas(wall, signer)
+        for tick in (0, motion.ticks // 2):
+            canvas.wipe()
+            paint(canvas, motion, signer, tick)
+            assert np.array_equal(seen(canvas, soft_wall), _softened(canvas.image))
+        canvas.wipe()
+        assert np.array_equal(canvas.image, wall)
+
+
 def test_a_root_that_cannot_be_written_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"^cannot write the demo corpus to .*file.*; name a writable folder with --root$"):
@@ -126,7 +153,7 @@ def test_a_root_that_cannot_be_written_is_one_line_with_the_remedy(tmp_path: Pat
 
 
 def test_naming_the_corpus_imports_neither_video_nor_pictures_nor_torch() -> None:
-    code = "import sys, pipeline.datasets.demo; print([name for name in ('av', 'PIL', 'torch', 'scipy') if name in sys.modules])"
+    code = "import sys, pipeline.datasets.demo; print([name for name in ('av', 'cv2', 'PIL', 'torch', 'scipy') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from itertools import count
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -117,12 +118,17 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _progress(total: int, root: Path) -> Iterator[Callable[[], None]]:
-    """A function to call after each clip: a bar on a terminal, otherwise a line before and one after, on standard error."""
+    """A function to call after each clip: a bar on a terminal, otherwise a line after every tenth of them, on standard error."""
     if not sys.stderr.isatty():
         print(f"demo: making {total} clips in {root}", file=sys.stderr, flush=True)
-        began = monotonic()
-        yield lambda: None
-        print(f"demo: made {total} clips in {monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        began, made = monotonic(), count(1)
+
+        def tell() -> None:
+            number = next(made)
+            if number * 10 // total > (number - 1) * 10 // total:
+                print(f"demo: made {number} of {total} clips in {monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+        yield tell
         return
     from rich.console import Console
     from rich.progress import Progress

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.drawing.body import Floats
 from pipeline.drawing.signers import Colour, Signer
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 WIDTH, HEIGHT, OVERSAMPLING = 640, 480, 2
 DISTANCE = 2.0
@@ -19,6 +17,8 @@ FOCAL = 880.0
 """Metres from the lens to the shoulders; focal length in pixels of the final picture, where a metre at the shoulders is 440 pixels."""
 HORIZON = 0.43
 """Height of the shoulders in the picture, of 1 from the top."""
+BITS = 3
+"""OpenCV takes places as whole eighths of a pixel."""
 Point = tuple[float, float]
 
 
@@ -31,53 +31,83 @@ def shade(colour: Colour, factor: float) -> Colour:
 class Canvas:
     """A picture at `OVERSAMPLING` times the final size, drawn on in metres."""
 
-    def __init__(self, image: Image, signer: Signer) -> None:
-        from PIL import ImageDraw
-
-        self.image = image
-        self.draw = ImageDraw.Draw(image)
+    def __init__(self, wall: NDArray[np.uint8], signer: Signer) -> None:
+        self.wall, self.image = wall, wall.copy()
         self.focal = FOCAL * signer.zoom * OVERSAMPLING
         self.centre = ((WIDTH / 2 + signer.shift[0]) * OVERSAMPLING, (HEIGHT * HORIZON + signer.shift[1]) * OVERSAMPLING)
+        self._box = (wall.shape[1], wall.shape[0], 0, 0)
+
+    def painted(self, margin: int) -> tuple[slice, slice]:
+        """Rows and columns, in final pixels, of what was painted since the last `wipe`, `margin` wider."""
+        height, width = (size // OVERSAMPLING for size in self.image.shape[:2])
+        left, top, right, bottom = (side // OVERSAMPLING for side in self._box)
+        rows = slice(max(0, top - margin), min(height, bottom + 1 + margin))
+        return rows, slice(max(0, left - margin), min(width, right + 1 + margin))
+
+    def wipe(self) -> None:
+        """Puts the wall where something was painted."""
+        rows, columns = (slice(part.start * OVERSAMPLING, part.stop * OVERSAMPLING) for part in self.painted(0))
+        self.image[rows, columns] = self.wall[rows, columns]
+        self._box = (self.wall.shape[1], self.wall.shape[0], 0, 0)
 
     def scale(self, depth: float) -> float:
         """Pixels a metre at `depth` metres in front of the shoulders."""
         return self.focal / (DISTANCE - depth)
 
-    def project(self, points: Floats | Sequence[Sequence[float]]) -> list[Point]:
-        """(n, 3) metres -> n pairs (right, down) in pixels."""
+    def project(self, points: Floats | Sequence[Sequence[float]]) -> Floats:
+        """(n, 3) metres -> (n, 2) pixels: right, down."""
         array = np.asarray(points, dtype=np.float64)
-        scale = self.focal / (DISTANCE - array[:, 2])
-        return list(zip((self.centre[0] + scale * array[:, 0]).tolist(), (self.centre[1] - scale * array[:, 1]).tolist(), strict=True))
+        scale = self.focal / (DISTANCE - array[:, 2:])
+        return np.asarray(self.centre + scale * array[:, :2] * (1, -1))
 
     def chain(self, points: Floats, radii: Sequence[float], fill: Colour, outline: float = 0.003) -> None:
         """A rounded limb through (n, 3) points, as thick as the n radii (metres) say."""
-        scale = self.scale(float(points[:, 2].mean()))
-        dots = self.project(points)
+        import cv2
+
+        scale = self.scale(float(points[:, 2].sum()) / len(points))
+        dots = self._placed(self.project(points), scale * (max(radii) + outline))
         for extra, colour in ((outline, shade(fill, 0.62)), (0.0, fill)):
-            self._rounded(dots, [scale * (radius + extra) for radius in radii], colour)
+            for i in range(len(dots) - 1):
+                width = round(scale * (radii[i] + radii[i + 1] + 2 * extra))
+                cv2.polylines(self.image, [dots[i : i + 2]], False, colour, width, cv2.LINE_8, BITS)
 
     def patch(self, points: Floats, rounding: float, fill: Colour, outline: float = 0.003) -> None:
         """A filled polygon of (n, 3) corners, rounded by `rounding` metres, so that it keeps a thickness when seen edge-on."""
-        scale = self.scale(float(points[:, 2].mean()))
-        dots = self.project(points)
+        import cv2
+
+        scale = self.scale(float(points[:, 2].sum()) / len(points))
+        dots = [self._placed(self.project(points), scale * (rounding + outline))]
         for extra, colour in ((outline, shade(fill, 0.62)), (0.0, fill)):
-            self.draw.polygon(dots, fill=colour)
-            self._rounded([*dots, dots[0]], [scale * (rounding + extra)] * (len(dots) + 1), colour)
+            cv2.fillPoly(self.image, dots, colour, cv2.LINE_8, BITS)
+            cv2.polylines(self.image, dots, True, colour, round(2 * scale * (rounding + extra)), cv2.LINE_8, BITS)
+
+    def polygon(self, dots: Floats | Sequence[Point], fill: Colour) -> None:
+        """A filled polygon in pixels."""
+        import cv2
+
+        cv2.fillPoly(self.image, [self._placed(dots, 0)], fill, cv2.LINE_8, BITS)
+
+    def line(self, dots: Floats | Sequence[Point], fill: Colour, width: int) -> None:
+        """A line through pixels, round where it bends and ends."""
+        import cv2
+
+        cv2.polylines(self.image, [self._placed(dots, width / 2)], False, fill, width, cv2.LINE_8, BITS)
 
     def oval(self, centre: Point, half: Point, fill: Colour, outline: Colour | None = None) -> None:
         """An ellipse in pixels, half-axes `half`."""
-        box = (centre[0] - half[0], centre[1] - half[1], centre[0] + half[0], centre[1] + half[1])
-        self.draw.ellipse(box, fill=fill, outline=outline, width=3)
+        import cv2
 
-    def _rounded(self, dots: Sequence[Point], radii: Sequence[float], colour: Colour) -> None:
-        for (x, y), radius in zip(dots, radii, strict=True):
-            self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-        for i in range(len(dots) - 1):
-            (x0, y0), (x1, y1) = dots[i], dots[i + 1]
-            length = float(np.hypot(x1 - x0, y1 - y0))
-            if length < 0.5:
-                continue
-            across, down = (y1 - y0) / length, (x0 - x1) / length
-            a, b = radii[i], radii[i + 1]
-            corners = [(x0 + across * a, y0 + down * a), (x1 + across * b, y1 + down * b)]
-            self.draw.polygon([*corners, (x1 - across * b, y1 - down * b), (x0 - across * a, y0 - down * a)], fill=colour)
+        middle = self._placed([centre], max(half))[0].tolist()
+        axes = [round(axis * (1 << BITS)) for axis in half]
+        cv2.ellipse(self.image, middle, axes, 0, 0, 360, fill, cv2.FILLED, cv2.LINE_8, BITS)
+        if outline:
+            cv2.ellipse(self.image, middle, axes, 0, 0, 360, outline, 3, cv2.LINE_8, BITS)
+
+    def _placed(self, dots: Floats | Sequence[Point], beyond: float) -> NDArray[np.int32]:
+        """The pixels as OpenCV takes them; that something is painted there, and `beyond` around them, is remembered."""
+        array = np.asarray(dots, dtype=np.float64)
+        (left, top), (right, bottom) = array.min(axis=0).tolist(), array.max(axis=0).tolist()
+        reach, box = math.ceil(beyond) + 2, self._box
+        first = min(box[0], int(left) - reach), min(box[1], int(top) - reach)
+        self._box = (*first, max(box[2], int(right) + reach), max(box[3], int(bottom) + reach))
+        return np.rint(array * (1 << BITS)).astype(np.int32)

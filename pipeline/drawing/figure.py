@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,27 +14,43 @@ from pipeline.drawing.hands import paint_hand
 from pipeline.drawing.head import Head
 from pipeline.drawing.signers import Look, Signer
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 NOISE = 4.0
 """Standard deviation in gray levels, as of a small camera indoors."""
 TORSO = ((0.045, 0.072), (0.10, 0.052), (0.155, 0.028), (0.185, -0.005), (0.196, -0.06), (0.180, -0.20), (0.162, -0.45), (0.190, -0.80))
 """Right half of the outline, from the neck down: metres from the middle of the shoulders."""
+BLURRED = 3
+"""Pixels around one that go into it."""
 COLLAR = ((-0.045, 0.11), (-0.062, 0.078), (-0.035, 0.045), (0.0, 0.028), (0.035, 0.045), (0.062, 0.078), (0.045, 0.11))
 
 
 def pictures(motion: Motion, signer: Signer, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
     """(480, 640, 3) uint8 RGB, one every 1/25 s."""
-    wall = _wall(signer.look)
+    wall, soft_wall = _wall(signer.look)
     margin = 48
-    grain = rng.normal(0.0, NOISE, (HEIGHT + margin, WIDTH + margin, 3)).astype(np.int16)
+    grain = (NOISE * rng.standard_normal((HEIGHT + margin, WIDTH + margin, 3), np.float32)).astype(np.int16)
+    canvas = Canvas(wall, signer)
     for number in range(motion.pictures):
-        canvas = Canvas(wall.copy(), signer)
         paint(canvas, motion, signer, number * TICK_HZ // CAMERA_HZ)
+        shown = seen(canvas, soft_wall).astype(np.int16)
         down, right = rng.integers(0, margin, 2)
-        soft = _softened(np.asarray(canvas.image.reduce(OVERSAMPLING)))
-        yield np.clip(soft + grain[down : down + HEIGHT, right : right + WIDTH], 0, 255).astype(np.uint8)
+        shown += grain[down : down + HEIGHT, right : right + WIDTH]
+        yield np.clip(shown, 0, 255, out=shown).astype(np.uint8)
+        canvas.wipe()
+
+
+def seen(canvas: Canvas, soft_wall: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(480, 640, 3): what was drawn at the final size and blurred; only what was painted differs from the wall."""
+    rows, columns = canvas.painted(BLURRED)
+    around = canvas.painted(2 * BLURRED)
+    soft = _softened(canvas.image[tuple(slice(part.start * OVERSAMPLING, part.stop * OVERSAMPLING) for part in around)])
+    shown = soft_wall.copy()
+    shown[rows, columns] = soft[_within(rows, around[0]), _within(columns, around[1])]
+    return shown
+
+
+def _within(part: slice, around: slice) -> slice:
+    """The part, counted from where `around` begins."""
+    return slice(part.start - around.start, part.stop - around.start)
 
 
 def paint(canvas: Canvas, motion: Motion, signer: Signer, tick: int) -> None:
@@ -58,10 +74,10 @@ def _paint_torso(canvas: Canvas, sway: Floats, signer: Signer) -> None:
         for y in np.arange(-0.10, -0.75, -0.10).tolist():
             width = float(np.interp(-y, [0.0, 0.20, 0.45, 0.80], [0.185, 0.18, 0.162, 0.19])) * signer.build
             ends = np.array([[-width, y, 0.0], [width, y, 0.0]]) * size + sway * 0.7
-            canvas.draw.line(canvas.project(ends), fill=shade(look.cloth, 1.35), width=round(0.022 * canvas.scale(0.0)))
+            canvas.line(canvas.project(ends), shade(look.cloth, 1.35), round(0.022 * canvas.scale(0.0)))
     collar = np.array([[x, y, 0.0] for x, y in COLLAR]) * size + sway
-    canvas.draw.polygon(canvas.project(collar), fill=shade(look.skin, 0.94))
-    canvas.draw.line(canvas.project(collar[1:-1]), fill=shade(look.cloth, 0.6), width=7, joint="curve")
+    canvas.polygon(canvas.project(collar), shade(look.skin, 0.94))
+    canvas.line(canvas.project(collar[1:-1]), shade(look.cloth, 0.6), 7)
 
 
 def _paint_arm(canvas: Canvas, arm: Arm, tick: int, signer: Signer) -> None:
@@ -97,27 +113,28 @@ def _paint_upper_arm(canvas: Canvas, arm: Arm, tick: int, signer: Signer) -> tup
     return thick, elbow + 0.06 * (inner - elbow)
 
 
-def _wall(look: Look) -> Image:
-    """The room behind, at twice the size: a wall lit from above, a shelf and a picture."""
-    from PIL import Image, ImageDraw
+@lru_cache(maxsize=8)
+def _wall(look: Look) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The room behind, as it is drawn and as it is seen: a wall lit from above, a shelf and a picture."""
+    import cv2
 
     wide, high = WIDTH * OVERSAMPLING, HEIGHT * OVERSAMPLING
     light = np.linspace(1.08, 0.86, high)[:, None] * np.linspace(1.03, 0.97, wide)
-    image = Image.fromarray(np.clip(light[..., None] * np.array(look.wall), 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((60, 120, 300, 330), fill=shade(look.wall, 1.12), outline=look.furniture, width=10)
-    draw.rectangle((wide - 260, 250, wide, 268), fill=look.furniture)
+    image = np.clip(light[..., None] * np.array(look.wall), 0, 255).astype(np.uint8)
+    cv2.rectangle(image, (60, 120), (300, 330), shade(look.wall, 1.12), cv2.FILLED)
+    cv2.rectangle(image, (65, 125), (295, 325), look.furniture, 10)
+    cv2.rectangle(image, (wide - 260, 250), (wide, 268), look.furniture, cv2.FILLED)
     for number, height in enumerate((120, 96, 132, 104, 116)):
         left = wide - 240 + number * 44
-        draw.rectangle((left, 250 - height, left + 36, 249), fill=shade(look.furniture, 0.7 + 0.15 * number))
-    draw.rectangle((0, high - 150, wide, high), fill=shade(look.furniture, 0.9))
-    return image
+        cv2.rectangle(image, (left, 250 - height), (left + 36, 249), shade(look.furniture, 0.7 + 0.15 * number), cv2.FILLED)
+    cv2.rectangle(image, (0, high - 150), (wide, high), shade(look.furniture, 0.9), cv2.FILLED)
+    return image, _softened(image)
 
 
-def _softened(image: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """The picture blurred three times by 1-2-1 both ways: a sigma of 1.2 pixels, about a lens's, in a tenth of a Gaussian's time."""
-    values = image.astype(np.int16)
-    for _ in range(3):
-        values[1:-1] = (values[:-2] + 2 * values[1:-1] + values[2:] + 2) >> 2
-        values[:, 1:-1] = (values[:, :-2] + 2 * values[:, 1:-1] + values[:, 2:] + 2) >> 2
-    return values
+def _softened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A part of what was drawn at the final size, blurred about as a lens does; what lies `BLURRED` inside is that of the whole."""
+    import cv2
+
+    size = (image.shape[1] // OVERSAMPLING, image.shape[0] // OVERSAMPLING)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(small, (2 * BLURRED + 1, 2 * BLURRED + 1), 1.2, borderType=cv2.BORDER_REPLICATE), dtype=np.uint8)

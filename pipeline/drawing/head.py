@@ -20,7 +20,7 @@ class Head:
         self.canvas = canvas
         self.look = look
         self.scale = canvas.scale(float(centre[2])) * size
-        self.middle = canvas.project(centre[None])[0]
+        self.middle = canvas.project(centre[None])[0].tolist()
 
     def at(self, right: float, up: float) -> Point:
         """Pixels of a place."""
@@ -33,14 +33,14 @@ class Head:
 
     def curve(self, places: list[Point], fill: tuple[int, int, int], metres: float) -> None:
         """A line of the given thickness through places."""
-        self.canvas.draw.line([self.at(*place) for place in places], fill=fill, width=max(2, round(metres * self.scale)), joint="curve")
+        self.canvas.line([self.at(*place) for place in places], fill, max(2, round(metres * self.scale)))
 
     def paint_behind(self) -> None:
         """Hair that hangs behind neck and shoulders."""
         hair, style = self.look.hair, self.look.style
         if style == "long":
             self.oval((0.0, 0.005), (0.104, 0.135), hair, lined=True)
-            self.canvas.draw.polygon([self.at(-0.104, 0.0), self.at(0.104, 0.0), self.at(0.112, -0.19), self.at(-0.112, -0.19)], fill=hair)
+            self.canvas.polygon([self.at(-0.104, 0.0), self.at(0.104, 0.0), self.at(0.112, -0.19), self.at(-0.112, -0.19)], hair)
         elif style == "bun":
             self.oval((0.0, 0.132), (0.038, 0.034), hair, lined=True)
             self.oval((0.0, 0.022), (0.086, 0.108), hair, lined=True)
@@ -73,7 +73,7 @@ class Head:
         cap = [self.at(1.05 * FACE[0] * float(np.cos(a)), 1.04 * FACE[1] * float(np.sin(a))) for a in angles]
         across = np.linspace(-0.86, 0.86, 12).tolist()
         arch = [self.at(x * FACE[0], low - 0.012 + 0.030 * (1 - x**2)) for x in across]
-        self.canvas.draw.polygon(cap + arch, fill=self.look.hair)
+        self.canvas.polygon(cap + arch, self.look.hair)
 
     def _paint_eye(self, side: int) -> None:
         x, y = 0.032 * side, 0.013
@@ -99,6 +99,6 @@ class Head:
         lips = self.look.lips
         upper = [(-0.027, -0.0585), (-0.008, -0.0515), (0.0, -0.0535), (0.008, -0.0515), (0.027, -0.0585), (0.0, -0.0605)]
         lower = [(-0.027, -0.0585), (-0.012, -0.0690), (0.0, -0.0710), (0.012, -0.0690), (0.027, -0.0585), (0.0, -0.0605)]
-        self.canvas.draw.polygon([self.at(*place) for place in upper], fill=shade(lips, 0.92))
-        self.canvas.draw.polygon([self.at(*place) for place in lower], fill=shade(lips, 1.06))
+        self.canvas.polygon([self.at(*place) for place in upper], shade(lips, 0.92))
+        self.canvas.polygon([self.at(*place) for place in lower], shade(lips, 1.06))
         self.curve([(-0.028, -0.0580), (0.0, -0.0600), (0.028, -0.0580)], shade(lips, 0.5), 0.0024)
