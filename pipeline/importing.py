@@ -59,7 +59,7 @@ def import_rows(home: Home, name: str, stage: str, source: Path, form: Format) -
     values that are not finite, missing labels, two clips of one id, and clips that the manifest does not have.
     """
     manifest.checked_name(name), manifest.checked_name(stage)
-    known = manifest.read(home, name) if (home.manifests / f"{name}.json").exists() else None
+    known = manifest.read(home, name) if manifest.is_bound(home, name) else None
     before = configured.published(home, name, stage)
     if before and before.stage != KIND:
         raise UserError(f"{name}/{stage} holds features of {before.stage!r} that were extracted here; choose another name than {stage!r}")

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import gc
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import repeat
-from operator import attrgetter
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import atomic, clip_table, registry
+from pipeline import binding, clip_table, registry
+from pipeline.binding import Binding as Binding
+from pipeline.binding import Bound
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
+from pipeline.listing import checked, listed
 from pipeline.media import exists
 from pipeline.splits import assign, declared, describe
-from pipeline.types import SPLITS, Dataset, Grouping, Sample, Split
+from pipeline.types import Dataset, Grouping, Sample
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -39,23 +38,17 @@ class Home:
 
 
 @dataclass(frozen=True)
-class Binding:
-    """What a name stands for: corpus, root, how it is split, and the seed of that."""
-
-    corpus: str
-    root: Path
-    split: str
-    seed: int
-
-
-@dataclass(frozen=True)
 class Manifest:
-    """The clips of a name, in a stable order; `classes[i]` is the label of class index `i`."""
+    """The clips of a name, in a stable order; `classes[i]` is the label of class index `i`.
+
+    `away` are those that were listed before and are not there now, each with the split that it keeps, without files.
+    """
 
     name: str
     binding: Binding
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
+    away: tuple[Sample, ...] = ()
 
     @property
     def dataset(self) -> Dataset:
@@ -130,20 +123,39 @@ def bind(home: Home, name: str, **asked: Any) -> Manifest:
     `asked` may hold corpus, root, split and seed; what is None stays as bound, or is the corpus' default.
     Raises UserError where they contradict the binding, or where the root does not hold the corpus.
     """
-    old = read(home, name, clips=False) if _table(home, checked_name(name)).exists() else None
-    binding = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
-    dataset: Dataset = registry.create("dataset", binding.corpus)
-    found = sorted(_checked(dataset.samples(binding.root), binding.root), key=attrgetter("id"))
-    if not found:
-        raise UserError(f"no clips of corpus {binding.corpus!r} below {binding.root}; expected there: {dataset.layout}")
-    labels = {sample.label for sample in found if sample.label is not None}
-    known = _splits(home, old) if old else {}
-    split, samples = assign(found, binding.split, binding.seed, known, groupings(dataset))
-    classes = tuple(dataset.classes(labels | set(old.classes if old else ())))
-    manifest = Manifest(name, replace(binding, split=split), classes, tuple(samples))
-    if old is None or (old.binding, old.classes) != (manifest.binding, manifest.classes) or not _is_written(home, manifest):
-        _write(home, manifest)
+    file = _file(home, name)
+    old = binding.read(file)
+    now = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
+    dataset: Dataset = registry.create("dataset", now.corpus)
+    before, known = (chain(binding.samples(file, old, files=False), old.away), old.classes) if old else ((), ())
+    clips = listed(dataset.samples(now.root), now.root, before, known)
+    if not clips.found:
+        raise UserError(f"no clips of corpus {now.corpus!r} below {now.root}; expected there: {dataset.layout}")
+    split, samples = assign(clips.found, now.split, now.seed, clips.known, groupings(dataset), away=clips.away)
+    classes = _classes(dataset, {sample.label for sample in samples if sample.label is not None}, known)
+    manifest = Manifest(name, replace(now, split=split), classes, tuple(samples), clips.away)
+    write(home, manifest)
     return manifest
+
+
+def write(home: Home, manifest: Manifest) -> None:
+    """Bring the manifest to the disk where it differs from what lies there."""
+    file = _file(home, manifest.name)
+    bound = Bound(manifest.binding, manifest.classes, manifest.away, clip_table.digest(manifest.samples))
+    if not binding.is_written(file, bound):
+        binding.write(file, bound, manifest.samples)
+
+
+def _classes(dataset: Dataset, labels: set[str], before: Sequence[str]) -> tuple[str, ...]:
+    """Labels in class order, those that no clip has any more among them; of two names of one class the one that clips have."""
+    with suppress(UserError):
+        return tuple(dataset.classes(labels | set(before)))
+    fitting = set(labels)
+    for label in before:
+        with suppress(UserError):
+            dataset.classes({*labels, label})
+            fitting.add(label)
+    return tuple(dataset.classes(fitting))
 
 
 def _first_binding(name: str, asked: Mapping[str, Any]) -> Binding:
@@ -169,19 +181,6 @@ def _rebound(name: str, old: Binding, asked: Mapping[str, Any]) -> Binding:
     return replace(old, root=Path(asked["root"]).expanduser().absolute()) if asked.get("root") else old
 
 
-def _checked(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
-    seen: dict[str, Sample] = {}
-    for sample in samples:
-        if seen.setdefault(sample.id, sample) is not sample:
-            files = [", ".join(part for paths in s.media.values() for part in paths) for s in (seen[sample.id], sample)]
-            raise UserError(f"two clips below {root} have the id {sample.id!r}: {files[0]} and {files[1]}; rename one of them")
-        for paths in sample.media.values():
-            for part in paths:
-                if part.startswith("/") or (".." in part and ".." in part.split("/")):
-                    raise UserError(f"clip {sample.id!r} names the file {part!r}, which is not below its root {root}")
-        yield sample
-
-
 def groupings(dataset: Dataset) -> Mapping[str, Grouping]:
     """What a corpus declares that belongs together, by its word for `--split`."""
     found: Mapping[str, Grouping] = getattr(dataset, "groupings", {})
@@ -205,8 +204,13 @@ def summary(manifest: Manifest) -> str:
     return f"{len(manifest.samples)} clips, {len(manifest.classes)} classes, {parts}, {counts}"
 
 
-def _table(home: Home, name: str) -> Path:
-    return home.manifests / f"{name}.json"
+def _file(home: Home, name: str) -> Path:
+    return home.manifests / f"{checked_name(name)}.json"
+
+
+def is_bound(home: Home, name: str) -> bool:
+    """Whether the name stands for a corpus already."""
+    return binding.read(_file(home, name)) is not None
 
 
 @_without_collection()
@@ -215,47 +219,14 @@ def read(home: Home, name: str, *, clips: bool = True) -> Manifest:
 
     Raises UserError where the name is not bound or its tables are damaged.
     """
-    path = _table(home, checked_name(name))
-    if not path.exists():
-        raise UserError(f"{name!r} is not bound yet; run: signcache manifest {name}")
-    with _damage(home, name):
-        bound = json.loads(path.read_bytes())
-        if bound["format"] > FORMAT:
-            raise UserError(f"{path} has format {bound['format']}, this signcache reads up to {FORMAT}: install a newer signcache")
-        binding = Binding(bound["corpus"], Path(bound["root"]), bound["split"], bound["seed"])
-        with clip_table.opened(path.with_suffix(".csv")) as (columns, rows):
-            samples = tuple(_checked(clip_table.samples_of(columns, rows), binding.root)) if clips else ()
-        return Manifest(name, binding, tuple(bound["classes"]), samples)
-
-
-@contextmanager
-def _damage(home: Home, name: str) -> Iterator[None]:
-    """What damaged tables make their readers raise, in one line."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        path = _table(home, name)
-        raise UserError(f"the manifest of {name!r} is damaged ({error}); delete {path} and run: signcache manifest {name}") from error
-
-
-def _splits(home: Home, old: Manifest) -> dict[str, Split]:
-    """`{id: split}` as last written."""
-    known: dict[str, Split] = {split: split for split in SPLITS}
-    with _damage(home, old.name), clip_table.opened(_table(home, old.name).with_suffix(".csv")) as (columns, rows):
-        clip, split = (columns.index(name) for name in ("id", "split"))
-        return {row[clip]: known[row[split]] for row in rows}
-
-
-def _is_written(home: Home, manifest: Manifest) -> bool:
-    """Whether the table holds exactly these clips."""
-    with open(_table(home, manifest.name).with_suffix(".csv"), "rb") as file:
-        return all(file.read(len(block)) == block for block in clip_table.pieces(manifest.samples)) and not file.read(1)
-
-
-def _write(home: Home, manifest: Manifest) -> None:
-    """The table first, then the binding: a name exists when its `.json` does."""
-    path = _table(home, manifest.name)
-    atomic.replace(path.with_suffix(".csv"), b"".join(clip_table.pieces(manifest.samples)))
-    bound = manifest.binding
-    content = {"format": FORMAT, "corpus": bound.corpus, "root": str(bound.root), "split": bound.split, "seed": bound.seed}
-    atomic.replace(path, json.dumps({**content, "digest": manifest.digest, "classes": manifest.classes}, indent=1).encode())
+    file = _file(home, name)
+    bound = binding.read(file)
+    while bound:
+        try:
+            samples = tuple(checked(binding.samples(file, bound), bound.binding.root)) if clips else ()
+            return Manifest(name, bound.binding, bound.classes, samples, bound.away)
+        except UserError:
+            before, bound = bound, binding.read(file)
+            if bound == before:  # it was not written anew meanwhile
+                raise
+    raise UserError(f"{name!r} is not bound yet; run: signcache manifest {name}")

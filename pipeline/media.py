@@ -7,6 +7,7 @@ import os
 import re
 import stat as modes
 import struct
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class States:
     def of(self, place: int) -> Stat | None:
         """That of one clip."""
         return Stat(int(self.tokens[place]), int(self.sizes[place])) if self.there[place] else None
+
+
+def composed(text: str) -> str:
+    """The one form (NFC) of a name that file systems write in several."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -50,6 +50,24 @@ def print_absent(table: Manifest) -> None:
         click.echo(f"note: no clip of {table.name} has {media} media, so its defaults are without {', '.join(absent)}", err=True)
 
 
+def print_apart(table: Manifest) -> None:
+    """A line each for the clips that were listed before and are not there now, and for those that are in no split."""
+    if table.away:
+        click.echo(
+            f"note: {len(table.away)} clips of {table.name} that were listed before are not there now, first {table.away[0].id!r}; "
+            "should they come back, they keep their splits",
+            err=True,
+        )
+    unassigned = [sample.id for sample in table.samples if sample.split == "unassigned"]
+    if unassigned:
+        given = "signer" if table.binding.split == "signer" else "split"
+        click.echo(
+            f"warning: {len(unassigned)} clips of {table.name} are in no split and take no part in training and scoring, first "
+            f"{unassigned[0]!r}: the corpus gives no {given} for them; add it to its list, as to split.csv of a folder",
+            err=True,
+        )
+
+
 def print_crossing(table: Manifest) -> None:
     """A line for each signer, and one for each kind of group that the corpus declares, whose clips are in more than one split."""
     for signer, parts in crossing_signers(table.samples).items():

@@ -15,39 +15,51 @@ SHARES: Mapping[Split, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def assign(
-    samples: Sequence[Sample], asked: str, seed: int, known: Mapping[str, Split], groupings: Mapping[str, Grouping] | None = None
+    samples: Sequence[Sample],
+    asked: str,
+    seed: int,
+    known: Mapping[str, Split],
+    groupings: Mapping[str, Grouping] | None = None,
+    *,
+    away: Sequence[Sample] = (),
 ) -> tuple[str, list[Sample]]:
-    """The kind of split and the samples with theirs; ids whose split is `known` keep it.
+    """The kind of split and the samples with theirs; ids whose split is `known` keep it, and their groups, also those that are `away`.
 
     A name of the corpus' `groupings` divides all clips anew, and keeps the clips of a group together.
     Default: official where every clip has one, else by signer where every signer is known, else stratified by label;
     where the corpus gives only some clips a split, these keep it.
     Where a corpus names no labelled validation clip, a seeded cut of train (by signer where known) becomes it.
+    Once ids are known, a new clip that the official list, or a split by signer whose signer the corpus, does not name is unassigned.
     """
     official = all(sample.split != "unassigned" for sample in samples)
-    signers = {sample.signer for sample in samples}
+    every = [*samples, *(_with_split(sample, "unassigned") for sample in away)]
+    signers = {sample.signer for sample in every}
     by_signer = None not in signers and len(signers) > 1
     kind = asked or ("official" if official else "signer" if by_signer else "stratified")
-    if kind in (groupings or {}):
-        divided = _divided(samples, (groupings or {})[kind](samples), seed, known, SHARES)
-        return kind, [_with_split(s, known.get(s.id, s.split)) for s in divided]  # a new clip may join two groups
-    if kind not in KINDS:
+    if kind not in (*KINDS, *(groupings or {})):
         raise UserError(f"--split {kind}: no such split; use {', '.join([*KINDS[:2], *(groupings or {})])} or {KINDS[2]}")
-    if kind == "signer" and not by_signer:
+    if kind == "signer" and not (by_signer or known):
         raise UserError("--split signer: the corpus names fewer than two signers; use --split stratified")
-    if kind != "official":
-        return kind, _divided(samples, groups_of(samples, kind), seed, {**known, **_given(samples, kind, official)}, SHARES)
-    if not official:
+    if kind == "official" and not (official or known):
         missing = next(sample.id for sample in samples if sample.split == "unassigned")
         raise UserError(f"--split official: the corpus gives no split for {missing!r}; use --split signer or stratified")
-    return kind, _with_validation(samples, seed, known, declared(samples, kind, groupings)[1])
+    if kind == "official":
+        return kind, _with_validation(every, seed, known, declared(every, kind, groupings)[1])[: len(samples)]
+    kept = {**known, **_given(samples, kind, official)} if kind in KINDS else known
+    groups = groups_of(every, kind) if kind in KINDS else declared(every, kind, groupings)[1]
+    divided = _divided(every, groups, seed, kept, SHARES)[: len(samples)]
+    if kind == "signer":
+        return kind, [s if s.signer is not None or s.id in kept else _with_split(s, "unassigned") for s in divided]
+    return kind, [_with_split(s, kept.get(s.id, s.split)) for s in divided]  # a new clip may join two groups
 
 
 def _given(samples: Sequence[Sample], kind: str, official: bool) -> dict[str, Split]:
     """The splits that the corpus gives where it gives some; these clips keep theirs."""
     given = [] if official else [sample for sample in samples if sample.split != "unassigned"]
     for signer, splits in (crossing_signers(given) if kind == "signer" else {}).items():
-        raise UserError(f"--split signer: the corpus puts signer {signer!r} into {' and '.join(splits)}; use --split stratified")
+        raise UserError(
+            f"--split signer: the corpus puts signer {signer!r} into {' and '.join(splits)}; let it name one, or use --split stratified"
+        )
     return {sample.id: sample.split for sample in given}
 
 
@@ -57,7 +69,7 @@ def _with_split(sample: Sample, split: Split) -> Sample:
 
 def groups_of(samples: Sequence[Sample], kind: str) -> Mapping[str, str]:
     """`{id: group}`: what a split of this kind keeps together: a signer's clips, or each clip alone."""
-    return {sample.id: str(sample.signer) if kind == "signer" else sample.id for sample in samples}
+    return {sample.id: sample.signer if kind == "signer" and sample.signer is not None else sample.id for sample in samples}
 
 
 def declared(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Grouping] | None = None) -> tuple[str, Mapping[str, str]]:
@@ -71,12 +83,15 @@ def declared(samples: Sequence[Sample], kind: str, groupings: Mapping[str, Group
 
 
 def _with_validation(samples: Sequence[Sample], seed: int, known: Mapping[str, Split], together: Mapping[str, str]) -> list[Sample]:
-    """Official splits; where no validation clip has a label, a tenth of train is cut for it."""
-    if any(sample.split == "val" and sample.label is not None for sample in samples):
-        return list(samples)
-    train = [sample for sample in samples if sample.split == "train" and sample.label is not None]
-    cut = {sample.id: sample for sample in with_cut(train, together, seed, known)}
-    return [cut.get(sample.id, sample) for sample in samples]
+    """Official splits; where no validation clip has a label, a tenth of train is cut for it, and stays so while these are away."""
+    listed = [_with_split(s, known.get(s.id, s.split)) if s.split == "unassigned" else s for s in samples]
+    was_cut = any(sample.split == "train" and known.get(sample.id) == "val" for sample in samples)
+    if any(sample.split == "val" and sample.label is not None for sample in (samples if was_cut else listed)):
+        return listed
+    train = [sample for sample in listed if sample.split in ("train", "val") and sample.label is not None]
+    cut: dict[str, Split] = {sample.id: sample.split for sample in with_cut(train, together, seed, known)}
+    cut |= {clip: known[clip] for clip in cut if known.get(clip) in ("train", "val")}  # whatever is kept together since
+    return [_with_split(sample, cut.get(sample.id, sample.split)) for sample in listed]
 
 
 def with_cut(train: Sequence[Sample], together: Mapping[str, str], seed: int, known: Mapping[str, Split] | None = None) -> list[Sample]:
@@ -159,7 +174,7 @@ def crossing_groups(samples: Sequence[Sample], group_of: Mapping[str, str]) -> d
     """Groups whose clips lie in more than one split, with these splits; `group_of` tells that of each clip that has one."""
     found: dict[str, set[str]] = {}
     for sample in samples:
-        if sample.id in group_of:
+        if sample.id in group_of and sample.split != "unassigned":
             found.setdefault(group_of[sample.id], set()).add(sample.split)
     return {group: sorted(splits) for group, splits in sorted(found.items()) if len(splits) > 1}
 
@@ -174,7 +189,8 @@ def crossing_duplicates(samples: Sequence[Sample], contents: Mapping[str, Hashab
 
 
 def describe(samples: Sequence[Sample]) -> str:
-    """`train 72, val 9, test 9`, with the unlabelled ones named."""
+    """`train 72, val 9, test 9`, with the unlabelled ones named, and those in no split if there are any."""
     counts = Counter(sample.split for sample in samples)
     unlabelled = Counter(sample.split for sample in samples if sample.label is None)
-    return ", ".join(f"{s} {counts[s]}" + (f" ({unlabelled[s]} unlabelled)" if unlabelled[s] else "") for s in SPLITS)
+    splits: tuple[Split, ...] = (*SPLITS, "unassigned") if counts["unassigned"] else SPLITS
+    return ", ".join(f"{s} {counts[s]}" + (f" ({unlabelled[s]} unlabelled)" if unlabelled[s] else "") for s in splits)

@@ -41,7 +41,8 @@ def train(
     defaults < the corpus' `training` < `settings`. Raises UserError for what a user can mend.
     """
     recipe = configured(table, model_name, settings)
-    labelled = [sample for sample in table.samples if sample.label is not None and (folds is None or sample.split != "test")]
+    splits = SPLITS if folds is None else ("train", "val")
+    labelled = [sample for sample in table.samples if sample.label is not None and sample.split in splits]
     reading, missing = read_for(home, table, recipe, labelled, stale=stale, allow_missing=allow_missing)
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]

@@ -62,7 +62,7 @@ def test_evaluate_refuses_what_is_no_finished_run(signs: Fixture, tmp_path: Path
         evaluate(home, tmp_path)
     run = trained(signs)
     withheld = tuple(replace(s, label=None) if s.split == "val" else s for s in table.samples)
-    manifest._write(home, replace(table, samples=withheld))
+    manifest.write(home, replace(table, samples=withheld))
     with pytest.raises(UserError, match="signs has no labelled clips in split 'val'; it has: train 18, test 6"):
         evaluate(home, run.folder, "val")
     (run.folder / "result.json").unlink()

@@ -93,7 +93,7 @@ def test_a_validation_that_is_cut_of_an_official_train_keeps_recordings_whole_an
     assert val
     assert parted(train, val) == set()
     older: dict[str, Split] = {train[0].id: "val", val[0].id: "train"}
-    manifest._write(home, replace(table, samples=tuple(replace(s, split=older.get(s.id, s.split)) for s in table.samples)))
+    manifest.write(home, replace(table, samples=tuple(replace(s, split=older.get(s.id, s.split)) for s in table.samples)))
     again = {sample.id: sample.split for sample in manifest.bind(home, "signs").samples}
     assert again == {sample.id: older.get(sample.id, sample.split) for sample in table.samples}
 

@@ -161,8 +161,7 @@ def test_duplicates_are_found_among_the_rows_that_repeat(clips: list[tuple[int, 
 
 def test_a_manifest_is_written_again_for_any_change(tmp_path: Path) -> None:
     home, table = Home(tmp_path, tmp_path), table_of("abc")
-    manifest._write(home, table)
-    assert manifest._is_written(home, table)
+    manifest.write(home, table)
     first, *others = table.samples
     changed = [
         replace(first, label="b"),
@@ -171,8 +170,13 @@ def test_a_manifest_is_written_again_for_any_change(tmp_path: Path) -> None:
         replace(first, media={"rgb": ("a/a.mp4",), "radar": ("x", "y")}),
         replace(first, media={}),
     ]
-    for samples in [*([sample, *others] for sample in changed), others, [*table.samples, replace(first, id="d")]]:
-        assert not manifest._is_written(home, replace(table, samples=tuple(samples)))
+    for samples in [*([sample, *others] for sample in changed), others, [*table.samples, replace(first, id="d")], table.samples]:
+        before = (tmp_path / "any.csv").stat().st_ino
+        manifest.write(home, replace(table, samples=tuple(samples)))
+        written = (tmp_path / "any.csv").stat().st_ino
+        assert written != before
+        manifest.write(home, replace(table, samples=tuple(samples)))
+        assert (tmp_path / "any.csv").stat().st_ino == written
 
 
 def test_a_clip_with_more_tracks_than_the_first_keeps_their_places(tmp_path: Path) -> None:
@@ -182,7 +186,7 @@ def test_a_clip_with_more_tracks_than_the_first_keeps_their_places(tmp_path: Pat
         "b": {"rgb": ("5", "6", "7"), "radar": ("8", "9")},
     }
     table = replace(table, samples=tuple(replace(sample, media=media_of[sample.id]) for sample in table.samples))
-    manifest._write(home, table)
+    manifest.write(home, table)
     assert manifest.read(home, "any") == table
 
 

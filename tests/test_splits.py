@@ -167,7 +167,7 @@ def test_a_list_of_some_clips_is_kept_and_the_others_are_divided() -> None:
         (
             [clip(0, "a", "train", "Ana"), clip(1, "a", "test", "Ana"), clip(2, "a", "unassigned", "Ivo")],
             "signer",
-            "--split signer: the corpus puts signer 'Ana' into test and train; use --split stratified",
+            "--split signer: the corpus puts signer 'Ana' into test and train; let it name one, or",
         ),
     ],
 )

@@ -25,10 +25,11 @@ EXIT_FAILURES = 1
 def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Path | None, split: str | None, seed: int | None) -> None:
     """Bind NAME to a corpus and list its clips."""
     from pipeline import manifest
-    from pipeline.show import print_absent, print_crossing, print_unlearned
+    from pipeline.show import print_absent, print_apart, print_crossing, print_unlearned
 
     table = manifest.bind(home_of(ctx), name, corpus=corpus, root=root, split=split, seed=seed)
     click.echo(f"{name}: {manifest.summary(table)}")
+    print_apart(table)
     print_absent(table)
     missing = manifest.missing_files(table)
     if missing:
@@ -61,8 +62,9 @@ def plan(
         parts = {stage: result.as_json() for stage, result in plans.items()}
         print_json({"dataset": name, "stages": parts, "estimates": {stage: cost.as_json() for stage, cost in costs.items()}})
     else:
-        from pipeline.show import plan_lines, print_absent
+        from pipeline.show import plan_lines, print_absent, print_apart
 
+        print_apart(table)
         if not stages:
             print_absent(table)
         click.echo("\n".join(plan_lines(plans, costs)))
@@ -88,7 +90,7 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     from pipeline import manifest, registry
     from pipeline import plan as planning
     from pipeline.estimate import estimates
-    from pipeline.show import outcome_lines, plan_lines, print_absent, print_untrained
+    from pipeline.show import outcome_lines, plan_lines, print_absent, print_apart, print_untrained
 
     registry.find("store", given["store"])
     home = home_of(ctx)
@@ -96,6 +98,7 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     wanted = planning.wanted_stages(home, table, stages, pairs(given.pop("settings")), given.pop("second_name"))
     states: dict[str, States] = {}
     before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"], states=states)
+    print_apart(table)
     if not stages:
         print_absent(table)
     lines = plan_lines(before, estimates(home, table, before))

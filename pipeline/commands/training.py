@@ -45,12 +45,15 @@ def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...
     home = home_of(ctx)
     with devices.joined(given.pop("count"), given["device"]):
         from pipeline import manifest, tracking
+        from pipeline.show import print_apart
         from pipeline.training import train as run
 
         if given.pop("log"):
             tracking.ask(home)
         devices.once(lambda: _bind(home, name, root))
-        trained = run(home, manifest.read(home, name), model, pairs(settings), **given)
+        table = manifest.read(home, name)
+        devices.once(lambda: print_apart(table))
+        trained = run(home, table, model, pairs(settings), **given)
         page = devices.once(lambda: _reported(home, trained))
         _scored(trained, page, as_json)
 
@@ -59,7 +62,7 @@ def _bind(home: Home, name: str, root: Path | None) -> None:
     """Bind a name that has a root now, or none yet."""
     from pipeline import manifest
 
-    if root or not (home.manifests / f"{name}.json").exists():
+    if root or not manifest.is_bound(home, name):
         manifest.bind(home, name, root=root)
 
 

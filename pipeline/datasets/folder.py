@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.media import composed
 from pipeline.types import SPLITS, Dataset, Sample, Split
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
@@ -34,7 +35,7 @@ class Folder:
             label, within, _ = file.partition("/")
             if not within:
                 raise UserError(f"{root / file} lies in no class folder; expected: {self.layout}")
-            split, signer = table.pop(file, ("unassigned", None))
+            split, signer = table.pop(composed(file), ("unassigned", None))
             yield Sample(file.rpartition(".")[0], {"rgb": (file,)}, sys.intern(label), split, signer)
         if table:
             raise UserError(f"{root / SPLIT_TABLE} names {len(table)} files that are not there, first {next(iter(table))!r}")
@@ -55,7 +56,7 @@ def videos(root: Path) -> Iterator[str]:
 
 
 def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:
-    """`{file: (split, signer)}` of a split.csv; empty cells are unknown."""
+    """`{composed file: (split, signer)}` of a split.csv; empty cells are unknown."""
     if not path.exists():
         return {}
     table: dict[str, tuple[Split, str | None]] = {}
@@ -65,7 +66,7 @@ def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:
             raise UserError(f"{path} has no column 'file'; expected the columns file, split, signer")
         for row in rows:
             entry = (_split(path, row.get("split") or ""), row.get("signer") or None)
-            if table.setdefault(row["file"], entry) != entry:
+            if table.setdefault(composed(row["file"]), entry) != entry:
                 raise UserError(f"{path} names {row['file']!r} twice, with different splits or signers")
     return table
 

@@ -1,0 +1,66 @@
+"""The clips below a root beside those that its name knew before: called as they were, and remembered while they are away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.media import composed
+from pipeline.types import Sample, Split
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The clips that are there, the split of every one that was ever listed, and those that are away with theirs."""
+
+    found: Sequence[Sample]
+    known: Mapping[str, Split]
+    away: tuple[Sample, ...]
+
+
+def checked(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
+    """The same clips; raises UserError where two have one id, or where a file is not below the root."""
+    seen: dict[str, Sample] = {}
+    for sample in samples:
+        if seen.setdefault(sample.id, sample) is not sample:
+            files = [", ".join(part for paths in s.media.values() for part in paths) for s in (seen[sample.id], sample)]
+            raise UserError(f"two clips below {root} have the id {sample.id!r}: {files[0]} and {files[1]}; rename one of them")
+        for paths in sample.media.values():
+            for part in paths:
+                if part.startswith("/") or (".." in part and ".." in part.split("/")):
+                    raise UserError(f"clip {sample.id!r} names the file {part!r}, which is not below its root {root}")
+        yield sample
+
+
+def listed(samples: Iterable[Sample], root: Path, before: Iterable[Sample], classes: Iterable[str]) -> Listing:
+    """Clips as a corpus finds them, in the order of their ids, beside those of `before` and its `classes`.
+
+    A name is composed, unless it was known in another form.
+    """
+    found = sorted(checked(map(_in_form, samples), root), key=attrgetter("id"))
+    here = {sample.id for sample in found}
+    known, away = dict[str, Split](), list[Sample]()
+    forms = {composed(label): label for label in classes if not label.isascii()}
+    for sample in before:
+        form = _in_form(sample)
+        if form is not sample:
+            forms |= {form.id: sample.id, form.signer or "": sample.signer or ""}
+        if sample.split != "unassigned":
+            known[sample.id] = sample.split
+        if form.id not in here:
+            away.append(replace(sample, media={}))
+    if any(form != name for form, name in forms.items()):
+        found = sorted((_in_form(sample, forms) for sample in found), key=attrgetter("id"))
+    return Listing(found, known, tuple(away))
+
+
+def _in_form(sample: Sample, forms: Mapping[str, str] | None = None) -> Sample:
+    """The sample with its names composed, or in the `forms` of composed ones; itself where it has them already."""
+    names = sample.id, sample.label, sample.signer
+    if "".join(filter(None, names)).isascii():
+        return sample
+    clip, label, signer = (name and (forms or {}).get(composed(name), composed(name)) for name in names)
+    return sample if (clip, label, signer) == names else replace(sample, id=clip or "", label=label, signer=signer)
