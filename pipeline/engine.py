@@ -21,6 +21,7 @@ from pebble import ProcessExpired, ProcessPool
 from pipeline import __version__
 from pipeline.configured import Stage
 from pipeline.errors import UserError
+from pipeline.fingerprint import refuse_changed
 from pipeline.lanes import Lane
 from pipeline.shards import Failure
 from pipeline.spool import Job, Prepared, prepare_clip, start_decoder
@@ -91,7 +92,7 @@ class Engine:
         if name not in self.forwards:
             if has_forward(stage.extractor):
                 use_threads(work.threads)
-            self.forwards[name] = _loaded(name, stage.extractor, work.device)
+            self.forwards[name] = _loaded(stage, work.device)
         made = {"device": work.device, "threads": work.threads, "signcache": __version__}
         made |= {"stage": stage.kind, "settings": stage.settings}
         return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer)
@@ -118,13 +119,15 @@ def _start_fork_server() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _loaded(name: str, extractor: Extractor, device: str) -> Forward | None:
+def _loaded(stage: Stage, device: str) -> Forward | None:
     try:
-        return extractor.load(device)
+        forward = stage.extractor.load(device)
     except (UserError, OSError):
         raise
     except Exception as error:  # a stage that somebody is writing may raise anything
-        raise UserError(f"stage {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise UserError(f"stage {stage.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    refuse_changed(stage.name, stage.extractor, stage.fingerprint, has_weights=forward is not None)
+    return forward
 
 
 def has_forward(extractor: Extractor) -> bool:

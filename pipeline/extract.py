@@ -160,7 +160,8 @@ def _jobs(home: Home, table: Manifest, plans: Mapping[str, StagePlan], spool: Pa
     for number, (clip, source) in enumerate(sorted(wanted, key=lambda pair: table.places[pair[0]])):
         stages = {name: result.stage.extractor for name, (result, _) in wanted[clip, source].items()}
         result, todo = next(iter(wanted[clip, source].values()))
-        job = Job(number, clip, stages, spool, todo.stat, options.deadline_seconds)
+        fingerprints = {name: result.stage.fingerprint for name, (result, _) in wanted[clip, source].items()}
+        job = Job(number, clip, stages, spool, todo.stat, options.deadline_seconds, fingerprints=fingerprints)
         upstream = result.stage.upstream
         if upstream is None:
             yield replace(job, paths=table.paths(todo.sample, source))

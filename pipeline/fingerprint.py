@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import json
 import sys
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
-from pipeline import weights
+from pipeline import code, weights
+from pipeline.code import digest_of as digest_of
+from pipeline.errors import UserError
 from pipeline.types import Extractor
 
 NUMBERS_VERSION = 1
 """Raised when decoding or resizing in `pipeline` gives other numbers; golden rows in the tests guard it."""
+_agreed = set[tuple[Any, ...]]()
+"""Identities that what this process has loaded is known to be of, each with what it had loaded then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,6 @@ def fingerprint(extractor: Extractor, upstream: str | None = None) -> Fingerprin
     return Fingerprint(identity, digest_of(identity))
 
 
-def digest_of(value: Any) -> str:
-    """16 hex digits of the SHA-256 of canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Why two identities of one stage differ, a phrase each: `max_frames 30 -> 60`, `code of stages/resnet50.py`."""
     reasons = [f"{key} {_shown(a)} -> {_shown(b)}" for key, a, b in _changed(old["fields"], new["fields"])]
@@ -78,82 +73,30 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _code_of(stage: type[Extractor]) -> dict[str, str]:
+def _code_of(stage: type[Extractor], read: Callable[[Path], bytes] = Path.read_bytes) -> dict[str, str]:
     """The hashes of a stage's code without what its identity holds already: defaults of its fields, `version`, `libraries`."""
-    return code_hashes(sys.modules[stage.__module__].__file__ or "", stage.__name__, {*stage.model_fields, "version", "libraries"})
+    file = sys.modules[stage.__module__].__file__ or ""
+    return code.code_hashes(file, stage.__name__, {*stage.model_fields, "version", "libraries"}, read=read)
 
 
-def code_hashes(file: str | Path, own_class: str = "", left_out: Container[str] = ()) -> dict[str, str]:
-    """`{"stages/resnet50.py": hash}` of a file and of the files of its own package that it imports, at any depth.
+def refuse_changed(name: str, extractor: Extractor, said: Fingerprint, *, has_weights: bool = False) -> None:
+    """Raise UserError where the code or weights that this process has loaded are not those of the identity.
 
-    The values of the attributes `left_out` of the class `own_class` in `file` do not count.
+    Asked again it looks only where more was loaded since; with `has_weights`, at those that the stage has just loaded.
     """
-    package = Path(file).resolve().parent
-    found: dict[str, str] = {}
-    waiting = [Path(file).resolve()]
-    while waiting:
-        path = waiting.pop()
-        name = f"{package.name}/{path.relative_to(package).as_posix()}"
-        if name not in found:
-            tree = ast.parse(path.read_bytes())
-            for node in tree.body if not found else ():
-                if isinstance(node, ast.ClassDef) and node.name == own_class:
-                    node.body = [part for part in (_without_value(part, left_out) for part in node.body) if part]
-            found[name] = digest_of(canonical(tree))
-            waiting += _siblings(tree, package)
-    return dict(sorted(found.items()))
-
-
-def _without_value(part: ast.stmt, names: Container[str]) -> ast.stmt | None:
-    """A statement of a class body, without the value that it gives to one of `names`."""
-    if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.target.id in names:
-        is_field = part.target.id not in ("version", "libraries")
-        return ast.AnnAssign(part.target, part.annotation, None, part.simple) if is_field else None
-    if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and part.targets[0].id in names:
-        return None
-    return part
-
-
-def _siblings(tree: ast.Module, package: Path) -> Iterator[Path]:
-    """Files of `package` that a file in it imports."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(part for part in (package.name if node.level else "", node.module) if part)
-            modules = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for module in modules:
-            top, _, rest = module.partition(".")
-            file = package / (rest.replace(".", "/") + ".py")
-            if top == package.name and rest and file.is_file():
-                yield file
-
-
-def canonical(node: Any) -> Any:
-    """A syntax tree as JSON values without what does not count: comments, docstrings, layout, empty fields.
-
-    Skipping empty fields makes Python 3.11 and 3.12 agree: 3.12 added fields that are empty in older sources.
-    """
-    if isinstance(node, ast.Constant):
-        return ["Constant", type(node.value).__name__, repr(node.value)]
-    if isinstance(node, ast.AST):
-        parts = [[name, canonical(_counting(node, value))] for name, value in ast.iter_fields(node)]
-        return [type(node).__name__, *(part for part in parts if part[1] not in (None, []))]
-    if isinstance(node, list):
-        return [canonical(item) for item in node]
-    return node
-
-
-def _counting(parent: ast.AST, value: Any) -> Any:
-    """A field's value without bare strings (docstrings) and without the empty constants that some versions keep in f-strings."""
-    if not isinstance(value, list):
-        return value
-    if isinstance(parent, ast.JoinedStr):
-        return [item for item in value if not (isinstance(item, ast.Constant) and item.value == "")]
-    return [item for item in value if not _is_text_statement(item)]
-
-
-def _is_text_statement(node: Any) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    given = str(getattr(extractor, "weights", ""))
+    state = (said.digest, code.loads(), weights.loaded(given))
+    if state in _agreed and not has_weights:
+        return
+    now = {
+        **said.identity,
+        "version": extractor.version,
+        "code": _code_of(type(extractor), code.loaded),
+        "libraries": {name: library_version(name) for name in extractor.libraries},
+    }
+    if "weights" in said.identity and (state[2] or has_weights):
+        now["weights"] = weights.loaded(given) or weights.describe(given, extractor.checkpoints)
+    reasons = differences(said.identity, now)
+    if reasons:
+        raise UserError(f"stage {name!r} changed while it ran ({'; '.join(reasons)}); finished clips are kept, run the same line again")
+    _agreed.add(state)

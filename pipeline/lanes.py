@@ -15,6 +15,7 @@ import numpy as np
 from pipeline import registry, shards
 from pipeline.configured import Stage
 from pipeline.errors import UserError
+from pipeline.fingerprint import refuse_changed
 from pipeline.passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.shards import Failure, Marker, Row
 from pipeline.spool import Items, Prepared
@@ -179,6 +180,7 @@ class Lane:
 
     def _write(self, clips: list[_Clip], failures: list[Failure], seconds: float) -> None:
         extractor, start, rows = self.stage.extractor, 0, []
+        refuse_changed(self.stage.name, extractor, self.stage.fingerprint)  # what a forward pass imported
         for clip in clips:
             found = clip.prepared
             rows.append(

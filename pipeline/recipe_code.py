@@ -16,7 +16,7 @@ from types import ModuleType
 
 from pipeline import atomic, epochs, errors, journal, machine, manifest, processes, registry, runs, types
 from pipeline import cache as features
-from pipeline.fingerprint import canonical, digest_of
+from pipeline.code import canonical, digest_of
 from pipeline.types import Recipe
 
 PACKAGES = ("models", "pipeline")

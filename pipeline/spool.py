@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.decode import Clip, decoded
 from pipeline.errors import ClipError, UserError
+from pipeline.fingerprint import Fingerprint, refuse_changed
 from pipeline.machine import die_with_parent
 from pipeline.media import Stat, hashed, stat_of
 from pipeline.types import Array, Extractor, Frame
@@ -39,6 +40,8 @@ class Job:
     decord: bool = True
     rows: Clip | None = None
     content: str = ""
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
+    """What its stages are: no other code makes its items."""
 
     def moved(self) -> None:
         """From now on the clip has its whole deadline again."""
@@ -90,6 +93,7 @@ def prepare_clip(job: Job) -> Prepared:
 
     The kernel's alarm kills this process when nothing moves for `deadline_seconds`: a decoder may hang with the GIL held.
     """
+    _refuse_changed(job)
     job.moved()
     prepared = Prepared(job.content, job.stat if job.rows else stat_of(job.paths))
     try:
@@ -108,7 +112,14 @@ def prepare_clip(job: Job) -> Prepared:
         prepared.failures = dict.fromkeys(job.stages, _phrase(error)) | prepared.failures
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    _refuse_changed(job)  # what was imported on the way
     return prepared
+
+
+def _refuse_changed(job: Job) -> None:
+    for name, said in job.fingerprints.items():
+        if name in job.stages:
+            refuse_changed(name, job.stages[name], said)
 
 
 def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 RANDOM = "random:"
+_read: dict[str, dict[str, Any]] = {}
+"""The identity of every checkpoint that this process has read last from a path."""
 
 
 def describe(weights: str, checkpoints: Mapping[str, str]) -> dict[str, Any]:
@@ -30,6 +33,11 @@ def describe(weights: str, checkpoints: Mapping[str, str]) -> dict[str, Any]:
         raise UserError(f"weights={weights!r} is no file; use {known}random:SEED or the path of a checkpoint")
     with open(weights, "rb") as file:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def loaded(weights: str) -> dict[str, Any] | None:
+    """As `describe`, but of the bytes that this process has read from there, whatever lies there now; None where it has not."""
+    return _read.get(weights)
 
 
 def phrase(description: Mapping[str, Any] | None) -> str:
@@ -72,10 +80,12 @@ def read_checkpoint(path: str) -> Mapping[str, Tensor]:
     Raises UserError where the file is damaged, holds code, or holds anything but tensors by name (in `state_dict` or itself).
     """
     import torch
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        content = load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+        raw = Path(path).read_bytes()
+        _read[path] = {"sha256": hashlib.sha256(raw).hexdigest()}
+        content = load(raw) if path.endswith(".safetensors") else torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # what a pickle reader raises on any other file has no common kind
         kind = type(error).__name__
         raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it is damaged, or holds code to run ({kind})") from error

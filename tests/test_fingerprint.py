@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import fingerprint as fingerprints
-from pipeline import registry, weights
+from pipeline import code, registry, weights
 from pipeline.errors import UserError
-from pipeline.fingerprint import code_hashes, differences, digest_of, fingerprint
+from pipeline.code import code_hashes
+from pipeline.fingerprint import differences, digest_of, fingerprint
 
 GOLDEN = Path(__file__).parent / "golden"
 BODY = '''"""A stage."""
@@ -181,7 +182,7 @@ CANONICAL = """if True:
     import ast, hashlib, json, sys
     scope = {"ast": ast, "Any": object}
     tree = ast.parse(open(sys.argv[1]).read())
-    wanted = ("canonical", "_counting", "_is_text_statement")
+    wanted = ("canonical", "_counting", "_brought", "_is_text_statement")
     parts = [part for part in tree.body if isinstance(part, ast.FunctionDef) and part.name in wanted]
     exec(compile(ast.Module(parts, []), "walk", "exec"), scope)
     value = scope["canonical"](ast.parse(open(sys.argv[2], "rb").read()))
@@ -201,7 +202,7 @@ def test_every_python_gives_the_golden_digest(python: str) -> None:
             break
     else:
         pytest.skip(f"no Python {python} here")
-    command = [str(found), "-c", CANONICAL, str(fingerprints.__file__), str(GOLDEN / "sample_stage.txt")]
+    command = [str(found), "-c", CANONICAL, str(code.__file__), str(GOLDEN / "sample_stage.txt")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == sample_digest()
 
