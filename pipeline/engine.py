@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import queue
 import signal
 import threading
@@ -24,7 +25,7 @@ from pipeline.errors import UserError
 from pipeline.fingerprint import refuse_changed
 from pipeline.lanes import Lane
 from pipeline.shards import Failure
-from pipeline.spool import Job, Prepared, prepare_clip, start_decoder
+from pipeline.spool import Job, Prepared, prepare_sent, start_decoder
 from pipeline.types import Extractor, Forward
 
 SPOOL_BYTES = 2 << 30
@@ -206,7 +207,7 @@ class _Decoding:
 
     def _start(self, job: Job) -> None:
         self.running += 1
-        self.pool.schedule(prepare_clip, args=(job,)).add_done_callback(lambda future: self._ready(job, future))
+        self.pool.schedule(prepare_sent, args=(pickle.dumps(job),)).add_done_callback(lambda future: self._ready(job, future))
 
     def _ready(self, job: Job, future: Future[Prepared]) -> None:
         files = [job.spool / f"{job.number}-{name}" for name in job.stages]

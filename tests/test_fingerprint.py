@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import fingerprint as fingerprints
 from pipeline import code, registry, weights
-from pipeline.errors import UserError
+from pipeline import fingerprint as fingerprints
 from pipeline.code import code_hashes
+from pipeline.errors import UserError
 from pipeline.fingerprint import differences, digest_of, fingerprint
 
 GOLDEN = Path(__file__).parent / "golden"
