@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
+"""The names of what `replace` leaves behind where it is killed."""
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -24,6 +24,7 @@ from pipeline.configured import Stage
 from pipeline.errors import UserError
 from pipeline.fingerprint import refuse_changed
 from pipeline.lanes import Lane
+from pipeline.machine import use_float32
 from pipeline.shards import Failure
 from pipeline.spool import Job, Prepared, prepare_sent, start_decoder
 from pipeline.types import Extractor, Forward
@@ -141,7 +142,7 @@ def use_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
+    use_float32()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pipeline.batch import Batch, share_of
 from pipeline.data import Table
 from pipeline.epochs import Display, Epoch, write_figures
 from pipeline.errors import Diverged, UserError
+from pipeline.machine import use_float32
 
 if TYPE_CHECKING:
     from pipeline.network import Network
@@ -40,6 +41,7 @@ class _Autocast(MixedPrecision):
 
 def fabric_of(recipe: Network, device: str) -> Fabric:
     """Fabric in the recipe's precision; raises UserError where the device has none of it."""
+    use_float32()
     if recipe.precision == "float32":
         return devices.fabric(device)
     if recipe.precision == "float16" and device == "cpu":
@@ -227,7 +229,7 @@ class Fitting:
     def _restore(self) -> None:
         """Go on where the last checkpoint of this training was written."""
         path = self.train.folder / CHECKPOINT if self.train.folder else None
-        if path is None or not path.exists():
+        if path is None or not devices.once(path.exists):
             return
         content = torch.load(path, map_location="cpu", weights_only=True)
         self.module.load_state_dict(content["module"])

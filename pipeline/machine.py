@@ -28,6 +28,13 @@ def chosen_device(asked: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
+def use_float32() -> None:
+    """From now on CUDA computes in float32 what is float32: torch lets convolutions and LSTMs round to TF32, unless told."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def die_with_parent() -> None:
     """From now on the kernel kills this process when the one that started it ends."""
     with contextlib.suppress(AttributeError):  # not Linux: forkserver children end when their pipe closes

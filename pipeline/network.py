@@ -17,6 +17,7 @@ from pipeline.batch import Batch, check_vectors
 from pipeline.data import Change, Table
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
+from pipeline.machine import use_float32
 from pipeline.schedule import Kind
 from pipeline.types import Array, Recipe
 
@@ -30,6 +31,7 @@ class NetworkPredictor:
     """A trained module on a device."""
 
     def __init__(self, module: nn.Module, device: str) -> None:
+        use_float32()
         self.module, self.device = module.to(device).eval(), device
 
     def logits(self, batch: Batch) -> Array:

@@ -95,7 +95,7 @@ def _clear(folder: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     for path in folder.glob(".*"):
-        if path.name != LOCK:
+        if atomic.TEMPORARY.fullmatch(path.name):
             path.unlink()
 
 
@@ -108,7 +108,7 @@ def at_work(folder: Path, *, again: bool = False) -> Iterator[bool]:
     busy = f"this training is running already, in {folder}; wait for it, or choose another --seed"
     with nullcontext() if devices.rank() else alone(folder / LOCK, busy):
         devices.once(lambda: _clear(folder) if again else _sweep(folder))
-        is_finished = (folder / RESULT).exists()
+        is_finished = devices.once((folder / RESULT).exists)
         if is_finished:
             print(f"finished before: {folder}; --again trains it anew", file=sys.stderr)
         yield is_finished

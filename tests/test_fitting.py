@@ -223,6 +223,15 @@ def test_bfloat16_trains_and_leaves_weights_and_features_in_float32(name: str) -
     assert all(np.isfinite(row.loss) for row in fit.state.figures)
 
 
+def test_float32_is_float32_on_cuda_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_lstm()
+    table = table_of(recipe, LENGTHS)
+    for use in (lambda: Fitting(recipe, table, table, "cpu"), lambda: recipe.predictor(table.dims, 3)):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+        use()
+        assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("recipe", [small_lstm(frames=6), InceptionTime(steps=5, epochs=1, filters=2)], ids=["frames", "steps"])
 def test_clips_that_are_read_as_equally_long_are_not_bucketed_by_their_length(recipe: Network) -> None:
     table = table_of(recipe, [6 + 10 * (number % 3) + number % 2 for number in range(60)])  # a class has its own length

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import fitting
+from pipeline import devices, fitting
 from pipeline.errors import UserError
 from pipeline.manifest import Home
+from pipeline.runs import at_work
 from pipeline.training import train
 from tests.test_training import SETTINGS, Fixture, assert_same_weights, trained, weights
 
@@ -102,9 +103,31 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(signs: Fix
     assert left == {".lock", "metrics.csv", "predictions.csv", "result.json", "run.json", "tensorboard", "weights.safetensors"}
 
 
-def test_a_run_being_trained_is_not_trained_twice_at_a_time(signs: Fixture) -> None:
-    from pipeline.runs import at_work
+def test_what_others_hide_in_a_run_stays_and_what_a_kill_left_half_written_goes(signs: Fixture) -> None:
+    run = trained(signs)
+    (run.folder / "result.json").unlink()
+    (run.folder / ".ipynb_checkpoints").mkdir()
+    names = (".ipynb_checkpoints/note", ".note", ".result.json.0a1b2c3d")
+    for name in names:
+        (run.folder / name).touch()
+    assert trained(signs).folder == run.folder
+    assert [name for name in names if (run.folder / name).exists()] == [".ipynb_checkpoints/note", ".note"]
 
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_the_first_process_says_for_all_whether_a_run_is_finished(
+    signs: Fixture, monkeypatch: pytest.MonkeyPatch, is_finished: bool
+) -> None:
+    run = trained(signs)
+    if is_finished:
+        (run.folder / "result.json").unlink()  # as a process sees it whose disk is late
+    monkeypatch.setattr(devices, "rank", lambda: 1)
+    monkeypatch.setattr(devices, "once", lambda make: is_finished)
+    with at_work(run.folder) as found:
+        assert found is is_finished
+
+
+def test_a_run_being_trained_is_not_trained_twice_at_a_time(signs: Fixture) -> None:
     run = trained(signs)
     with at_work(run.folder), pytest.raises(UserError, match=r"this training is running already, in .*; wait for it"):
         trained(signs, again=True)

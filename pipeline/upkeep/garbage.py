@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest, shards
+from pipeline.atomic import TEMPORARY
 from pipeline.cache import INDEX_PREFIX
 from pipeline.configured import Published, configure, published
 from pipeline.errors import UserError
@@ -19,9 +19,6 @@ from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX
 from pipeline.upkeep.places import ASIDE, PUBLISHED, RUNS, Uses, identities, size_of, uses
 from pipeline.upkeep.verified import NAME as VERIFIED
-
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
-"""What `atomic.replace` writes before it renames."""
 
 
 @dataclass(frozen=True, slots=True)
