@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import atomic, metrics, predictions
+from pipeline import atomic, predictions
 from pipeline.amounts import shown_size, shown_time
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
+from pipeline.intervals import difference
 from pipeline.manifest import Home
 from pipeline.pictures import draw_attention, draw_reliability, picture
 from pipeline.predictions import Predictions
@@ -28,7 +29,7 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 @dataclass(frozen=True)
 class Compared:
-    """One run beside the first: `paired` is `metrics.difference` on the clips of both, None where there are none."""
+    """One run beside the first: `paired` is their `difference` on the clips of both, None where there are none."""
 
     name: str
     run: Run
@@ -53,7 +54,7 @@ class Compared:
             "seed": str(record["seed"]),
             "scored on": str(scores["split"]),
             "clips": str(scores["n"]),
-            "top-1": f"{percent(scores['top1'])} ({100 * spread['low']:.1f} to {100 * spread['high']:.1f} by {spread['by']})",
+            "top-1": f"{percent(scores['top1'])} ({_span(spread, '.1f')})",
             "beside 1": _in_words(self.paired) if self.name != "1" else "",
             "top-5": percent(scores["top5"]),
             "macro F1": percent(scores["macro_f1"]),
@@ -68,8 +69,15 @@ def _in_words(paired: Mapping[str, Any] | None) -> str:
     """`+2.1 (-0.4 to 4.6 by clip; 7 gained, 3 lost of 188)`."""
     if paired is None:
         return "no clip in common"
-    span = f"{100 * paired['low']:+.1f} to {100 * paired['high']:+.1f} by {paired['by']}"
-    return f"{100 * paired['top1']:+.1f} ({span}; {paired['gained']} gained, {paired['lost']} lost of {paired['clips']})"
+    words = f"{_span(paired, '+.1f')}; {paired['gained']} gained, {paired['lost']} lost of {paired['clips']}"
+    return f"{100 * paired['top1']:+.1f} ({words})"
+
+
+def _span(found: Mapping[str, Any], form: str) -> str:
+    """`80.1 to 91.2 by clip`."""
+    if found["low"] is None:
+        return f"too few {found['by']}s for an interval"
+    return f"{100 * found['low']:{form}} to {100 * found['high']:{form}} by {found['by']}"
 
 
 def compare(runs: Sequence[Run]) -> list[Compared]:
@@ -83,17 +91,21 @@ def compare(runs: Sequence[Run]) -> list[Compared]:
             raise UserError(f"{run.folder} has no calibration: an older signcache trained it; do it again: {run.record['command']} --again")
     said = [predictions.read(run.folder) for run in runs]
     words = _differing(runs)
-    return [Compared(str(i + 1), run, said[i], words[i], _paired(said[0], said[i])) for i, run in enumerate(runs)]
+    kept = [str(run.scores["interval"]["by"]) for run in runs]
+    return [Compared(str(i + 1), run, said[i], words[i], _paired(said[0], said[i], kept[0], kept[i])) for i, run in enumerate(runs)]
 
 
-def _paired(first: Predictions, second: Predictions) -> dict[str, Any] | None:
+def _paired(first: Predictions, second: Predictions, first_by: str, second_by: str) -> dict[str, Any] | None:
     """The difference on the clips that both scored, where they agree on the label."""
     places = {(clip, label): place for place, (clip, label) in enumerate(zip(first.ids, first.judged.labels, strict=True))}
     pairs = [(places[key], place) for place, key in enumerate(zip(second.ids, second.judged.labels, strict=True)) if key in places]
     if not pairs:
         return None
     own, other = (np.array(column) for column in zip(*pairs, strict=True))
-    return metrics.difference(first.judged.hits[own], second.judged.hits[other], [first.signers[i] for i in own])
+    by, groups = first_by, [first.groups[i] for i in own]
+    if by == "clip":  # an older run may have counted each clip, where a newer one knows what belongs together
+        by, groups = second_by, [second.groups[i] for i in other]
+    return difference(first.judged.hits[own], second.judged.hits[other], groups, by)
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:

@@ -17,7 +17,7 @@ from pipeline.mixing import logarithms, probabilities
 from pipeline.reading import Reading, count, some
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, record_of, result_of, say
-from pipeline.types import Array, Predictor, Recipe, Split
+from pipeline.types import Array, Predictor, Recipe, Sample, Split
 
 FIGURES = ("n", "top1", "top5", "macro_f1", "seconds")
 
@@ -59,9 +59,11 @@ def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, a
             say([f"{reading.part}: train {len(reading.of('train'))}, val {len(reading.of('val'))}, scores {_scored(reading)}"])
             done.append(runs.read(trainer.run(reading, model, recipe, seed, again=again, is_member=True)))
             say([f"{reading.part}: top-1 {done[-1].scores['top1']:.1%}"])
-        said = predictions.joined([predictions.read(run.folder) for run in done])
+        by, groups = kept_together(_scored_by(readings), trainer.reading.table)
+        said = replace(predictions.joined([predictions.read(run.folder) for run in done]), groups=groups)
         predictions.write(folder, said)
-        runs.write_result(folder, {"run": str(folder), **_result(readings, done, said, record["learned"])})
+        scores = metrics.tally(said.judged, trainer.reading.table.classes, learned=record["learned"], groups=groups, by=by)
+        runs.write_result(folder, {"run": str(folder), **_result(readings, done, said, scores)})
     return folder
 
 
@@ -103,17 +105,19 @@ def _unlearned(readings: Iterable[Reading], learned: Iterable[Collection[str]]) 
         yield f"{count(len(strange), 'clip')} of labels that the other folds lack, counted as wrong: {some(named)}"
 
 
-def _result(readings: Sequence[Reading], done: Sequence[Run], said: predictions.Predictions, learned: Collection[str]) -> dict[str, Any]:
+def _scored_by(readings: Iterable[Reading]) -> list[Sample]:
+    return [sample for reading in readings for sample in reading.of("test")]
+
+
+def _result(readings: Sequence[Reading], done: Sequence[Run], said: predictions.Predictions, scores: metrics.Scores) -> dict[str, Any]:
     """Scores of all clips together, and those of each fold."""
-    samples = [sample for reading in readings for sample in reading.of("test")]
-    classes = readings[0].table.classes
     each = [{"run": str(run.folder), **{key: run.scores[key] for key in FIGURES}} for run in done]
     top1 = [run.scores["top1"] for run in done]
     return {
         "dataset": readings[0].table.name,
         "model": done[0].model,
         "split": f"{len(done)} folds",
-        **result_of(samples, said, metrics.tally(said.judged, classes, learned=learned, groups=said.signers)),
+        **result_of(_scored_by(readings), said, scores),
         "selected_on_scored": False,
         "folds": each,
         "over_folds": {"mean": mean(top1), "sd": stdev(top1)},

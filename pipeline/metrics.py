@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from pipeline.intervals import LEVEL, Interval, interval
 from pipeline.types import Array
 
-RESAMPLES = 2000
-LEVEL = 0.95
 BINS = 15
 """Of confidence, equally wide."""
 
@@ -27,10 +26,8 @@ class Scores:
     top1: float
     top5: float
     macro_f1: float
-    interval: tuple[float, float]
-    """95 % bootstrap percentile interval of top-1."""
-    interval_by: str
-    """What was resampled: "signer" where several are known, else "clip"."""
+    interval: Interval
+    """Of top-1."""
     chance_uniform: float
     chance_majority: float
     """The share, among the scored clips, of the class that is the most frequent of those that were learned; guessing is among these."""
@@ -47,7 +44,7 @@ class Scores:
             "top1": self.top1,
             "top5": self.top5,
             "macro_f1": self.macro_f1,
-            "interval": {"low": self.interval[0], "high": self.interval[1], "level": LEVEL, "by": self.interval_by},
+            "interval": {**self.interval._asdict(), "level": LEVEL},
             "chance": {"uniform": self.chance_uniform, "majority": self.chance_majority},
         }
 
@@ -120,10 +117,9 @@ def score(
     *,
     learned: Collection[str] | None = None,
     groups: Sequence[str | None] = (),
-    seed: int = 0,
 ) -> Scores:
     """Scores of `(N, C)` logits against N labels; column i is `classes[i]`, of which training has seen `learned` (None: all)."""
-    return tally(judge(logits, labels, classes, learned), classes, learned=learned, groups=groups, seed=seed)
+    return tally(judge(logits, labels, classes, learned), classes, learned=learned, groups=groups)
 
 
 def tally(
@@ -132,7 +128,7 @@ def tally(
     *,
     learned: Collection[str] | None = None,
     groups: Sequence[str | None] = (),
-    seed: int = 0,
+    by: str = "signer",
 ) -> Scores:
     """Scores of what was said of the clips, among the `learned` classes (None: all). Macro F1 is over classes in truth or prediction."""
     from sklearn.metrics import confusion_matrix, f1_score
@@ -141,14 +137,12 @@ def tally(
     index = {name: i for i, name in enumerate(names)}
     truth, guess = (np.array([index[name] for name in said], np.int64) for said in (judged.labels, judged.guesses))
     known = set(classes if learned is None else learned)
-    low, high, by = interval(judged.hits, groups, seed)
     return Scores(
         n=len(judged),
         top1=float(judged.hits.mean()),
         top5=float(((judged.rank > 0) & (judged.rank <= 5)).mean()),
         macro_f1=float(f1_score(truth, guess, average="macro", zero_division=0)),
-        interval=(low, high),
-        interval_by=by,
+        interval=interval(judged.hits, groups, by),
         chance_uniform=1 / len(known),
         chance_majority=max(Counter(label for label in judged.labels if label in known).values(), default=0) / len(judged),
         classes=names,
@@ -180,46 +174,3 @@ def _per_class(truth: NDArray[np.int64], guess: NDArray[np.int64], names: Sequen
         {"label": names[number], "precision": float(p), "recall": float(r), "f1": float(f), "clips": int(n)}
         for number, p, r, f, n in zip(present, *columns, strict=True)
     )
-
-
-def interval(hits: NDArray[np.bool_], groups: Sequence[str | None] = (), seed: int = 0) -> tuple[float, float, str]:
-    """Low, high, and what was resampled: signers (whole, with all their clips) where several are known, else clips."""
-    random = np.random.default_rng(seed & 0xFFFF_FFFF)
-    if not _are_known(groups):
-        shares = random.binomial(len(hits), hits.mean(), RESAMPLES) / len(hits)  # resampling clips draws just this
-        return *_limits(shares), "clip"
-    return *_limits(_resampled(hits, groups, random)), "signer"
-
-
-def difference(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: Sequence[str | None] = ()) -> dict[str, Any]:
-    """By how much more of the same clips the second hits, with the bootstrap interval of that; and who alone was right how often."""
-    gained, lost = second & ~first, first & ~second
-    random, clips = np.random.default_rng(0), len(first)
-    counts = np.array([gained.sum(), lost.sum()])
-    if _are_known(groups):
-        changes = _resampled(gained.astype(np.float64) - lost, groups, random)
-    else:
-        drawn = random.multinomial(clips, [*(counts / clips), 1 - counts.sum() / clips], RESAMPLES)
-        changes = (drawn[:, 0] - drawn[:, 1]) / clips
-    low, high = _limits(changes)
-    by = "signer" if _are_known(groups) else "clip"
-    found = {"top1": float(counts[0] - counts[1]) / clips, "low": low, "high": high}
-    return {**found, "by": by, "clips": clips, "gained": int(counts[0]), "lost": int(counts[1])}
-
-
-def _are_known(groups: Sequence[str | None]) -> bool:
-    return bool(groups) and None not in groups and len(set(groups)) > 1
-
-
-def _limits(shares: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def _resampled(values: Array, groups: Sequence[str | None], random: np.random.Generator) -> NDArray[np.float64]:
-    """`(RESAMPLES,)` means of `(N,)` values, whole groups drawn with replacement."""
-    _, member = np.unique(np.array(groups, dtype=str), return_inverse=True)
-    sizes, sums = np.bincount(member), np.bincount(member, values)
-    drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
-    found: NDArray[np.float64] = (drawn @ sums) / (drawn @ sizes)
-    return found

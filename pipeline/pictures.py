@@ -38,10 +38,11 @@ def picture(size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
 
 
 def draw_score(figure: Figure, result: Mapping[str, Any]) -> None:
-    """Top-1 with its interval on a line from 0 to 100 %, chance marked."""
+    """Top-1 with its interval, where it has one, on a line from 0 to 100 %, chance marked."""
     axes = figure.subplots()
     low, high, chance = result["interval"]["low"], result["interval"]["high"], result["chance"]
-    axes.hlines(0, 100 * low, 100 * high, color=BLUE, linewidth=6, alpha=0.4, label="95 % interval")
+    if low is not None:
+        axes.hlines(0, 100 * low, 100 * high, color=BLUE, linewidth=6, alpha=0.4, label="95 % interval")
     axes.plot(100 * result["top1"], 0, "o", color=BLUE, markersize=9, label="top-1")
     axes.axvline(100 * chance["majority"], color=RED, linewidth=1.5, label="most frequent class")
     axes.axvline(100 * chance["uniform"], color=GREY, linewidth=1.5, linestyle="--", label="guessing")

@@ -15,16 +15,17 @@ from pipeline.errors import UserError
 from pipeline.metrics import Judged
 
 PREDICTIONS = "predictions.csv"
-COLUMNS = ("id", "label", "guess", "confidence", "probability", "rank", "signer")
+COLUMNS = ("id", "label", "guess", "confidence", "probability", "rank", "signer", "group")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The scored clips in their order, what was said of each, and who signs."""
+    """The scored clips in their order, what was said of each, who signs, and what the interval of the scores counts as one."""
 
     ids: tuple[str, ...]
     judged: Judged
     signers: tuple[str | None, ...]
+    groups: tuple[str, ...]
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
@@ -37,7 +38,12 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
         probability=np.concatenate([each.probability for each in said]),
         rank=np.concatenate([each.rank for each in said]),
     )
-    return Predictions(tuple(i for part in parts for i in part.ids), judged, tuple(s for part in parts for s in part.signers))
+    return Predictions(
+        ids=tuple(i for part in parts for i in part.ids),
+        judged=judged,
+        signers=tuple(signer for part in parts for signer in part.signers),
+        groups=tuple(group for part in parts for group in part.groups),
+    )
 
 
 def write(folder: Path, said: Predictions) -> None:
@@ -48,7 +54,7 @@ def write(folder: Path, said: Predictions) -> None:
     judged = said.judged
     numbers = (judged.confidence.tolist(), judged.probability.tolist(), judged.rank.tolist())
     signers = ("" if signer is None else signer for signer in said.signers)
-    table.writerows(zip(said.ids, judged.labels, judged.guesses, *numbers, signers, strict=True))
+    table.writerows(zip(said.ids, judged.labels, judged.guesses, *numbers, signers, said.groups, strict=True))
     content = out.getvalue().encode("utf-8", errors="surrogateescape")
     devices.once(lambda: atomic.replace(folder / PREDICTIONS, content))
 
@@ -59,11 +65,13 @@ def read(folder: Path) -> Predictions:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
-        columns = {name: [row[name] for row in rows] for name in COLUMNS}
+        of_old = {"group": "signer"}  # older runs told no other groups
+        columns = {name: [row[name] if name in row else row[of_old[name]] for row in rows] for name in COLUMNS}
         confidence, probability = (np.array(columns[name], np.float64) for name in ("confidence", "probability"))
         judged = Judged(tuple(columns["label"]), tuple(columns["guess"]), confidence, probability, np.array(columns["rank"], np.int64))
     except FileNotFoundError:
         raise UserError(f"{folder} holds no {PREDICTIONS}: an older signcache trained it; train it again with --again") from None
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error}); train the run again with --again") from error
-    return Predictions(tuple(columns["id"]), judged, tuple(signer or None for signer in columns["signer"]))
+    signers = tuple(signer or None for signer in columns["signer"])
+    return Predictions(tuple(columns["id"]), judged, signers, tuple(columns["group"]))

@@ -157,7 +157,11 @@ def outcome_lines(outcome: Outcome, plans: Mapping[str, StagePlan], failures: in
 def scores_line(result: Mapping[str, Any]) -> str:
     """`demo/lstm_late on test: top-1 72.2% (95% interval 61.1% to 83.3% by clip), chance 12.5%, top-5 ..., 18 clips`."""
     interval, chance = result["interval"], result["chance"]
-    spread = f"{interval['level']:.0%} interval {interval['low']:.1%} to {interval['high']:.1%} by {interval['by']}"
+    name = f"{interval['level']:.0%} interval"
+    if interval["low"] is None:
+        spread = f"no {name}: the clips are of fewer than three {interval['by']}s"
+    else:
+        spread = f"{name} {interval['low']:.1%} to {interval['high']:.1%} by {interval['by']}"
     return (
         f"{result['dataset']}/{result['model']} on {result['split']}: top-1 {result['top1']:.1%} ({spread}), "
         f"chance {chance['uniform']:.1%}, "

@@ -16,6 +16,7 @@ from pipeline.cache import Features
 from pipeline.configured import published
 from pipeline.cost import Clock
 from pipeline.fingerprint import digest_of
+from pipeline.folds import kept_together
 from pipeline.manifest import Home
 from pipeline.predictions import Predictions
 from pipeline.reading import Reading, count, some
@@ -142,8 +143,9 @@ def scored(
     batches = reading.rows(samples, classes).batches(SCORING_BATCH, shuffle=False)
     logits = np.concatenate([predictor.logits(batch) for batch in batches])
     judged = metrics.judge(logits, [str(sample.label) for sample in samples], classes, learned)
-    said = Predictions(tuple(sample.id for sample in samples), judged, tuple(sample.signer for sample in samples))
-    return said, metrics.tally(judged, classes, learned=learned, groups=said.signers)
+    by, groups = kept_together(samples, reading.table)
+    said = Predictions(tuple(sample.id for sample in samples), judged, tuple(sample.signer for sample in samples), groups)
+    return said, metrics.tally(judged, classes, learned=learned, groups=groups, by=by)
 
 
 def result_of(samples: Sequence[Sample], said: Predictions, scores: metrics.Scores) -> dict[str, Any]:

@@ -35,22 +35,23 @@ def run_of(signs: Fixture, model: str = "lstm_late", settings: dict[str, str] | 
     return train(*signs, model, {"stages": "resnet50", **TINY, **(settings or {})}, device="cpu", **options)
 
 
-def rewritten(run: Run, guesses: list[int], signers: tuple[str | None, ...] | None = None) -> Run:
+def rewritten(run: Run, guesses: list[int]) -> Run:
     """The run as if it had said these classes of its clips."""
     said = predictions.read(run.folder)
     classes = run.record["classes"]
     judged = judge(10 * np.eye(len(classes))[guesses], said.judged.labels, classes)
-    predictions.write(run.folder, Predictions(said.ids, judged, signers or said.signers))
+    predictions.write(run.folder, replace(said, judged=judged))
     return run
 
 
 def test_what_was_predicted_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     labels = ('a "b", c', "line\nbreak", "wäh\udcff", "never")
     judged = judge(np.random.default_rng(0).normal(size=(4, 3)), labels, labels[:3])
-    said = Predictions(("1", "2,", "3\udc80", '"4'), judged, ("anna", None, "bert", "anna"))
+    said = Predictions(("1", "2,", "3\udc80", '"4'), judged, ("anna", None, "bert", "anna"), ("r 1", "r,2", "r 1", ""))
     predictions.write(tmp_path, said)
     again = predictions.read(tmp_path)
-    assert (again.ids, again.signers, again.judged.labels, again.judged.guesses) == (said.ids, said.signers, labels, judged.guesses)
+    assert (again.ids, again.signers, again.groups) == (said.ids, said.signers, said.groups)
+    assert (again.judged.labels, again.judged.guesses) == (labels, judged.guesses)
     for one, other in ((again.judged.confidence, judged.confidence), (again.judged.probability, judged.probability)):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(again.judged.rank, judged.rank)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +12,15 @@ import pytest
 import torch
 
 from pipeline import manifest, predictions
+from pipeline.comparison import compare
 from pipeline.crossvalidation import folded
 from pipeline.folds import folds_of, kept_together
+from pipeline.intervals import interval
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, open_stages
-from pipeline.training import configured, train
+from pipeline.runs import Run
+from pipeline.show import scores_line
+from pipeline.training import configured, evaluate, train
 from pipeline.tuning import search_for, tune
 from pipeline.types import Sample, Split
 from tests.feature_cache import publish
@@ -129,6 +135,7 @@ def test_folds_part_no_recording_and_say_where_their_validation_had_to(signs: Fi
     run = train(*signs, "lstm_late", SETTINGS, device="cpu", folds=3)
     assert [line for line in run.record["warnings"] if "recording" in line] == []
     assert run.scores["n"] == len(predictions.read(run.folder).ids) == 48
+    assert run.scores["interval"]["by"] == "recording"
     _, table = bound(tmp_path / "few", 2, 14)
     few = tuple(sample for sample in table.samples if recording(sample).endswith(" 1"))
     recipe = configured(table, "lstm_late", SETTINGS)
@@ -137,3 +144,35 @@ def test_folds_part_no_recording_and_say_where_their_validation_had_to(signs: Fi
         (line,) = fold.parted(recipe)
         assert line.startswith(f"{own} of {own} val clips share a recording with clips that train, so they say little of new recordings")
         assert "split by" not in line
+
+
+def test_intervals_of_scores_and_of_differences_count_a_recording_as_one(signs: Fixture) -> None:
+    runs = [train(*signs, "lstm_late", SETTINGS, seed=seed, device="cpu") for seed in (0, 1)]
+    for run in runs:
+        said = predictions.read(run.folder)
+        assert said.groups == tuple(signs[1].groups[clip] for clip in said.ids)
+        assert run.scores["interval"] == {**interval(said.judged.hits, said.groups, "recording")._asdict(), "level": 0.95}
+    found = evaluate(signs[0], runs[0].folder, device="cpu")
+    assert found == {key: runs[0].scores[key] for key in found}
+    assert [row.paired["by"] for row in compare(runs) if row.paired] == ["recording", "recording"]
+
+
+def test_a_run_of_an_older_signcache_is_compared_by_what_a_newer_one_knows(signs: Fixture) -> None:
+    older, newer = (train(*signs, "lstm_late", SETTINGS, seed=seed, device="cpu") for seed in (0, 1))
+    table = older.folder / predictions.PREDICTIONS
+    with open(table, newline="") as file:
+        rows = [row[:-1] for row in csv.reader(file)]
+    with open(table, "w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+    older = Run(older.folder, older.record, {**older.scores, "interval": {**older.scores["interval"], "by": "clip"}})
+    assert [row.paired["by"] for row in compare([older, newer]) if row.paired] == ["clip", "recording"]
+    assert predictions.read(older.folder).groups == ("",) * 6
+
+
+@pytest.mark.parametrize(
+    ("low", "words"), [(0.5, r"\(95% interval 50.0% to 90.0% by signer\)"), (None, r"\(no 95% interval: .* three signers\)")]
+)
+def test_the_line_of_a_score_says_its_interval_or_why_there_is_none(low: float | None, words: str) -> None:
+    spread = {"low": low, "high": low and 0.9, "by": "signer", "level": 0.95}
+    result = {"dataset": "a", "model": "b", "split": "test", "n": 9, "top1": 0.7, "top5": 1.0, "macro_f1": 0.7, "interval": spread}
+    assert re.search(words, scores_line({**result, "chance": {"uniform": 0.1, "majority": 0.1}}))

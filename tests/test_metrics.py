@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.metrics import calibration, difference, interval, judge, score
+from pipeline.metrics import calibration, judge, score
 
 CLASSES = ("a", "b", "c")
 
@@ -49,25 +49,15 @@ def test_a_label_that_the_model_never_heard_of_counts_as_wrong() -> None:
     assert (scores.top1, scores.unlearned, scores.classes) == (0.5, (1,), ("a", "b", "c", "new"))
 
 
-def test_the_interval_resamples_signers_where_several_are_known() -> None:
-    hits = np.array([True] * 10 + [False] * 10)
-    low, high, by = interval(hits, ["one"] * 10 + ["two"] * 10)
-    assert (low, high, by) == (0.0, 1.0, "signer")
-    low, high, by = interval(hits, [None] * 20)
-    assert by == "clip"
-    assert 0.2 < low < 0.35
-    assert 0.65 < high < 0.8
-    assert interval(hits, ["one"] * 20)[2] == "clip"
-
-
 @settings(deadline=None, max_examples=50)
-@given(guesses=st.lists(st.integers(0, 2), min_size=1, max_size=40), seed=st.integers(0, 3))
-def test_figures_are_fractions_and_the_interval_repeats(guesses: list[int], seed: int) -> None:
+@given(guesses=st.lists(st.integers(0, 2), min_size=1, max_size=40))
+def test_figures_are_fractions(guesses: list[int]) -> None:
     truth = [CLASSES[(guess + i % 2) % 3] for i, guess in enumerate(guesses)]
-    first, second = (score(logits_of(guesses), truth, CLASSES, seed=seed) for _ in range(2))
-    assert first.interval == second.interval
-    low, high = first.interval
-    assert 0 <= low <= high <= 1
+    first = score(logits_of(guesses), truth, CLASSES)
+    low, high, _ = first.interval
+    assert low is not None
+    assert high is not None
+    assert 0 <= low <= first.top1 <= high <= 1
     assert 0 <= first.macro_f1 <= 1
     assert first.top1 <= first.top5 <= 1
     assert first.confusion.sum() == len(guesses)
@@ -91,13 +81,3 @@ def test_the_calibration_error_is_the_mean_gap_between_confidence_and_accuracy()
     found = calibration(judge(sure, ["a", "b", "a", "a"], ("a", "b")))
     assert found["error"] == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
     assert [(row["clips"], row["right"]) for row in found["bins"]] == [(2, 1.0), (2, 0.5)]
-
-
-def test_a_difference_is_of_the_same_clips_with_who_alone_was_right() -> None:
-    first, second = (np.array([right == "1" for right in said]) for said in ("1100110011", "1111110000"))
-    found = difference(first, second)
-    assert (found["clips"], found["gained"], found["lost"], found["top1"], found["by"]) == (10, 2, 2, 0.0, "clip")
-    assert found["low"] < 0 < found["high"]
-    same = difference(first, first)
-    assert (same["low"], same["high"]) == (0.0, 0.0)
-    assert difference(first, second, ["anna"] * 5 + ["bert"] * 5)["by"] == "signer"

@@ -79,7 +79,17 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 def test_the_page_says_the_scores_beside_chance_and_what_was_read(tmp_path: Path) -> None:
     page = report.write(run_in(tmp_path)).read_text("utf-8")
-    words = ["87.5 %", "25.0 %", "bootstrap by signer", "fedcba9876543210", "0123456789abcdef", "a/1", "cannot be decoded", "--seed 1"]
+    words = [
+        "87.5 %",
+        "25.0 %",
+        "no 95 % interval",
+        "fewer than three signers",
+        "fedcba9876543210",
+        "0123456789abcdef",
+        "a/1",
+        "cannot be decoded",
+        "--seed 1",
+    ]
     assert [word for word in words if word not in page] == []
     assert "weights after epoch 3 of 3" in page
 
