@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import signal
 
 from pipeline.errors import UserError
@@ -13,8 +12,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use: no more than a container's quota, or LOKY_MAX_CPU_COUNT where set, allows."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def chosen_device(asked: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.metadata
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ import pytest
 
 from pipeline import registry
 from pipeline.looking import doctor
+from pipeline.machine import cores
 from pipeline.manifest import Home
 from tests.commands import run
+
+QUOTA = "/sys/fs/cgroup/cpu.max"
+"""Where Linux says it of a container: microseconds in so many."""
 
 
 @pytest.fixture
@@ -98,3 +104,16 @@ def test_a_broken_stage_is_named_and_hides_no_other(home: Home, monkeypatch: pyt
     item = found(home)["stage radar_cnn"]
     assert (item["detail"], item["remedy"]) == ("SyntaxError: invalid syntax", "mend or remove stages/radar_cnn.py")
     assert "resnet50" in found(home)["stages"]["detail"]
+
+
+def test_a_containers_quota_counts_as_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota, read = tmp_path / "cpu.max", builtins.open
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(128))
+    monkeypatch.setattr(builtins, "open", lambda file, *more, **named: read(quota if file == QUOTA else file, *more, **named))
+    monkeypatch.setattr(os.path, "exists", lambda file: file == QUOTA)
+    for said, found in (("400000 100000", 4), ("50000 100000", 1), ("max 100000", 128)):
+        quota.write_text(said)
+        assert cores() == found
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "3")
+    assert cores() == 3

@@ -18,7 +18,7 @@ __all__ = ["unharmed"]  # the fixture
 
 def on_one_core(checkout: Checkout, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command where the engine sees one processor, and so sets one torch thread."""
-    checkout.edit("pipeline/machine.py", "return len(os.sched_getaffinity(0))", "return 1 or len(os.sched_getaffinity(0))")
+    checkout.edit("pipeline/machine.py", "return int(cpu_count())", "return 1 or int(cpu_count())")
     return checkout.ok(*arguments)
 
 
