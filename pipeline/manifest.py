@@ -27,6 +27,8 @@ from pipeline.types import Dataset, Grouping, Sample
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+RESERVED = re.compile(r"runs|.*(-predict|\.csv|\.json)", re.IGNORECASE)
+"""What the cache and the folder of tables call their own: folders of runs, features of what `predict` was given, tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,10 @@ def _classes(dataset: Dataset, labels: set[str], before: Sequence[str]) -> tuple
 
 
 def _first_binding(name: str, asked: Mapping[str, Any]) -> Binding:
+    if RESERVED.fullmatch(name):
+        raise UserError(
+            f"{name!r} cannot name a data set: 'runs', '...-predict', '....csv' and '....json' are the cache's own; use another"
+        )
     corpus = asked.get("corpus") or name
     known = registry.names("dataset")
     if corpus not in known:

@@ -67,6 +67,14 @@ def test_a_name_that_cannot_be_a_folders_is_refused(name: str, home: Home, root:
         manifest.bind(home, name, corpus="folder", root=root)
 
 
+@pytest.mark.parametrize("name", ["runs", "Runs", "signs-predict", "signs.csv", "signs.json"])
+def test_a_name_that_the_cache_uses_itself_is_refused(name: str, home: Home, root: Path) -> None:
+    with pytest.raises(UserError, match=rf"^'{name}' cannot name a data set: runs, .* are the cache's own; use another name$"):
+        manifest.bind(home, name, corpus="folder", root=root)
+    assert not home.manifests.exists()
+    assert manifest.bind(home, f"{name}2", corpus="folder", root=root).samples
+
+
 def test_another_root_rebinds_and_keeps_the_splits(home: Home, root: Path, tmp_path: Path) -> None:
     before = manifest.bind(home, "signs", corpus="folder", root=root)
     moved = tmp_path / "moved"

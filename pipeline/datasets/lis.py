@@ -39,9 +39,9 @@ class Lis:
     def classes(self, labels: set[str]) -> list[str]:
         """Position = numeric prefix; a prefix that no clip has keeps its place under its number."""
         named: dict[int, str] = {}
-        for label in sorted(labels):
+        for label in sorted(labels, key=lambda label: (label.isdecimal(), label)):  # a number alone keeps a place
             other = named.setdefault(_class_index(label), label)
-            if other != label:
+            if other != label and not label.isdecimal():
                 raise UserError(f"classes {other!r} and {label!r} have the same numeric prefix; expected one folder an index")
         return [named.get(index, str(index)) for index in range(max(named, default=-1) + 1)]
 
