@@ -162,9 +162,7 @@ def _classes(dataset: Dataset, labels: set[str], before: Sequence[str]) -> tuple
 
 def _first_binding(name: str, asked: Mapping[str, Any]) -> Binding:
     if RESERVED.fullmatch(name):
-        raise UserError(
-            f"{name!r} cannot name a data set: 'runs', '...-predict', '....csv' and '....json' are the cache's own; use another"
-        )
+        raise UserError(f"{name!r} cannot name a data set: runs, *-predict, *.csv and *.json are the cache's own; use another name")
     corpus = asked.get("corpus") or name
     known = registry.names("dataset")
     if corpus not in known:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, manifest, plan, registry, runs
+from pipeline import atomic, clip_table, manifest, plan, registry, runs
 from pipeline.clips import ROOT, clips_at
 from pipeline.configured import Stage, configure, published
 from pipeline.data import UNKNOWN, Table
@@ -64,14 +63,16 @@ def predict_files(home: Home, folder: Path | str, places: Sequence[Path], *, dev
     stages = [_moved(_unchanged(home, run, table, stage), name) for stage in recipe.stages]
     chain = list({link.name: link for stage in stages for link in _chain(stage)}.values())
     modalities = list(dict.fromkeys(link.extractor.source for link in chain if link.upstream is None))
-    samples = clips_at(places, modalities, getattr(table.dataset, "endings", {}))
+    endings = getattr(table.dataset, "endings", {})
+    named = {sample.id: replace(sample, id=os.path.abspath(sample.id)) for sample in clips_at(places, modalities, endings)}
+    samples = tuple({sample.id: sample for sample in named.values()}.values())
     listed = Manifest(name, Binding(table.binding.corpus, ROOT, "official", 0), table.classes, samples)
     with _alone(home, name):
         extract(home, listed, chain, Options(device=device), Progress())
         opened, reasons = _opened(home, listed, stages)
     ready = [sample for sample in samples if sample.id not in reasons]
     said = _predicted(run, recipe, opened, ready, device, top) if ready else {}
-    return [Prediction(sample.id, said.get(sample.id, ()), reasons.get(sample.id, "")) for sample in samples]
+    return [Prediction(typed, said.get(sample.id, ()), reasons.get(sample.id, "")) for typed, sample in named.items()]
 
 
 def predict_splits(home: Home, folder: Path | str, splits: Collection[str], *, device: str = "auto", top: int = 5) -> list[Prediction]:
@@ -183,9 +184,7 @@ def write_submission(out: Path, dataset: Dataset, predictions: Sequence[Predicti
 
 
 def _write(out: Path, rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
     try:
-        atomic.replace(out, text.getvalue().encode("utf-8", errors="surrogateescape"))
+        atomic.replace(out, clip_table.text(rows))
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; name another file with --out") from error

@@ -29,12 +29,6 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-# --- which files are of one clip ----------------------------------------------------------------------------------------------------
-
-
-# --- files through the cache --------------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Trained:
     """A finished run, and where the corpus and new clips lie."""
@@ -109,6 +103,32 @@ def test_a_clip_is_found_by_its_content_under_another_name_and_time(trained: Tra
     after, words = trained.predict(moved)
     assert after["predictions"][0]["top"] == before["predictions"][0]["top"]
     assert "clips" not in words
+
+
+def test_files_of_one_typed_name_in_two_folders_are_two_clips(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one size and time as well: nothing but their place tells them apart."""
+    alone = []
+    for number in range(2):
+        write_frames(tmp_path / f"folder {number}" / "clip", 500 + number)
+        for file in [*(tmp_path / f"folder {number}" / "clip").iterdir(), tmp_path / f"folder {number}" / "clip"]:
+            os.utime(file, ns=(10**18, 10**18))
+    for number in range(2):
+        shutil.copytree(tmp_path / f"folder {number}" / "clip", tmp_path / "apart" / str(number))
+        alone.append(trained.predict(tmp_path / "apart" / str(number))[0]["predictions"][0]["top"])
+    said(trained.home, "drop", "tiny-predict", "--yes")
+    for number in range(2):
+        monkeypatch.chdir(tmp_path / f"folder {number}")
+        (row,) = trained.predict("clip")[0]["predictions"]
+        assert row == {"id": "clip", "top": alone[number]}
+    assert alone[0] != alone[1]
+
+
+def test_a_clip_named_twice_is_labelled_twice_and_extracted_once(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_frames(tmp_path / "clip", 600)
+    monkeypatch.chdir(tmp_path)
+    document, words = trained.predict("clip", tmp_path / "clip", "../" + tmp_path.name + "/clip")
+    assert [row["id"] for row in document["predictions"]] == ["clip", str(tmp_path / "clip"), f"../{tmp_path.name}/clip"]
+    assert "mp_data: 1/1 clips" in words
 
 
 def test_a_clip_of_the_corpus_is_predicted_as_its_published_features_are(trained: Trained, tmp_path: Path) -> None:
@@ -227,9 +247,6 @@ def test_a_stage_that_changed_since_the_training_is_named(trained: Trained, tmp_
     assert "signcache train tiny lstm_late --set stages=kinematics,mp_data" in text
     again = Trained(home, trained.root, trained.run).refused("--split", "test")
     assert "are published now; train it anew: signcache train tiny lstm_late" in again
-
-
-# --- the LIS submission -------------------------------------------------------------------------------------------------------------
 
 
 def test_an_unfinished_run_and_an_empty_split_are_one_line(tmp_path: Path, trained: Trained) -> None:
