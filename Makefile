@@ -14,7 +14,7 @@ EXTRACT_OPTIONS = $(SETS) $(PLACE) $(if $(STORE),--store $(STORE)) $(if $(DEVICE
 TRAIN_OPTIONS = $(SETS) $(PLACE) $(if $(SEED),--seed $(SEED)) $(if $(FOLDS),--folds $(FOLDS)) $(if $(DEVICE),--device $(DEVICE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo manifest plan extract status train evaluate report bench test lint clean
+.PHONY: help setup demo manifest plan extract status train evaluate report bench lock test lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,11 +22,13 @@ help:  ## this list
 	@echo 'Variables: DATASET CORPUS STAGE MODEL ROOT SPLIT SET STORE DEVICE WORKERS SEED FOLDS RUN ONLY VENV'
 	@echo 'e.g. make extract DATASET=lis ROOT=/data/lis STAGE=resnet50 SET="max_frames=60 precision=bfloat16"'
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml .requirements.txt
 	@test -n "$(PYTHON)" || { echo 'signcache: no Python 3.11 or 3.12 found; install one, or give it: make setup PYTHON=/path/to/python3.12' >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --upgrade pip
-	.venv/bin/python -m pip install --quiet --editable '.[test]'
+	@echo 'signcache: installing the versions that .requirements.txt names: about 3 GB to fetch, 7 GB in .venv, most of it torch'
+	-.venv/bin/python -m pip install --quiet uv
+	.venv/bin/python -m $$(.venv/bin/python -m uv --version >/dev/null 2>&1 && echo uv) pip install -r .requirements.txt --no-deps --editable .
+	.venv/bin/python -m pip check
 	@touch $@
 
 setup: $(READY)  ## create .venv and install everything (about 7 GB)
@@ -60,6 +62,9 @@ report: $(READY)  ## write the report page of RUN again; several runs are compar
 
 bench: $(READY)  ## time every promise beside its rival (ONLY=reader|train|extract|plan)
 	$(BIN)/python -m tests.bench $(ONLY)
+
+lock: $(READY)  ## name the newest versions that pyproject.toml allows in .requirements.txt
+	$(BIN)/python -m uv pip compile --quiet --upgrade --universal --no-annotate --extra test --custom-compile-command 'make lock' -o .requirements.txt pyproject.toml
 
 test: $(READY)  ## run the tests (ONLY=expression picks some)
 	$(BIN)/python -m pytest $(if $(ONLY),-k "$(ONLY)")

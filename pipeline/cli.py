@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import itertools
 import shlex
 import signal
 import sys
@@ -16,10 +17,23 @@ from pipeline import __version__
 from pipeline.commands import extracting, importing, looking, predicting, training, tuning, upkeep
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
+SECTIONS = {
+    "Stage one, from clips to features": (extracting, importing),
+    "Stage two, from features to models": (training, tuning, predicting),
+    "Looking and caring": (looking, upkeep),
+}
 
 
 class _Cli(click.Group):
-    """Turns what a user can cause into one line on stderr and an exit status."""
+    """Turns what a user can cause into one line on stderr and an exit status; lists the commands in the order of the work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, topics in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(str(c.name), c.get_short_help_str(limit=1000)) for topic in topics for c in topic.COMMANDS])
 
     def invoke(self, ctx: click.Context) -> Any:
         from pipeline.errors import UserError
@@ -55,6 +69,6 @@ def main(ctx: click.Context, cache: Path | None, manifests: Path | None) -> None
     ctx.obj = (cache, manifests)
 
 
-for topic in (extracting, importing, training, tuning, predicting, upkeep, looking):
+for topic in itertools.chain.from_iterable(SECTIONS.values()):
     for command in topic.COMMANDS:
         main.add_command(command)
