@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from pipeline.augment import Augmentation, Blend
-from pipeline.batch import Batch, fused
+from pipeline.batch import Batch, fused, shown
 from pipeline.data import Change, Table
+from pipeline.errors import UserError
 from pipeline.network import Network, NonNegative
 
 
@@ -23,9 +24,14 @@ class Sequences(Augmentation, Network):
     frames: NonNegativeInt = 0
     """Most rows of a clip that are read, evenly spread from its first to its last; 0 reads all."""
     motion: NonNegative = 0.0
-    """Above 0: each row is followed by its difference from the row before, times this; zeros in a clip's first row."""
+    """Above 0: each row is followed by its difference from the row before, times this; zeros in a clip's first row, and where a part
+    of the row is missing in either."""
 
     def change(self, train: Table, epoch: int) -> Change | None:
+        undone = [name for name in ("scale", "shift") if self.normalize == "clip" and getattr(self, name)]
+        if undone:
+            said, off = ", ".join(f"{name}={getattr(self, name)}" for name in undone), " ".join(f"--set {name}=0" for name in undone)
+            raise UserError(f"normalize=clip undoes {said}: each value is less its clip's mean, by its deviation; leave it out: {off}")
         return self.variation(train, epoch)
 
     @property
@@ -36,12 +42,14 @@ class Sequences(Augmentation, Network):
     def blends(self) -> bool:
         return self.mixup > 0
 
-    def blend(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
-        return self.blended(batch, seed, epoch)
+    def blend(self, batch: Batch, train: Table, epoch: int) -> Blend | None:
+        return self.blended(batch, train, epoch)
 
     def prepare(self, module: nn.Module, train: Table) -> None:
+        inputs = module.get_submodule("inputs")
+        if self.motion:
+            inputs.get_buffer("told_by").copy_(told_by(train, self.stages))
         if self.normalize == "train":
-            inputs = module.get_submodule("inputs")
             moments = [train.moments(stage) for stage in self.stages]
             inputs.get_buffer("mean").copy_(torch.cat([torch.from_numpy(mean) for mean, _ in moments]))
             inputs.get_buffer("deviation").copy_(torch.cat([torch.from_numpy(deviation) for _, deviation in moments]))
@@ -61,20 +69,40 @@ class Inputs(nn.Module):
         if self.normalize == "train":
             self.register_buffer("mean", torch.zeros(width))
             self.register_buffer("deviation", torch.ones(width))
+        if self.motion:
+            self.register_buffer("told_by", torch.zeros(width, 2, dtype=torch.int64))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *more: Any) -> None:
+        if self.motion:  # a run of before knew of no missing parts, and is read as it was trained
+            state.setdefault(prefix + "told_by", torch.zeros_like(self.get_buffer("told_by")))
+        super()._load_from_state_dict(state, prefix, *more)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         rows, lengths = fused(batch, self.stages)
         if self.frames:
             rows, lengths = thinned(rows, lengths, self.frames)
+        seen = shown(rows, self.get_buffer("told_by")) if self.motion else None
         if self.normalize == "clip":
             rows = within_clips(rows, lengths)
         elif self.normalize == "train":
             rows = (rows - self.get_buffer("mean")) / self.get_buffer("deviation")
-        if self.motion:
-            rows = torch.cat([rows, self.motion * rows.diff(dim=1, prepend=rows[:, :1])], 2)
+        if seen is not None:
+            both = seen & torch.cat([seen[:, :1], seen[:, :-1]], 1)
+            rows = torch.cat([rows, self.motion * rows.diff(dim=1, prepend=rows[:, :1]).where(both, 0)], 2)
         if not rows.shape[1]:
             rows = rows.new_zeros(len(rows), 1, self.width)
         return rows.where(real(lengths, rows.shape[1])[:, :, None], 0), lengths.clamp(min=1)
+
+
+def told_by(train: Table, stages: Sequence[str]) -> Tensor:
+    """`(D, 2)` of the fused rows of stages, as `shown` takes it."""
+    parts, width = [], 0
+    for stage in stages:
+        layout = train.stages[stage].layout
+        told = torch.from_numpy(layout.told_by) if layout else torch.zeros(train.dims[stage], 2, dtype=torch.int64)
+        parts.append(told + width)
+        width += train.dims[stage]
+    return torch.cat(parts)
 
 
 def real(lengths: Tensor, steps: int) -> Tensor:

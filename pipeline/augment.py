@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 import xxhash
 from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from pipeline.batch import Batch
+from pipeline.batch import Batch, shown
 from pipeline.data import Table
 from pipeline.errors import UserError
-from pipeline.layouts import Layout, layout_of
+from pipeline.layouts import TIMES, Layout
+from pipeline.moving import Drawn, moved, rebuilt
 from pipeline.types import Array
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -26,8 +25,9 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 KNOTS = 5
 """Places of a clip where a warped time has a speed of its own."""
-GEOMETRY = ("mirror", "rotate", "turn", "scale", "shift", "part_dropout")
-SKELETAL = ("bones", "limbs")
+BODY = ("mirror", "rotate", "turn", "scale", "shift")
+"""What is of the whole signer, so that every stage has to follow; the others change what has points, or bones, and time and noise any."""
+PARTIAL = ("part_dropout", "bones", "limbs")
 
 
 class Augmentation(BaseModel):
@@ -65,30 +65,39 @@ class Augmentation(BaseModel):
     """Above 0: every clip is blended with another of its batch, by shares of Beta(mixup, mixup), and so are their losses."""
 
     def variation(self, train: Table, epoch: int) -> Variation | None:
-        """What changes the clips of an epoch; None where all is off. Raises UserError where a stage's rows are no points."""
+        """What changes the clips of an epoch; None where all is off. Raises UserError where the rows of a stage cannot be changed so."""
         if not any(getattr(self, name) for name in Augmentation.model_fields if name != "mixup"):
             return None
-        layouts = {stage: _layout(train, stage) for stage in train.stages}
-        self._refuse(GEOMETRY + SKELETAL, layouts, any(layouts.values()), "rows", "no points")
-        self._refuse(SKELETAL, layouts, any(layout and layout.parents for layout in layouts.values()), "bones", "not known")
+        layouts = {stage: features.layout for stage, features in train.stages.items()}
+        for stage in layouts:
+            refused = {name: why for name, why in self._refusals(layouts, stage) if why}
+            if refused:
+                said = ", ".join(f"{name}={getattr(self, name)} ({why})" for name, why in refused.items())
+                off = " ".join(f"--set {name}=0" for name in refused)
+                raise UserError(f"rows of stage {stage!r} cannot take {said}; leave it out: {off}")
         return Variation(self, layouts, train.seed, epoch)
 
-    def _refuse(self, names: Sequence[str], stages: Iterable[str], are_there: bool, what: str, are: str) -> None:
-        """Raise UserError where one of the fields is on that moves what is not there."""
-        moving = {name: getattr(self, name) for name in names if getattr(self, name)}
-        if moving and not are_there:
-            said, off = ", ".join(f"{name}={value}" for name, value in moving.items()), " ".join(f"--set {name}=0" for name in moving)
-            raise UserError(f"the {what} of {', '.join(stages)} are {are}, which an augmentation moves ({said}); leave it out: {off}")
+    def _refusals(self, layouts: Mapping[str, Layout | None], stage: str) -> Iterator[tuple[str, str]]:
+        """Each field that is on, and why the rows of a stage cannot take it: nothing where it is PARTIAL and those of another can."""
+        for name in (*BODY, *PARTIAL, *TIMES):
+            whys = {other: refusal(layout, name) for other, layout in layouts.items()}
+            if getattr(self, name) and (name not in PARTIAL or all(whys.values())):
+                yield name, whys[stage]
 
-    def blended(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
-        """The clips of a batch, each with a share of the one before it; None where that is off."""
+    def blended(self, batch: Batch, train: Table, epoch: int) -> Blend | None:
+        """The clips of a batch, each with a share of the one before it; None where that is off.
+
+        A part stays the clip's own where the other clip misses it at an instant at which this one does not.
+        """
         if not self.mixup:
             return None
-        shares = torch.tensor([_random(seed, epoch, f"mixup {clip}").beta(self.mixup, self.mixup) for clip in batch.ids]).float()
+        shares = torch.tensor([_random(train.seed, epoch, f"mixup {clip}").beta(self.mixup, self.mixup) for clip in batch.ids]).float()
         shares = torch.maximum(shares, 1 - shares)  # the clip itself is the larger part
         for lengths in batch.lengths.values():
             shares = shares.where((lengths > 0) & (lengths.roll(1) > 0), 1)
-        features = {stage: _blend(values, batch.lengths[stage], shares) for stage, values in batch.features.items()}
+        features = {
+            stage: _blend(values, batch.lengths[stage], shares, train.stages[stage].layout) for stage, values in batch.features.items()
+        }
         return Blend(replace(batch, features=features), batch.labels.roll(1), shares)
 
 
@@ -101,7 +110,7 @@ class Blend:
     shares: Tensor
 
 
-def _blend(values: Tensor, lengths: Tensor, shares: Tensor) -> Tensor:
+def _blend(values: Tensor, lengths: Tensor, shares: Tensor, layout: Layout | None) -> Tensor:
     """`(B, T, ...)`: each clip with the one before it, whose rows are taken at the same normalised times."""
     steps = torch.arange(values.shape[1])
     theirs = lengths.roll(1)[:, None]
@@ -109,7 +118,12 @@ def _blend(values: Tensor, lengths: Tensor, shares: Tensor) -> Tensor:
     others = values.roll(1, 0)[torch.arange(len(values))[:, None], places.clamp(max=max(values.shape[1] - 1, 0))]
     share = shares.view(-1, *[1] * (values.ndim - 1))
     own = (steps < lengths[:, None]).view(*values.shape[:2], *[1] * (values.ndim - 2))
-    return (share * values + (1 - share) * others).where(own & (share < 1), values)
+    mixed = own & (share < 1)
+    if layout:
+        told_by = torch.from_numpy(layout.told_by)
+        seen = shown(values, told_by) & own
+        mixed = mixed & seen & (shown(others, told_by) | ~seen).all(1, keepdim=True)
+    return (share * values + (1 - share) * others).where(mixed, values)
 
 
 def _random(seed: int, epoch: int, text: str) -> Generator:
@@ -117,12 +131,11 @@ def _random(seed: int, epoch: int, text: str) -> Generator:
     return np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch, number])
 
 
-def _layout(train: Table, stage: str) -> Layout | None:
-    """Where the points of a stage's rows are, by what is published of it."""
-    said: Any = getattr(train.stages[stage], "said", None)
-    kind, fields = (said.stage, said.identity["fields"]) if said else (stage, {})
-    shape = train.row_shapes[stage]
-    return layout_of(kind, shape[0], fields) if len(shape) == 1 else None
+def refusal(layout: Layout | None, change: str) -> str:
+    """Why rows cannot take a change, a field of `Augmentation`, as a body would; empty where they can."""
+    if layout is None:
+        return "" if change in TIMES else "they are no points that it knows"
+    return layout.refusal(change)
 
 
 @dataclass(frozen=True)
@@ -162,78 +175,26 @@ class Variation:
         left = places[kept[np.arange(steps) * len(kept) // steps] >= self.how.frame_drop] if self.how.frame_drop else places
         return left if len(left) else places[:1]
 
-    def _drawn(self, random: Generator) -> tuple[Array, Array, bool]:
-        """The turning and growing of points, `(3, 3)`; their shift in deviations, `(3,)`; whether they are mirrored."""
+    def _drawn(self, random: Generator) -> Drawn:
         how = self.how
         plane, upright = np.radians(random.uniform(-1, 1, 2) * (how.rotate, how.turn))
         across = np.array([[np.cos(plane), -np.sin(plane), 0], [np.sin(plane), np.cos(plane), 0], [0, 0, 1]])
         about = np.array([[np.cos(upright), 0, np.sin(upright)], [0, 1, 0], [-np.sin(upright), 0, np.cos(upright)]])
         growth = 1 + how.scale * random.uniform(-1, 1)
-        shift, is_mirrored = how.shift * random.uniform(-1, 1, 3), bool(random.random() < how.mirror)
-        return growth * across @ about, shift, is_mirrored
+        return Drawn(across @ about, growth, how.shift * random.uniform(-1, 1, 3), bool(random.random() < how.mirror))
 
-    def _varied(self, rows: Array, layout: Layout | None, drawn: tuple[Array, Array, bool], random: Generator) -> Array:
-        """`(T, D)` rows with their points moved, noise on them, and parts left out; what was not seen (zero) stays so."""
-        seen = rows != 0
-        if layout and layout.parents and (self.how.bones or self.how.limbs):
-            rows = _rebuilt(rows, layout, self.how, random)
-        if layout and (layout.positions or layout.directions) and any(getattr(self.how, name) for name in GEOMETRY):
-            rows, seen = _moved(rows, seen, layout, drawn)
-            for part in layout.parts:
-                if random.random() < self.how.part_dropout:
-                    seen[:, part] = False
+    def _varied(self, rows: Array, layout: Layout | None, drawn: Drawn, random: Generator) -> Array:
+        """`(T, D)` rows with their points moved, noise on them, and parts left out; what is missing stays so."""
+        seen = np.ones(rows.shape, np.bool_)
+        if layout:
+            seen = shown(torch.from_numpy(rows), torch.from_numpy(layout.told_by)).numpy()
+            if self.how.bones or self.how.limbs:
+                rows = rebuilt(rows, seen, layout, (self.how.bones, self.how.limbs), random)
+            if any(getattr(self.how, name) for name in (*BODY, "part_dropout")):
+                rows, seen = moved(rows, seen, layout, drawn)
+                for part in layout.columns.values():
+                    if random.random() < self.how.part_dropout:
+                        seen[:, part] = False
         if self.how.jitter:
             rows = rows + self.how.jitter * rows.std(0) * random.normal(size=rows.shape).astype(np.float32)
         return np.where(seen, rows, 0).astype(np.float32)
-
-
-def _moved(rows: Array, seen: Array, layout: Layout, drawn: tuple[Array, Array, bool]) -> tuple[Array, Array]:
-    """Rows whose points are mirrored, turned, grown and shifted, and which of their values are seen."""
-    matrix, shift, is_mirrored = drawn
-    rows = rows.copy()
-    if is_mirrored:
-        rows, seen = rows[:, layout.swapped], seen[:, layout.swapped]
-        matrix = matrix @ np.diag([-1.0, 1, 1])
-    for columns, is_place in ((layout.positions, True), (layout.directions, False)):
-        if columns:
-            places = np.array(columns)
-            there = places >= 0
-            points = np.where(there, rows[:, places], 0)  # (T, P, 3)
-            shown: Array = np.any(seen[:, places] & there, axis=2)
-            middle = points[shown].mean(0) if is_place and shown.any() else np.zeros(3)
-            spread = points[shown].std(0) if is_place and shown.any() else np.zeros(3)
-            moved = (points - middle) @ matrix.T + middle + shift * spread
-            rows[:, places[there]] = np.where(shown[:, :, None], moved, points)[:, there]
-            seen = seen.copy()
-            seen[:, places[there]] = np.broadcast_to(shown[:, :, None], points.shape)[:, there]
-    return rows, seen
-
-
-def _rebuilt(rows: Array, layout: Layout, how: Augmentation, random: Generator) -> Array:
-    """Rows whose bones have other lengths and directions; a bone of which one end is not seen only moves along."""
-    places, parents = np.array(layout.positions), np.array(layout.parents)
-    points = rows[:, places]  # (T, P, 3)
-    shown: Array = np.any(points != 0, axis=2)
-    hangs = (parents >= 0)[:, None]
-    axes, angles = random.normal(size=points.shape[1:]), how.limbs * random.uniform(-1, 1, hangs.shape) * hangs
-    turns = Rotation.from_rotvec(angles * axes / np.linalg.norm(axes, axis=1, keepdims=True), degrees=True).as_matrix()
-    growth = 1 + how.bones * random.uniform(-1, 1, hangs.shape) * hangs
-    order = [joint for joint in _from_root(layout.parents) if hangs[joint]]
-    for joint in order:
-        turns[joint] = turns[joint] @ turns[parents[joint]]
-    changes = np.einsum("tpi,pji->tpj", points - points[:, parents], growth[:, :, None] * turns - np.eye(3))
-    moved = np.where((shown & shown[:, parents])[:, :, None], changes, 0)
-    for joint in order:
-        moved[:, joint] += moved[:, parents[joint]]
-    rows = rows.copy()
-    rows[:, places] = np.where(shown[:, :, None], points + moved, points)
-    return rows
-
-
-@cache
-def _from_root(parents: tuple[int, ...]) -> tuple[int, ...]:
-    """Every joint after the one that it hangs on."""
-    found: list[int] = []
-    while len(found) < len(parents):
-        found += [joint for joint, parent in enumerate(parents) if joint not in found and (parent < 0 or parent in found)]
-    return tuple(found)

@@ -61,6 +61,17 @@ def fused(batch: Batch, stages: Sequence[str]) -> tuple[Tensor, Tensor]:
     return (torch.cat(parts, 2) if len(parts) > 1 else parts[0]), lengths
 
 
+def shown(rows: Tensor, told_by: Tensor) -> Tensor:
+    """`(..., D)` whether each value is seen: whether a column from `told_by[d, 0]` up to `told_by[d, 1]` holds a number that is not zero.
+
+    Where both are the same column, the value never is missing. `told_by` is that of a `Layout`.
+    """
+    numbers = ((rows != 0) & rows.isfinite()).cumsum(-1, dtype=torch.int32)
+    until = torch.cat([torch.zeros_like(numbers[..., :1]), numbers], -1)
+    first, stop = told_by.unbind(1)
+    return (until[..., stop] > until[..., first]) | (first == stop)
+
+
 def check_vectors(stage: str, row_shape: tuple[int, ...]) -> None:
     """Raise UserError where the rows of a stage are no vectors."""
     if len(row_shape) != 1:

@@ -30,7 +30,7 @@ def code_hashes(
 ) -> dict[str, str]:
     """`{"stages/resnet50.py": hash}` of a file and of the files of its outermost package that it imports, at any depth.
 
-    The values of the attributes `left_out` of the class `own_class` in `file` do not count. Raises UserError for what is no Python.
+    The methods and values of attributes `left_out` of the class `own_class` in `file` do not count. Raises UserError for what is no Python.
     """
     first = Path(file).resolve()
     package = _outermost(first)
@@ -72,6 +72,8 @@ def _without_value(part: ast.stmt, names: Container[str]) -> ast.stmt | None:
     if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.target.id in names:
         is_field = part.target.id not in ("version", "libraries")
         return ast.AnnAssign(part.target, part.annotation, None, part.simple) if is_field else None
+    if isinstance(part, ast.FunctionDef) and part.name in names:
+        return None
     if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and part.targets[0].id in names:
         return None
     return part

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline import manifest, registry
 from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import Fingerprint, differences, fingerprint
+from pipeline.layouts import Layout
 from pipeline.manifest import Home, Manifest
 from pipeline.sealed import unseal
 from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Dataset, Extractor
@@ -80,6 +81,26 @@ def published(home: Home, dataset: str, name: str) -> Published | None:
         raise UserError(
             f"{path} is damaged ({error}); run: signcache verify {dataset} {name} --mend, then: signcache extract {dataset} {name}"
         ) from error
+
+
+def as_published(said: Published) -> Extractor:
+    """The stage with the fields that published rows were made with, as far as today's code has them; raises UserError where it has not."""
+    known = registry.find("stage", said.stage).model_fields
+    extractor: Extractor = registry.create("stage", said.stage, {k: v for k, v in said.identity["fields"].items() if k in known})
+    return extractor
+
+
+def layout_of(said: Published) -> Layout | None:
+    """What the values of published rows are: what their stage says, of imported ones what the only known layout of their width says."""
+    try:
+        if said.identity["fields"]["source"].startswith(IMPORT_PREFIX):
+            known = {registry.create("stage", name).row_layout for name in registry.names("stage")} - {None}
+        else:
+            known = {as_published(said).row_layout} - {None}
+    except UserError:  # the stage has gone, or takes other fields now
+        return None
+    fitting = [layout for layout in known if (layout.width,) == said.row_shape]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def published_names(home: Home, dataset: str) -> list[str]:

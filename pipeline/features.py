@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
 
 from pipeline import index, shards
-from pipeline.configured import Published, published
+from pipeline.configured import Published, layout_of, published
 from pipeline.errors import UserError
 from pipeline.index import Index
+from pipeline.layouts import Layout
 from pipeline.manifest import Home
 from pipeline.types import Array
 
@@ -30,6 +32,11 @@ class Features(Mapping[str, Array]):
     def index(self) -> Index:
         """Which rows every clip has."""
         return self._opened[0]
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """What the values of a row are, as far as the stage says."""
+        return layout_of(self.said)
 
     def __getitem__(self, clip: str) -> Array:
         rows = self._read.get(clip)

@@ -157,7 +157,7 @@ class Fitting:
 
     def _loss(self, batch: Batch) -> Tensor:
         """The sum of what the clips cost that this process does of a batch."""
-        blend = self.recipe.blend(batch, self.train.seed, len(self.state.figures))
+        blend = self.recipe.blend(batch, self.train, len(self.state.figures))
         if blend and self.share[1] > 1:  # the batch was read whole
             own = share_of(len(batch), *self.share)
             blend = Blend(blend.batch.share(*self.share), blend.labels[own], blend.shares[own])

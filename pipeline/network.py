@@ -132,7 +132,7 @@ class Network(Recipe):
         """What varies the training clips of an epoch, where anything does."""
         return None
 
-    def blend(self, batch: Batch, seed: int, epoch: int) -> Blend | None:
+    def blend(self, batch: Batch, train: Table, epoch: int) -> Blend | None:
         """The clips of a training batch mixed with one another, where they are."""
         return None
 

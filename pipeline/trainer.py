@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, see
         "seed": seed,
         "devices": devices.count(),
         "stages": {name: features.digest for name, features in stages.items()},
+        "layouts": {name: digest_of(asdict(features.layout)) for name, features in stages.items() if features.layout},
         "rows": reading.digest(),
         "classes": list(reading.table.classes),
         "code": code_of(recipe),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.batch import Batch
     from pipeline.data import Table
+    from pipeline.layouts import Layout
 
 Split: TypeAlias = Literal["train", "val", "test", "unassigned"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -68,6 +69,14 @@ class Extractor(BaseModel):
     def dtype(self) -> str:
         """numpy name of the rows' type."""
         return "float32"
+
+    @property
+    def row_layout(self) -> Layout | None:
+        """What the values of a row are: its parts, the points in them, left and right, what tells that a part is missing.
+
+        None: plain numbers that are never missing. No part of the identity, for it changes no rows; reading it is cheap.
+        """
+        return None
 
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         """`(n,)` indices of the wanted source frames, ascending, repeats allowed; all by default."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
 from pipeline.errors import ClipError, did_you_mean
+from pipeline.layouts import LANDMARKS, Layout
 from pipeline.quiet import without_noise
 from pipeline.types import Array, Extractor, Frame
 
@@ -59,6 +60,10 @@ class Holistic(Extractor):
     @property
     def row_shape(self) -> tuple[int, ...]:
         return (blocks(self.include)[self.include[-1]].stop,)
+
+    @property
+    def row_layout(self) -> Layout:
+        return Layout(tuple(LANDMARKS[part] for part in self.include))
 
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         steps = np.arange(self.frames if length else 0)

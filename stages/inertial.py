@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pipeline.errors import ClipError, UserError
+from pipeline.layouts import Kind, Layout, Part
 from pipeline.types import Array, Extractor, Frame
 
 Unit: TypeAlias = Literal["g", "m/s2", "deg/s", "rad/s", "other"]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 STANDARD_GRAVITY = 9.80665
 """m/s2 in 1 g (3rd CGPM, 1901)."""
+VECTORS: Mapping[str, Kind] = {"g": "change", "m/s2": "change", "deg/s": "spin", "rad/s": "spin"}
+"""What three columns of a unit are, x, y and z."""
 TO_SI: Mapping[str, float] = {"g": STANDARD_GRAVITY, "deg/s": math.pi / 180}
 
 
@@ -49,6 +52,19 @@ class Inertial(Extractor):
     @property
     def row_shape(self) -> tuple[int, ...]:
         return (self.channels if self.columns is None else len(self.columns),)
+
+    @property
+    def row_layout(self) -> Layout | None:
+        columns = list(range(self.channels)) if self.columns is None else list(self.columns)
+        if len(self.stored_units) != self.channels:
+            return None
+        parts = []
+        for first in columns[::3]:
+            kind = VECTORS.get(self.stored_units[first])
+            if kind is None or first % 3 or len({*self.stored_units[first : first + 3]}) > 1:
+                return None
+            parts.append(Part(f"{self.stored_units[first]} {first}", 1, 3, 3, kind, "any", told_by=None))
+        return Layout(tuple(parts)) if columns == [first + axis for first in columns[::3] for axis in range(3)] else None
 
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         if not self.rate_hz:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.errors import ClipError
+from pipeline.layouts import POSE_PAIRS, Layout, Part
 from pipeline.types import Array, Extractor, Frame
 
 POINTS: Mapping[str, int] = {"pose": 33, "hand1": 21, "hand2": 21}
@@ -34,6 +35,13 @@ class Keypoints(Extractor):
     @property
     def row_shape(self) -> tuple[int, ...]:
         return (2 * sum(POINTS.values()),)
+
+    @property
+    def row_layout(self) -> Layout:
+        names = ("left_hand", "right_hand") if self.hands == "wrist" else ("hand1", "hand2")
+        partners = names[::-1] if self.hands == "wrist" else ("", "")
+        hands = (Part(name, 21, 2, 2, partner=partner) for name, partner in zip(names, partners, strict=True))
+        return Layout((Part("pose", 33, 2, 2, pairs=POSE_PAIRS), *hands))
 
     def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
         read = [_points(tracks[0]) for tracks in frames]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Literal, TypeAlias, get_args
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
+from pipeline import layouts
 from pipeline.errors import UserError
 from pipeline.types import STAGE_PREFIX, Array, Extractor, Frame
 from stages._motion import aligned, bridged, cosines, difference, hull_shapes, smoothed
@@ -67,6 +69,31 @@ class Kinematics(Extractor):
             return self.layout
         named: Mapping[str, Layout] = {"stage:keypoints": "keypoints", "stage:skeleton": "skeleton"}
         return named.get(self.source, "holistic")
+
+    @property
+    def row_layout(self) -> layouts.Layout:
+        columns, figure, axes = self._columns(), FIGURES[self._layout], self.axes
+        hands = "body" not in figure.moving
+        turns: layouts.Turns = "any" if figure.is_spatial and axes == 3 else "plane"
+        angle_turns: layouts.Turns = "plane" if axes == 2 else "never"
+        hand_turns: layouts.Turns = "any" if self._layout == "holistic" and axes == 3 else "plane"
+        pairs, limbs = ((), ()) if hands else (layouts.KINECT_PAIRS, layouts.LIMB_PAIRS)
+        key_pairs = layouts.POSE_KEY_PAIRS if hands else layouts.KINECT_KEY_PAIRS
+        pose_pairs = tuple(pair for pair in layouts.POSE_PAIRS if pair[1] < figure.pose)
+        told_by = next((group for group in ("absolute", "local", "angles") if group in columns), None)
+        part, points = partial(layouts.Part, axes=axes, size=axes, turns=turns), figure.points
+        rate = partial(part, points=points, kind="change", pairs=pairs, told_by=told_by, is_rate=True)
+        every: Mapping[Group, Sequence[layouts.Part]] = {
+            "absolute": [part("absolute", points, pairs=pairs)],
+            "angles": [layouts.Part("angles", len(figure.triples), 0, self._size("angles"), "number", angle_turns, limbs)],
+            "motion": [rate("velocity"), rate("acceleration")],
+            "shape": [layouts.Part("shape", 1, 0, 2, "number", "plane", told_by=told_by)],
+            "trajectory": [part("trajectory", len(figure.key), pairs=key_pairs)],
+            "pose": [part("pose", figure.pose, pairs=pose_pairs)],
+            "local": [part("local", points, kind="direction", turns=hand_turns)],
+        }
+        parts = [(one, hands and group not in ("trajectory", "pose")) for group in columns for one in every[group]]
+        return layouts.Layout(tuple(side for one, is_hand in parts for side in (layouts.both(one) if is_hand else (one,))))
 
     def _columns(self) -> dict[Group, int]:
         """Values of each wanted group that the figure has, in the order of a row."""

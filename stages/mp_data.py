@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from pipeline.errors import ClipError
+from pipeline.layouts import LANDMARKS, Layout
 from pipeline.types import Array, Extractor, Frame
 
 
@@ -15,6 +16,7 @@ class MPData(Extractor):
     """`(T, values)` stored landmark vectors -> `(T, 1662)` float32, the order of the stage `holistic`: pose, face, hands.
 
     A clip is a folder of `<frame>.npy`, numbered without a gap. The tutorial writes float64 that float32 holds exactly.
+    Rows of 258 values are those without the face.
     """
 
     source: str = "landmarks"
@@ -23,6 +25,11 @@ class MPData(Extractor):
     @property
     def row_shape(self) -> tuple[int, ...]:
         return (self.values,)
+
+    @property
+    def row_layout(self) -> Layout | None:
+        known = (Layout(tuple(part for name, part in LANDMARKS.items() if name not in left_out)) for left_out in ((), ("face",)))
+        return next((layout for layout in known if layout.width == self.values), None)
 
     def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
         for number, (row,) in enumerate(frames):

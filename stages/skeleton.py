@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import PositiveInt, model_validator
 
 from pipeline.errors import ClipError, UserError
+from pipeline.layouts import KINECT_PAIRS, KINECT_PARENTS, Layout, Part
 from pipeline.types import Array, Extractor, Frame
 
 KINECT = 20
@@ -42,6 +43,12 @@ class Skeleton(Extractor):
     @property
     def row_shape(self) -> tuple[int, ...]:
         return (3 * self.joints,)
+
+    @property
+    def row_layout(self) -> Layout:
+        if self.joints != KINECT:
+            return Layout((Part("body", self.joints, 3, 3, turns="any", pairs=None),))
+        return Layout((Part("body", KINECT, 3, 3, turns="any", pairs=KINECT_PAIRS, parents=KINECT_PARENTS),))
 
     def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
         rows = [self._joints(number, tracks) for number, tracks in enumerate(frames)]

@@ -12,6 +12,7 @@ from pipeline import cache, manifest, media, shards
 from pipeline.configured import Stage, configure
 from pipeline.data import Table
 from pipeline.inputs import inputs_of
+from pipeline.layouts import Layout
 from pipeline.manifest import Home, Manifest
 from pipeline.shards import Failure, Marker, Row
 from pipeline.types import Array
@@ -91,6 +92,8 @@ def publish(
 
 class Rows(dict[str, Array]):
     """Features in memory, in place of an opened stage."""
+
+    layout: Layout | None = None
 
     def __init__(self, rows: Mapping[str, Array], row_shape: tuple[int, ...], dtype: str = "float32") -> None:
         super().__init__(rows)

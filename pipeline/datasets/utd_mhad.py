@@ -34,7 +34,7 @@ class UtdMhad:
         "inception_time": {
             **{"normalize": "clip", "frames": 40, "steps": 40, "kernel": 16, "modules": 3, "dropout": 0.3},
             **{"lr": 3e-3, "schedule": "cosine", "warmup": 3, "batch_size": 16, "epochs": 60, "best_by": "last", "learn": "all"},
-            **{"time_warp": 0.3, "scale": 0.2, "jitter": 0.1, "turn": 20.0, "rotate": 20.0, "mixup": 0.2},
+            **{"time_warp": 0.3, "jitter": 0.1, "turn": 20.0, "rotate": 20.0, "mixup": 0.2},
         },
         "bilstm_attention": {
             **{"stages": ("skeleton",), "frames": 32, "motion": 5.0, "min_improvement": 0.0},

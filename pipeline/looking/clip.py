@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import manifest, registry
+from pipeline import manifest
 from pipeline.cache import Features
-from pipeline.configured import Published, Stage, configure, published, staleness
+from pipeline.configured import Published, Stage, as_published, configure, published, staleness
 from pipeline.errors import UserError, did_you_mean
 from pipeline.index import Entry
 from pipeline.looking.statistics import Sums, by_dimension
@@ -101,13 +101,11 @@ def _opened(home: Home, table: Manifest, stage: str) -> tuple[Features, Publishe
 
 
 def _as_published(said: Published, stage: Stage) -> Extractor:
-    """The stage with the fields that its published rows were made with, as far as today's code has them."""
-    fields = {name: value for name, value in said.identity["fields"].items() if name in type(stage.extractor).model_fields}
+    """The stage as its published rows were made, or where today's code cannot be that, as it is configured."""
     try:
-        extractor: Extractor = registry.create("stage", said.stage, fields)
+        return as_published(said)
     except UserError:
         return stage.extractor
-    return extractor
 
 
 def _selection(extractor: Extractor, entry: Entry) -> NDArray[np.int64]:

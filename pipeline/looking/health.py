@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import atomic, manifest
+from pipeline import atomic
 from pipeline.cache import Features
-from pipeline.configured import configure, published
-from pipeline.errors import UserError
+from pipeline.configured import published
 from pipeline.looking.statistics import Sums
 from pipeline.manifest import Home
 
 NAMED, RUN = 20, 3
 """Clips that are named of each kind; neighbouring values that count as a part where the stage names none."""
-FORMAT = 1
+FORMAT = 2
 WORDS = {
     "nan": "with NaN",
     "infinite": "with infinities",
@@ -32,7 +30,7 @@ WORDS = {
 
 
 def health(home: Home, dataset: str, stage: str) -> dict[str, Any] | None:
-    """Counts over all published rows, the odd clips by id, and the share of rows in which a part is all zero; None if unpublished.
+    """Counts over all published rows, the odd clips by id, and the share of rows in which a part is missing; None if unpublished.
 
     Computed once for each publication, and kept beside its row index.
     """
@@ -44,23 +42,14 @@ def health(home: Home, dataset: str, stage: str) -> dict[str, Any] | None:
         known: dict[str, Any] = json.loads(path.read_bytes())
         if known["format"] == FORMAT:
             return known
-    found = _computed(Features(home, dataset, stage, said), _parts(home, dataset, stage))
+    found = _computed(Features(home, dataset, stage, said))
     with contextlib.suppress(OSError):  # a cache that cannot be written to is looked at all the same
         atomic.replace(path, json.dumps(found).encode())
     return found
 
 
-def _parts(home: Home, dataset: str, stage: str) -> dict[str, slice]:
-    """Where the parts of a row lie: a stage whose field `include` chooses some tells it by the function `blocks` of its file."""
-    try:
-        extractor = configure(home, manifest.read(home, dataset), stage).extractor
-    except UserError:
-        return {}
-    blocks, include = getattr(sys.modules[type(extractor).__module__], "blocks", None), getattr(extractor, "include", None)
-    return dict(blocks(include)) if blocks and include else {}
-
-
-def _computed(features: Features, parts: Mapping[str, slice]) -> dict[str, Any]:
+def _computed(features: Features) -> dict[str, Any]:
+    parts = features.layout.missable if features.layout else {}
     sums, empty = Sums(), dict.fromkeys(parts, 0)
     odd: dict[str, list[str]] = {"nan": [], "infinite": [], "no_rows": [], "all_zero": [], "still": []}
     for clip in features:
@@ -71,7 +60,7 @@ def _computed(features: Features, parts: Mapping[str, slice]) -> dict[str, Any]:
             odd[name].append(clip)
         flat = rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
         for name, part in parts.items():
-            empty[name] += int((flat[:, part] == 0).all(1).sum())
+            empty[name] += int(((flat[:, part] == 0) | ~np.isfinite(flat[:, part])).all(1).sum())
     counts = sums.counts()
     shares = {name: count / max(1, counts["rows"]) for name, count in empty.items()} or _runs(sums.zeros, counts["rows"])
     clips = {name: {"count": len(found), "first": found[:NAMED]} for name, found in odd.items()}

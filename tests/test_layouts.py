@@ -1,0 +1,163 @@
+"""What a stage says of its values is believed by augmentation, statistics and models, of any stage: its own file is enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import registry
+from pipeline.augment import Augmentation
+from pipeline.configured import layout_of, published
+from pipeline.data import Table
+from pipeline.importing import import_rows
+from pipeline.layouts import LANDMARKS, Layout, Part
+from pipeline.looking import health
+from pipeline.manifest import Home
+from pipeline.types import Extractor, Recipe
+from tests.checkout import Checkout
+from tests.import_sources import sequences
+from tests.test_augment import rows_of
+from tests.test_sequences import table_of
+from tests.test_stages import STAGES, other_values
+
+HOLISTIC = Layout(tuple(LANDMARKS.values()))
+MORE: list[tuple[str, dict[str, Any]]] = [
+    ("kinematics", {"source": "stage:skeleton"}), ("kinematics", {"source": "stage:skeleton", "axes": 2}),
+    ("kinematics", {"source": "stage:keypoints", "groups": ("absolute", "angles", "shape", "trajectory", "local"), "axes": 2}),
+    ("kinematics", {"source": "stage:other", "layout": "skeleton", "groups": ("angles", "trajectory")}),
+    ("kinematics", {"groups": ("motion",)}), ("mp_data", {"values": 258}), ("mp_data", {"values": 7}), ("keypoints", {"hands": "wrist"}),
+    ("skeleton", {"joints": 25}), ("inertial", {"columns": (3, 4, 5)}), ("inertial", {"stored_units": ("other",) * 6}),
+]  # fmt: skip
+
+
+def stages() -> Iterator[Extractor]:
+    """Every stage by its defaults, with another value of each field, and some more."""
+    for name in STAGES:
+        yield registry.create("stage", name)
+        for field, value in other_values(name).items():
+            yield registry.create("stage", name, {field: value})
+    for name, fields in MORE:
+        yield registry.create("stage", name, fields)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in stages() if stage.row_layout], ids=repr)
+def test_what_a_stage_says_of_its_values_fits_its_rows(stage: Extractor) -> None:
+    layout = stage.row_layout
+    assert layout is not None
+    assert (layout.width,) == stage.row_shape
+    assert layout.swapped[layout.swapped].tolist() == list(range(layout.width))
+    assert hash(layout) == hash(Layout(layout.parts))
+    named = {part.name: part for part in layout.parts}
+    assert len(named) == len(layout.parts)
+    assert len({part.axes for part in layout.parts if part.kind == "place"}) <= 1, "places of a stage have one middle"
+    for part in layout.parts:
+        _fits(part, named)
+
+
+def _fits(part: Part, named: dict[str, Part]) -> None:
+    assert 0 <= part.axes <= min(3, part.size)
+    assert (part.kind == "number") == (part.axes == 0)
+    assert part.turns != "any" or part.axes == 3, "what has no depth cannot be turned any way"
+    assert part.kind not in ("direction", "spin") or part.turns != "never"
+    assert all(0 <= point < part.points for pair in part.pairs or () for point in pair)
+    assert not part.parents or (len(part.parents) == part.points and part.turns == "any")
+    if part.told_by:
+        assert named[part.told_by].told_by == ""
+    partner = named.get(part.partner)
+    if partner:
+        assert partner.partner == part.name
+        assert (partner.points, partner.size, partner.kind) == (part.points, part.size, part.kind)
+
+
+@pytest.mark.parametrize("corpus", registry.names("dataset"))
+def test_no_corpus_asks_of_its_stages_what_they_cannot_take(corpus: str) -> None:
+    dataset = registry.create("dataset", corpus)
+    for name, settings in dataset.training.items():
+        recipe: Recipe = registry.create("model", name, settings).adapted(dataset.training)
+        for each in (recipe, *recipe.parts):
+            if isinstance(each, Augmentation):
+                opened: dict[str, Any] = {}
+                for stage in (*each.stages, *each.aids):
+                    kind = getattr(dataset, "second_names", {}).get(stage, stage)
+                    opened |= {stage: table_of(rows_of(3), stage=kind, **dataset.stages.get(stage, {})).stages[kind]}
+                getattr(each, "change", each.variation)(Table(("clip0",), np.zeros(1, np.int64), ("a",), opened), 0)
+
+
+DOTS = '''"""Two dots: a landmark stage of one file."""
+
+import numpy as np
+
+from pipeline.layouts import Layout, Part
+from pipeline.types import Extractor
+
+
+class Dots(Extractor):
+    """`(T, H, W, 3)` uint8 -> `(T, 4)` float32, a left and a right dot."""
+
+    source: str = "rgb"
+
+    @property
+    def row_shape(self):
+        return (4,)
+
+    @property
+    def row_layout(self):
+        return Layout((Part("dots", 2, 2, 2, turns="plane", pairs=((0, 1),)),))
+
+    def prepare(self, frames):
+        for number, (image,) in enumerate(frames):
+            yield np.array([image[0, 0, 0], image[0, 0, 1], 1, 2], np.float32) * bool(number)
+
+
+stage: type[Extractor] = Dots
+'''
+
+
+def test_a_landmark_stage_is_one_new_file(tmp_path: Path) -> None:
+    checkout = Checkout.make(tmp_path, clips=12)
+    (checkout.folder / "stages" / "dots.py").write_text(DOTS)
+    checkout.ok("extract", "tiny", "dots")
+    assert "empty: dots 12%" in checkout.ok("status", "tiny", "--health").stdout
+    sized = ("--set", "stages=dots", "--set", "hidden=4", "--set", "epochs=1", "--set", "motion=1")
+    trained = ("train", "tiny", "lstm_late", *sized, "--set", "rotate=10", "--json")
+    checkout.ok(*trained, "--set", "mirror=0.5")
+    first = json.loads(checkout.ok(*trained).stdout)["run"]
+    refused = checkout.run("train", "tiny", "lstm_late", *sized, "--set", "turn=10")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].endswith(
+        "rows of stage 'dots' cannot take turn=10.0 (its dots has no depth that is measured as x and y are); leave it out: --set turn=0"
+    )
+    checkout.edit("stages/dots.py", "pairs=((0, 1),)", "pairs=None")  # what it says is no part of the identity
+    assert checkout.plan("dots")["dots"]["fresh"] == 12
+    refused = checkout.run("train", "tiny", "lstm_late", *sized, "--set", "mirror=0.5")
+    assert "cannot take mirror=0.5 (what is left and right of its dots is not known)" in refused.stderr
+    assert json.loads(checkout.ok(*trained).stdout)["run"] != first
+    checkout.edit("stages/dots.py", "1, 2], np", "1, 3], np")
+    assert checkout.plan("dots")["dots"]["fresh"] == 0
+
+
+def test_imported_rows_of_the_width_of_known_landmarks_are_these(tmp_path: Path) -> None:
+    home = Home(tmp_path / "cache", tmp_path / "manifests")
+    x = np.random.default_rng(0).random((6, 5, 1662)).astype(np.float32)
+    x[:, :2, 1536:1599] = 0
+    for name, rows in (("whole", x), ("unknown", x[..., :70])):
+        import_rows(home, name, "theirs", sequences(tmp_path / f"{name}.npz", x=rows, label=np.repeat(["a", "b"], 3), sequence=None), "npz")
+    known, unknown = (published(home, name, "theirs") for name in ("whole", "unknown"))
+    assert known is not None
+    assert unknown is not None
+    assert layout_of(known) == HOLISTIC
+    assert layout_of(unknown) is None
+    found = health.health(home, "whole", "theirs")
+    assert found is not None
+    assert found["empty_parts"] == {"pose": 0, "face": 0, "left_hand": 0.4, "right_hand": 0}
+
+
+def test_mp_data_says_what_holistic_says() -> None:
+    assert registry.create("stage", "mp_data").row_layout == registry.create("stage", "holistic").row_layout == HOLISTIC
+    bodies = registry.create("stage", "holistic", {"include": ("pose", "hands")}).row_layout
+    assert registry.create("stage", "mp_data", {"values": 258}).row_layout == bodies
