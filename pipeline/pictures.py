@@ -23,6 +23,11 @@ BLUE, RED, GREY = "#2f6690", "#b23a48", "#8d99ae"
 COLOURS = (BLUE, RED, "#3a7d44", "#d98324", "#6a4c93", "#1b998b", "#8d5524", "#5c677d")
 
 
+def is_image(frame: Array) -> bool:
+    """Whether it is `(H, W, 3)` uint8; other media, as maps of floats, have no picture."""
+    return frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8
+
+
 def picture(size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
     import matplotlib
     from matplotlib.figure import Figure
@@ -51,15 +56,15 @@ def draw_score(figure: Figure, result: Mapping[str, Any]) -> None:
     figure.legend(loc="outside right center", frameon=False)
 
 
-def draw_curves(figure: Figure, epochs: list[Epoch]) -> None:
+def draw_curves(figure: Figure, epochs: list[Epoch], validation: str = "validation") -> None:
     losses, accuracy = figure.subplots(1, 2)
     numbers = [row.epoch for row in epochs]
     best = max(row.epoch for row in epochs if row.best)
     marker = "o" if len(epochs) == 1 else ""
     losses.plot(numbers, [row.loss for row in epochs], color=GREY, label="train", marker=marker)
-    losses.plot(numbers, [row.val_loss for row in epochs], color=BLUE, label="validation", marker=marker)
+    losses.plot(numbers, [row.val_loss for row in epochs], color=BLUE, label=validation, marker=marker)
     losses.set(xlabel="epoch", ylabel="loss")
-    accuracy.plot(numbers, [100 * row.val_top1 for row in epochs], color=BLUE, label="validation", marker=marker)
+    accuracy.plot(numbers, [100 * row.val_top1 for row in epochs], color=BLUE, label=validation, marker=marker)
     accuracy.set(xlabel="epoch", ylabel="top-1, %", ylim=(-2, 102))
     for axes in (losses, accuracy):
         axes.axvline(best, color=RED, linewidth=1, linestyle=":", label="kept")

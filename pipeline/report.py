@@ -16,7 +16,7 @@ from pipeline.amounts import shown_size, shown_time
 from pipeline.decode import Clip, decoded
 from pipeline.epochs import Epoch, read_figures
 from pipeline.errors import ClipError
-from pipeline.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, picture
+from pipeline.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
 from pipeline.runs import REPORT, Run
 
 if TYPE_CHECKING:
@@ -34,13 +34,15 @@ def write(run: Run, attention: Attention | None = None) -> Path:
     from jinja2 import Environment, StrictUndefined
 
     result, epochs = run.scores, read_figures(run.folder)
+    learned_all = run.record["settings"].get("learn") == "all"
     place = {label: number for number, label in enumerate(result["classes"])}
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text("utf-8"))
     text = page.render(
         record=run.record,
         result=result,
         percent=percent,
-        pictures=_pictures(result, epochs, attention),
+        pictures=_pictures(result, epochs, attention, learned_all=learned_all),
+        learned_all=learned_all,
         attention=attention,
         cost=cost_of(result),
         folds=result.get("folds"),
@@ -98,7 +100,7 @@ def _chosen(clip: Clip) -> list[Image.Image]:
     from PIL import Image
 
     wanted = np.unique(np.linspace(0, clip.length - 1, FRAMES + 2).astype(np.int64)[1:-1])
-    return [Image.fromarray(image) for (image,) in clip.frames(wanted) if image.ndim == 3]
+    return [Image.fromarray(image) for (image,) in clip.frames(wanted) if is_image(image)]
 
 
 def _thumbnail(image: Image.Image) -> str:
@@ -108,13 +110,14 @@ def _thumbnail(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _pictures(result: Mapping[str, Any], epochs: list[Epoch], attention: Attention | None) -> dict[str, str]:
+def _pictures(result: Mapping[str, Any], epochs: list[Epoch], attention: Attention | None, *, learned_all: bool) -> dict[str, str]:
     """Each picture as the text of an image's address; empty where there is nothing to draw."""
     calibration, clips = result.get("calibration"), attention.clips if attention else {}
     lines = {clip: [("", shares)] for clip, shares in clips.items()}
+    validation = "validation, learned too" if learned_all else "validation"
     return {
         "score": picture((8.5, 1.3), lambda figure: draw_score(figure, result)),
-        "curves": picture((9, 3), lambda figure: draw_curves(figure, epochs)) if epochs else "",
+        "curves": picture((9, 3), lambda figure: draw_curves(figure, epochs, validation)) if epochs else "",
         "confusion": picture((8, 7), lambda figure: draw_confusion(figure, result)),
         "reliability": picture((4.5, 4), lambda figure: draw_reliability(figure, [("", calibration)])) if calibration else "",
         "attention": picture((9, 2.4), lambda figure: draw_attention(figure, lines)) if lines else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -16,7 +17,7 @@ from pipeline.epochs import Epoch, write_figures
 from pipeline.errors import UserError
 from pipeline.metrics import calibration, judge, score
 from pipeline.runs import Run
-from tests.video_files import write_clip
+from tests.video_files import beheaded, write_clip
 
 CLASSES = ("<script>alert(1)</script>", "$x_{", "水 & salt", "plain")
 RECORD: dict[str, Any] = {
@@ -143,3 +144,29 @@ def test_the_worst_clips_are_named_with_their_frames(tmp_path: Path) -> None:
     page = report.write(Run(run.folder, record, {**run.scores, "worst": worst})).read_text("utf-8")
     assert all(name in page for name in ("&lt;b&gt;film&lt;/b&gt;", "gone", "sensor"))
     assert len(re.findall("data:image/jpeg;base64,", page)) == report.FRAMES
+
+
+def test_a_clip_whose_packets_lie_has_its_frames_and_media_that_are_no_images_have_none(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    root = tmp_path / "corpus"
+    beheaded(write_clip(root / "live.ts", 40, options={"bf": "0", "g": "12"}), 0.3)
+    for name, values in (
+        ("float", np.zeros((9, 8, 8, 3))),
+        ("two", np.zeros((9, 8, 8, 2), np.uint8)),
+        ("none", np.zeros((0, 8, 8, 3), np.uint8)),
+    ):
+        np.save(root / f"{name}.npy", values)
+    run = Run(run.folder, {**run.record, "manifest": {**RECORD["manifest"], "root": str(root)}}, run.result)
+    assert len(report.frames_of(run, {"rgb": ["live.ts"]})) == report.FRAMES
+    assert [report.frames_of(run, {"rgb": [f"{name}.npy"]}) for name in ("float", "two", "none")] == [[], [], []]
+    assert len(report.frames_of(run, {"depth": ["float.npy"], "rgb": ["live.ts"]})) == report.FRAMES
+
+
+def test_a_validation_that_was_learned_too_is_marked(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    marked = Run(run.folder, {**run.record, "settings": {**RECORD["settings"], "learn": "all"}}, run.result)
+    for each, learned in ((run, False), (marked, True)):
+        page = report.write(each).read_text("utf-8")
+        assert ("The validation clips were learned too (learn=all)" in page) == learned
+        pictures = [base64.b64decode(text).decode() for text in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)]
+        assert any("validation, learned too" in picture for picture in pictures) == learned

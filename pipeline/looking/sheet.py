@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline import atomic
 from pipeline.decode import decoded
 from pipeline.errors import ClipError, UserError
+from pipeline.pictures import is_image
 from pipeline.types import Array, Frame
 
 WIDTH, LINE, COLUMNS, MOST = 160, 14, 6, 60
@@ -33,7 +34,7 @@ def write(out: Path, files: Sequence[Path], wanted: NDArray[np.int64], title: st
         frames = decoded(files, lambda clip: list(clip.frames(wanted[wanted < clip.length])))
     except ClipError as error:
         raise UserError(f"no picture of {title}: {error}") from error
-    if not frames or any(image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 for image in frames[0]):
+    if not frames or not all(map(is_image, frames[0])):
         raise UserError(f"no picture of {title}: {files[0].name if files else 'it'} holds no video frames")
     atomic.replace(out.absolute(), _png(frames, [str(index) for index in wanted.tolist()]))
     return len(frames)
