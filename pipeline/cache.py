@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from pipeline.manifest import Home, Manifest
 from pipeline.media import States
 from pipeline.sealed import seal, unseal
 from pipeline.shards import Failure, Marker
+from pipeline.types import Stale
 
 INDEX_PREFIX = "rows-"
 GATHERED = 10_000
@@ -239,14 +240,13 @@ def open_stage(
     *,
     cache: Path | str | None = None,
     manifests: Path | str | None = None,
-    stale: Literal["refuse", "allow"] = "refuse",
+    stale: Stale = "refuse",
 ) -> Features:
     """The published features of a stage by clip id, each `(T, *row_shape)`; None means the checkout's folders.
 
     Raises UserError, one sentence with what is stale and what to run, where they are not those of today's stage.
     """
-    default = Home()
-    home = Home(Path(cache) if cache else default.cache, Path(manifests) if manifests else default.manifests)
+    home = Home.at(cache, manifests)
     before = ""
     while said := published(home, dataset, stage):
         if stale == "refuse":

@@ -39,6 +39,11 @@ class Stage:
         """Whether its rows came from another program, so that there is nothing to extract."""
         return self.extractor.source.startswith(IMPORT_PREFIX)
 
+    @property
+    def chain(self) -> tuple[Stage, ...]:
+        """What the stage derives from, that of media or an import first, and then itself."""
+        return (*self.upstream.chain, self) if self.upstream else (self,)
+
     def folder(self, home: Home) -> Path:
         """Where the shards of this identity lie."""
         return home.cache / self.dataset / self.name / self.fingerprint.digest
@@ -132,11 +137,30 @@ def default_stages(table: Manifest) -> tuple[list[str], dict[str, str]]:
     return [name for name in needed if needed[name] in media], {name: needed[name] for name in needed if needed[name] not in media}
 
 
-def _modality(table: Manifest, name: str) -> str:
-    """The media that a stage goes back to, by the corpus' settings."""
+def _modality(table: Manifest, name: str, way: tuple[str, ...] = ()) -> str:
+    """The media that a stage goes back to, by the corpus' settings; `way` are the stages that led to it."""
     kind = second_names(table.dataset).get(name, name)
     source = str(_suited(table, name, kind).get("source") or registry.find("stage", kind).model_fields["source"].default)
-    return _modality(table, source.removeprefix(STAGE_PREFIX)) if source.startswith(STAGE_PREFIX) else source
+    way = _longer(way, name)
+    return _modality(table, source.removeprefix(STAGE_PREFIX), way) if source.startswith(STAGE_PREFIX) else source
+
+
+def _longer(way: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The way from a stage to what it derives from, a stage further; raises UserError where it comes back."""
+    if name in way:
+        circle = " <- ".join(map(repr, (*way, name)))
+        raise UserError(f"stage {name!r} would derive from itself ({circle}); give one of them another source, as in --set source=rgb")
+    return (*way, name)
+
+
+def _refuse_circle(home: Home, table: Manifest, name: str, source: str, known: Mapping[str, Stage]) -> None:
+    way: tuple[str, ...] = (name,)
+    while source.startswith(STAGE_PREFIX):
+        above = source.removeprefix(STAGE_PREFIX)
+        way, before, kind = _longer(way, above), published(home, table.name, above), kind_of(home, table, above)
+        given = {**_suited(table, above, kind), **(before.settings if before else {})}
+        default = registry.find("stage", kind).model_fields["source"].default
+        source = known[above].extractor.source if above in known else str(given.get("source") or default)
 
 
 def configure(
@@ -164,6 +188,7 @@ def configure(
     upstream = None
     if extractor.source.startswith(STAGE_PREFIX):
         source = extractor.source.removeprefix(STAGE_PREFIX)
+        _refuse_circle(home, table, name, extractor.source, known or {})
         upstream = (known or {}).get(source) or configure(home, table, source)
     identity = fingerprint(extractor, upstream.fingerprint.digest if upstream else None)
     return Stage(table.name, manifest.checked_name(name), kind, settings, extractor, identity, upstream)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from pipeline.cache import Features, open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home
 from pipeline.order import Places, asked_for, order
-from pipeline.types import SPLITS, Array, Trainer
+from pipeline.types import SPLITS, Array, Stale, Trainer
 
 if TYPE_CHECKING:
     from pipeline.epochs import Epoch
@@ -189,7 +189,7 @@ def batches(
     seed: int = 0,
     epoch: int = 0,
     shuffle: bool = True,
-    stale: Literal["refuse", "allow"] = "refuse",
+    stale: Stale = "refuse",
     allow_missing: int = 0,
     cache: Path | str | None = None,
     manifests: Path | str | None = None,
@@ -205,8 +205,7 @@ def batches(
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
-    default = Home()
-    home = Home(Path(cache) if cache else default.cache, Path(manifests) if manifests else default.manifests)
+    home = Home.at(cache, manifests)
     files = [home.manifests / f"{dataset}.json", home.manifests / f"{dataset}.csv"]
     files += [home.cache / dataset / stage / "published.json" for stage in stages]
     stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None for file in files)
@@ -215,9 +214,7 @@ def batches(
 
 
 @lru_cache(maxsize=2)
-def _opened(
-    home: Home, dataset: str, stages: tuple[str, ...], split: str, stale: Literal["refuse", "allow"], allow_missing: int, stamps: object
-) -> Table:
+def _opened(home: Home, dataset: str, stages: tuple[str, ...], split: str, stale: Stale, allow_missing: int, stamps: object) -> Table:
     """The clips of a split, opened once for many epochs; another manifest or publication has other `stamps`."""
     table = manifest.read(home, dataset)
     opened = {stage: open_stage(dataset, stage, cache=home.cache, manifests=home.manifests, stale=stale) for stage in stages}

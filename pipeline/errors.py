@@ -9,7 +9,11 @@ class NewerFormat(UserError):
     """A file that a newer signcache wrote: whole, and not to be read by this one."""
 
     def __init__(self, path: object, found: object, known: int) -> None:
-        super().__init__(f"{path} has format {found}, this signcache reads up to {known}: install a newer signcache")
+        super().__init__(path, found, known)  # as given: pickle makes it anew from these
+
+    def __str__(self) -> str:
+        path, found, known = self.args
+        return f"{path} has format {found}, this signcache reads up to {known}: install a newer signcache"
 
 
 class Diverged(UserError):

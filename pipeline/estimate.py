@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +15,7 @@ from pipeline.amounts import shown_size, shown_time
 from pipeline.configured import Stage, published, published_names
 from pipeline.decode import open_clip
 from pipeline.errors import ClipError, UserError
+from pipeline.machine import free_bytes
 from pipeline.manifest import Home, Manifest
 from pipeline.plan import StagePlan
 from pipeline.shards import MARKER_SUFFIX
@@ -55,8 +55,7 @@ def refuse_without_room(home: Home, table: Manifest, plans: Mapping[str, StagePl
     """Raise UserError where the disk of the cache cannot hold what is to be extracted."""
     found = estimates(home, table, plans, probe=True)
     needed = sum(each.size for each in found.values() if each.size is not None and not each.is_bound)
-    place = next(folder for folder in [home.cache.absolute(), *home.cache.absolute().parents] if folder.exists())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(home.cache)
     if needed > free:
         raise UserError(
             f"the cache {home.cache} has {shown_size(free)} free and this needs about {shown_size(needed)}; "

@@ -70,8 +70,8 @@ def extract(
     """
     outcome = Outcome()
     states = {} if states is None else states
-    for depth in range(1 + max(map(_depth, stages), default=0)):
-        level = [stage for stage in stages if _depth(stage) == depth]
+    for depth in range(1, 1 + max((len(stage.chain) for stage in stages), default=0)):
+        level = [stage for stage in stages if len(stage.chain) == depth]
         with locked(home, table.name, [stage.name for stage in level]):
             plans = {
                 name: _chosen(settle(result, table, rehash=options.rehash, retry_failed=options.retry_failed), table, options)
@@ -86,10 +86,6 @@ def extract(
             for result in plans.values():
                 _publish(home, table, result, outcome, states)
     return outcome
-
-
-def _depth(stage: Stage) -> int:
-    return 1 + _depth(stage.upstream) if stage.upstream else 0
 
 
 def _chosen(result: StagePlan, table: Manifest, options: Options) -> StagePlan:

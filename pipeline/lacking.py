@@ -70,9 +70,8 @@ def _outdated(settled: StagePlan, table: Manifest, opened: Index) -> list[str]:
 
 
 def _has_media(table: Manifest, stage: Stage) -> bool:
-    while stage.upstream:
-        stage = stage.upstream
-    return any(media.exists(path) for sample in table.samples for path in table.paths(sample, stage.extractor.source))
+    source = stage.chain[0].extractor.source
+    return any(media.exists(path) for sample in table.samples for path in table.paths(sample, source))
 
 
 def refuse_missing(table: Manifest, missing: Mapping[str, str], clips: int, allowed: int, *, option: bool = True) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import shutil
 import signal
+from pathlib import Path
 
 from pipeline.errors import UserError
 
@@ -16,6 +18,12 @@ def cores() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+def free_bytes(place: Path) -> int:
+    """Free on the disk that a path lies on, or would."""
+    place = place.absolute()
+    return shutil.disk_usage(next(folder for folder in [place, *place.parents] if folder.exists())).free
 
 
 def chosen_device(asked: str) -> str:

@@ -38,6 +38,12 @@ class Home:
     cache: Path = CHECKOUT / "cache"
     manifests: Path = CHECKOUT / "manifests"
 
+    @classmethod
+    def at(cls, cache: Path | str | None, manifests: Path | str | None) -> Home:
+        """These folders; in place of none, the checkout's."""
+        default = cls()
+        return cls(Path(cache or default.cache), Path(manifests or default.manifests))
+
 
 @dataclass(frozen=True)
 class Manifest:

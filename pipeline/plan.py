@@ -118,7 +118,7 @@ def wanted_stages(home: Home, table: Manifest, names: Sequence[str], settings: M
     for name, kind in sorted(kinds.items(), key=lambda pair: _is_derived(pair[1])):
         now = {key.rpartition(".")[2]: value for key, value in settings.items() if _meant_for(key, name, kind, len(kinds))}
         stage = configure(home, table, name, now=now, kind=kind, known=ordered)
-        for link in _chain(stage):
+        for link in stage.chain:
             ordered.setdefault(link.name, link)
     return list(ordered.values())
 
@@ -132,12 +132,6 @@ def _meant_for(key: str, name: str, kind: str, stages: int) -> bool:
 
 def _is_derived(kind: str) -> bool:
     return str(registry.find("stage", kind).model_fields["source"].default).startswith(STAGE_PREFIX)
-
-
-def _chain(stage: Stage) -> Iterator[Stage]:
-    if stage.upstream:
-        yield from _chain(stage.upstream)
-    yield stage
 
 
 def plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def predict_files(home: Home, folder: Path | str, places: Sequence[Path], *, dev
     run, recipe = _finished(folder)
     table, name = manifest.read(home, run.dataset), f"{run.dataset}{SUFFIX}"
     stages = [_moved(_unchanged(home, run, table, stage), name) for stage in recipe.stages]
-    chain = list({link.name: link for stage in stages for link in _chain(stage)}.values())
+    chain = list({link.name: link for stage in stages for link in stage.chain}.values())
     modalities = list(dict.fromkeys(link.extractor.source for link in chain if link.upstream is None))
     endings = getattr(table.dataset, "endings", {})
     named = {sample.id: replace(sample, id=os.path.abspath(sample.id)) for sample in clips_at(places, modalities, endings)}
@@ -108,7 +108,7 @@ def _unlabelled(table: Manifest, split: str) -> list[Sample]:
 def _unchanged(home: Home, run: Run, table: Manifest, name: str) -> Stage:
     """Today's stage, which must make the features that the run was trained on."""
     stage, trained = configure(home, table, name), run.record["stages"][name]
-    if any(link.is_imported for link in _chain(stage)):
+    if any(link.is_imported for link in stage.chain):
         raise UserError(f"the run reads {run.dataset}/{name}, which was imported: signcache cannot make it from files")
     if stage.fingerprint.digest != trained["digest"]:
         said = trained["identity"]
@@ -117,13 +117,6 @@ def _unchanged(home: Home, run: Run, table: Manifest, name: str) -> Stage:
             f"the run was trained on other features than {run.dataset}/{name} makes today ({why}); train it anew: {run.record['command']}"
         )
     return stage
-
-
-def _chain(stage: Stage) -> Iterator[Stage]:
-    """What a stage derives from, and then itself."""
-    if stage.upstream:
-        yield from _chain(stage.upstream)
-    yield stage
 
 
 def _moved(stage: Stage, name: str) -> Stage:

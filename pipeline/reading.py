@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 
@@ -19,9 +19,7 @@ from pipeline.folds import kept_together
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.manifest import Home, Manifest
 from pipeline.splits import crossing_duplicates, crossing_signers, with_cut
-from pipeline.types import SPLITS, STAGE_PREFIX, Array, Recipe, Sample, Split
-
-Stale = Literal["refuse", "allow"]
+from pipeline.types import SPLITS, STAGE_PREFIX, Array, Recipe, Sample, Split, Stale
 
 
 def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) -> dict[str, Features]:
@@ -32,8 +30,7 @@ def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) 
             raise UserError(
                 f"{table.name} has no features of {stage!r}; published: {', '.join(known) or 'nothing'}; {_remedy(table, stage, known)}"
             )
-    refusal = cast(Stale, stale)
-    return {stage: open_stage(table.name, stage, cache=home.cache, manifests=home.manifests, stale=refusal) for stage in stages}
+    return {stage: open_stage(table.name, stage, cache=home.cache, manifests=home.manifests, stale=cast(Stale, stale)) for stage in stages}
 
 
 def _remedy(table: Manifest, stage: str, known: Sequence[str]) -> str:

@@ -27,6 +27,8 @@ Frame: TypeAlias = tuple[Array, ...]
 Most clips have one track: `for (image,) in frames`.
 """
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
+Stale: TypeAlias = Literal["refuse", "allow"]
+"""What is done about features that are not those of today's stage."""
 STAGE_PREFIX = "stage:"
 IMPORT_PREFIX = "import:"
 

@@ -35,8 +35,11 @@ class Recounted(Exception):
     """A track holds another number of frames than its packets say: `path` has `length`. Frames are to be chosen again."""
 
     def __init__(self, path: Path, length: int) -> None:
-        super().__init__(f"{path.name} holds {length} frames")
+        super().__init__(path, length)
         self.path, self.length = path, length
+
+    def __str__(self) -> str:
+        return f"{self.path.name} holds {self.length} frames"
 
 
 def headers(path: Path, moved: Moved) -> tuple[int, float, int]:

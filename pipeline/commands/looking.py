@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from pipeline.commands.options import home_of, json_option, print_json
 if TYPE_CHECKING:
     from pipeline.cache import Features
     from pipeline.manifest import Home, Manifest
+    from pipeline.types import Stale
 
 SHOWN = 3
 EXIT_MISSING = 1
@@ -20,7 +21,7 @@ stale_option = click.option(
 )
 
 
-def _opened(home: Home, name: str, stage: str, stale: Literal["refuse", "allow"]) -> tuple[Manifest, Features]:
+def _opened(home: Home, name: str, stage: str, stale: Stale) -> tuple[Manifest, Features]:
     from pipeline import manifest
     from pipeline.cache import open_stage
 
@@ -41,7 +42,7 @@ def _opened(home: Home, name: str, stage: str, stale: Literal["refuse", "allow"]
 )
 @stale_option
 @click.pass_context
-def export(ctx: click.Context, name: str, stage: str, out: Path, form: str, stale: Literal["refuse", "allow"]) -> None:
+def export(ctx: click.Context, name: str, stage: str, out: Path, form: str, stale: Stale) -> None:
     """Write the published features of a stage to OUT for other programs."""
     from pipeline.amounts import shown_size
     from pipeline.looking.export import export as write

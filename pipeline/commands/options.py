@@ -16,9 +16,8 @@ def home_of(ctx: click.Context) -> Home:
     """The folders given before the command, else the checkout's."""
     from pipeline.manifest import Home
 
-    cache, manifests = ctx.obj
-    default = Home()
-    return Home((cache or default.cache).absolute(), (manifests or default.manifests).absolute())
+    home = Home.at(*ctx.obj)
+    return Home(home.cache.absolute(), home.manifests.absolute())
 
 
 settings_option = click.option(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import tomllib
@@ -17,7 +16,7 @@ from typing import Literal
 
 from pipeline import registry
 from pipeline.amounts import shown_size
-from pipeline.machine import cores
+from pipeline.machine import cores, free_bytes
 from pipeline.manifest import CHECKOUT, Home
 
 State = Literal["ok", "note", "missing"]
@@ -151,7 +150,7 @@ def _places(home: Home) -> Iterator[Finding]:
                 "missing", what, f"{place} cannot be written to: {error.strerror}", f"choose another folder: signcache --{what} DIR"
             )
             continue
-        free = shutil.disk_usage(place).free
+        free = free_bytes(place)
         full = free < LEAST_FREE
         remedy = f"see: signcache gc, or choose another folder: signcache --{what} DIR" if full else ""
         yield Finding("missing" if full else "ok", what, f"{folder}, {shown_size(free)} free", remedy)

@@ -19,6 +19,7 @@ from pipeline import atomic
 from pipeline.amounts import shown_size
 from pipeline.cache import Features
 from pipeline.errors import UserError
+from pipeline.machine import free_bytes
 from pipeline.manifest import Manifest
 from pipeline.types import SPLITS, Array, Sample
 
@@ -92,8 +93,7 @@ def export(table: Manifest, features: Features, out: Path, form: str) -> Exporte
 def _room(source: _Source, out: Path, form: str) -> None:
     rows = source.shape[0] * source.shape[1] if form in ("zarr", "hdf5") else int(source.lengths.sum())
     needed = 0 if form == "lengths" else rows * source.features.row_bytes
-    place = next(folder for folder in [out.absolute(), *out.absolute().parents] if folder.exists())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(out)
     if needed > free:
         raise UserError(f"{out} needs {shown_size(needed)} and {shown_size(free)} are free there; choose another place")
 
