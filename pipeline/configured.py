@@ -44,6 +44,11 @@ class Stage:
         """What the stage derives from, that of media or an import first, and then itself."""
         return (*self.upstream.chain, self) if self.upstream else (self,)
 
+    @property
+    def file(self) -> str:
+        """Where its code is."""
+        return f"stages/{self.kind}.py"
+
     def folder(self, home: Home) -> Path:
         """Where the shards of this identity lie."""
         return home.cache / self.dataset / self.name / self.fingerprint.digest

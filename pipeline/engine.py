@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from multiprocessing import forkserver, resource_tracker
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
-from pebble import ProcessExpired, ProcessPool
-
 from pipeline import __version__
 from pipeline.configured import Stage
-from pipeline.errors import UserError
+from pipeline.decoding import Decoding, Pulse, start_pool
+from pipeline.errors import ClipError
 from pipeline.fingerprint import refuse_changed
-from pipeline.lanes import Lane
+from pipeline.lanes import Lane, own_mistakes
 from pipeline.machine import use_float32
 from pipeline.shards import Failure
-from pipeline.spool import Job, Prepared, prepare_sent, start_decoder
+from pipeline.spool import Job, Prepared
 from pipeline.types import Extractor, Forward
 
-SPOOL_BYTES = 2 << 30
-"""Prepared items that may wait on disk for the device before decoding pauses."""
 Report: TypeAlias = Callable[[str, int, Failure | None], None]
 """Is told of each clip of each stage: the stage, how many items it had, and its failure."""
 
@@ -53,17 +45,16 @@ class Engine:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pipeline.newborn", "pipeline.spool", "PIL.Image"])
-        _start_fork_server()
         self.writer = ThreadPoolExecutor(1, "shard-writer")
-        self.pool = ProcessPool(max_workers=work.decoders, initializer=start_decoder, context=context)
+        self.pool = start_pool(work.decoders)
+        self.pulse = Pulse()
         self.forwards: dict[str, Forward | None] = {}
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.pulse.ended.set()
         self.pool.stop()  # type: ignore[no-untyped-call]
         self.pool.join()
         self.writer.shutdown()
@@ -73,13 +64,16 @@ class Engine:
 
         An exception, Ctrl-C too, leaves the clips that were whole in finished shards.
         """
-        decoding = _Decoding(self.pool, jobs, ahead=2 * self.work.decoders + 2)
+        decoding = Decoding(self.pool, self.pulse, jobs, ahead=2 * self.work.decoders + 2)
         lanes: dict[str, Lane] = {}
         try:
             with _asked_to_stop(decoding.stop):
                 lanes = {name: self._lane(name) for name in self.work.stages}
-                for job, found in decoding:
-                    self._take(job, found, lanes, report)
+                for ready in decoding:
+                    if ready:
+                        self._take(*ready, lanes, report)
+                    for lane in lanes.values():
+                        lane.close_if_full()
                 for lane in lanes.values():
                     lane.close()
         except BaseException:
@@ -94,7 +88,9 @@ class Engine:
         if name not in self.forwards:
             if has_forward(stage.extractor):
                 use_threads(work.threads)
-            self.forwards[name] = _loaded(stage, work.device)
+            with own_mistakes(stage, "be loaded"):
+                self.forwards[name] = stage.extractor.load(work.device)
+            refuse_changed(name, stage.extractor, stage.fingerprint, has_weights=self.forwards[name] is not None)
         made = {"device": work.device, "threads": work.threads, "signcache": __version__}
         made |= {"stage": stage.kind, "settings": stage.settings}
         return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer)
@@ -102,34 +98,19 @@ class Engine:
     def _take(self, job: Job, found: Prepared, lanes: Mapping[str, Lane], report: Report) -> None:
         """One prepared clip: rows or a failure for each of its stages."""
         for name in job.stages:
-            if name in found.failures:
-                failure = _failure(job, found, found.failures[name], self.work.attempts.get((name, job.id), 0))
-                lanes[name].fail(failure)
-                report(name, 0, failure)
-            else:
-                lanes[name].add(job.number, job.id, found)
-                report(name, found.items[name].shape[0], None)
-
-
-def _start_fork_server() -> None:
-    """Decode processes are forked from a server that never sees Ctrl-C: while it imports it would print its traceback."""
-    resource_tracker.ensure_running()  # first, because starting it unblocks the signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _loaded(stage: Stage, device: str) -> Forward | None:
-    try:
-        forward = stage.extractor.load(device)
-    except (UserError, OSError):
-        raise
-    except Exception as error:  # a stage that somebody is writing may raise anything
-        raise UserError(f"stage {stage.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
-    refuse_changed(stage.name, stage.extractor, stage.fingerprint, has_weights=forward is not None)
-    return forward
+            reason = found.failures.get(name)
+            try:
+                if reason is None:
+                    lanes[name].add(job.number, job.id, found)
+            except ClipError as error:
+                reason = str(error)
+            if reason is None:
+                report(name, len(found.items[name]), None)
+                continue
+            job.items_path(name).unlink(missing_ok=True)
+            failure = _failure(job, found, reason, self.work.attempts.get((name, job.id), 0))
+            lanes[name].fail(failure)
+            report(name, 0, failure)
 
 
 def has_forward(extractor: Extractor) -> bool:
@@ -161,77 +142,6 @@ def _asked_to_stop(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class _Decoding:
-    """Prepared clips as they get ready, never more than `ahead` of the device nor, once it has work, SPOOL_BYTES on disk."""
-
-    def __init__(self, pool: ProcessPool, jobs: Iterator[Job], ahead: int) -> None:
-        self.pool, self.jobs, self.ahead = pool, jobs, ahead
-        self.done: queue.SimpleQueue[tuple[Job, Future[Prepared], int] | None] = queue.SimpleQueue()
-        self.stopped = False
-        self.running = 0
-        self.spooled = 0
-        self.lock = threading.Lock()
-        self._fill()
-
-    def __iter__(self) -> Iterator[tuple[Job, Prepared]]:
-        while self.running:
-            ready = self.done.get()
-            if ready is None or self.stopped:
-                raise KeyboardInterrupt
-            job, future, size = ready
-            self.running -= 1
-            try:
-                found: Prepared | None = future.result()
-            except ProcessExpired as error:
-                found = self._crashed(job, error)
-            except BrokenProcessPool as error:
-                raise UserError(f"decode processes die as they start ({error}); what they said is above; mend it") from error
-            if found is not None:
-                yield job, found
-            with self.lock:
-                self.spooled -= size
-            self._fill()
-
-    def stop(self) -> None:
-        """Ends the iteration before the next clip; may be called by a signal handler."""
-        self.stopped = True
-        self.done.put(None)
-
-    def _fill(self) -> None:
-        while self.running < self.ahead and (self.spooled < SPOOL_BYTES or not self.running):
-            job = next(self.jobs, None)
-            if job is None:
-                return
-            self._start(job)
-
-    def _start(self, job: Job) -> None:
-        self.running += 1
-        self.pool.schedule(prepare_sent, args=(pickle.dumps(job),)).add_done_callback(lambda future: self._ready(job, future))
-
-    def _ready(self, job: Job, future: Future[Prepared]) -> None:
-        files = [job.spool / f"{job.number}-{name}" for name in job.stages]
-        size = sum(file.stat().st_size for file in files if file.exists())
-        with self.lock:
-            self.spooled += size
-        self.done.put((job, future, size))
-
-    def _crashed(self, job: Job, error: ProcessExpired) -> Prepared | None:
-        """After a crash each stage of the clip is tried alone once, without decord; after that it has failed."""
-        if job.decord:
-            for name, extractor in job.stages.items():
-                self._start(replace(job, stages={name: extractor}, decord=False))
-            return None
-        return Prepared(job.content, job.stat, failures=dict.fromkeys(job.stages, _death(job, error.exitcode)))
-
-
-def _death(job: Job, exitcode: int | None) -> str:
-    if exitcode == -signal.SIGALRM:
-        return f"its decoding made no progress for {job.deadline_seconds:g} s"
-    if exitcode is not None and exitcode < 0:
-        return f"its decoding process was killed by {signal.Signals(-exitcode).name}"
-    return f"its decoding process ended with status {exitcode}"
 
 
 def _failure(job: Job, found: Prepared, reason: str, attempts: int) -> Failure:

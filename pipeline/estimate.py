@@ -144,5 +144,5 @@ def _rows_of(stage: Stage, length: int, rate_hz: float) -> float | None:
     """Rows that a stage makes of a clip, as far as its selection tells."""
     try:
         return len(stage.extractor.rows(len(stage.extractor.select(length, rate_hz))))
-    except Exception:  # a stage's own code may do anything with a length that no clip has
+    except (Exception, SystemExit):  # a stage's own code may do anything with a length that no clip has
         return None

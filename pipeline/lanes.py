@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +15,7 @@ import numpy as np
 
 from pipeline import registry, shards
 from pipeline.configured import Stage
-from pipeline.errors import UserError
+from pipeline.errors import ClipError, UserError
 from pipeline.fingerprint import refuse_changed
 from pipeline.passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.shards import Failure, Marker, Row
@@ -38,8 +39,26 @@ class _Clip:
     missing: int
 
 
+@contextmanager
+def own_mistakes(stage: Stage, act: str, passing: type[Exception] = UserError) -> Iterator[None]:
+    """Raises what a stage's own code raises, an exit too, as UserError that names the stage and what it was to do; `passing` as it is."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, passing):
+        raise
+    except BaseException as error:  # a stage that somebody is writing may raise anything
+        said = str(error).partition("\n")[0]
+        raise UserError(f"stage {stage.name!r} cannot {act}: {type(error).__name__}: {said}; look at {stage.file}") from error
+
+
 _Pending: TypeAlias = tuple[_Clip, int, slice]
 """A clip, one of its rows, and the items of that row."""
+
+
+def _of(batch: Sequence[_Pending]) -> str:
+    """`compute 'a'`, or of several clips `compute 'a', 'b' or 'c'`."""
+    *others, last = dict.fromkeys(repr(clip.id) for clip, _, _ in batch)
+    return f"compute {', '.join(others)} or {last}" if others else f"compute {last}"
 
 
 @dataclass
@@ -67,10 +86,10 @@ class Lane:
         self.size = DEVICE_BATCH[self.device]
 
     def add(self, order: int, clip_id: str, prepared: Prepared) -> None:
-        """One clip's items; full batches are computed at once, and a full shard is closed."""
+        """One clip's items; full batches are computed at once. Raises ClipError where the stage takes no such clip."""
         self.opened = self.opened or time.monotonic()
         items = prepared.items[self.stage.name]
-        windows = self.stage.extractor.rows(len(items)) if self.forward else []
+        windows = self._windows(clip_id, len(items)) if self.forward else []
         shape, dtype = self.stage.extractor.row_shape, self.stage.extractor.dtype
         if not self.forward and len(items):
             self._check(items.shape)
@@ -82,13 +101,18 @@ class Lane:
         self.pending.extend((clip, number, window) for number, window in enumerate(windows))
         while len(self.pending) >= self.size:
             self._compute()
-        if self._is_full():
-            self.close()
 
     def fail(self, failure: Failure) -> None:
         """A clip of which this stage gets nothing."""
         self.opened = self.opened or time.monotonic()
         self.failures.append(failure)
+
+    def close_if_full(self) -> None:
+        """Close the shard that has SHARD_CLIPS, failures among them, or SHARD_BYTES, or was begun SHARD_SECONDS ago."""
+        size = sum(clip.rows.nbytes for clip in self.clips)
+        age = time.monotonic() - self.opened if self.opened else 0.0
+        if len(self.clips) + len(self.failures) >= SHARD_CLIPS or size >= SHARD_BYTES or age > SHARD_SECONDS:
+            self.close()
 
     def close(self) -> None:
         """Compute what is pending and write the shard in the background; at most two writes wait."""
@@ -116,10 +140,6 @@ class Lane:
         while self.written:
             self.written.popleft().result()
 
-    def _is_full(self) -> bool:
-        size = sum(clip.rows.nbytes for clip in self.clips)
-        return len(self.clips) >= SHARD_CLIPS or size >= SHARD_BYTES or time.monotonic() - self.opened > SHARD_SECONDS
-
     def _compute(self) -> None:
         """One forward pass over rows of as many clips as fit; it is waited for once the device has another."""
         import torch
@@ -127,7 +147,9 @@ class Lane:
         assert self.forward is not None
         batch, inputs = self._next()
         try:
-            self.flying.append((batch, launched(self.forward, np.stack(inputs), self.device, self.size)))
+            with own_mistakes(self.stage, _of(batch), torch.OutOfMemoryError):
+                landed = launched(self.forward, np.stack(inputs), self.device, self.size)
+            self.flying.append((batch, landed))
         except torch.OutOfMemoryError as error:
             self.pending.extendleft(reversed(batch))
             self.size //= 2
@@ -142,13 +164,25 @@ class Lane:
         """Give the rows of all passes but the last `left` to their clips."""
         while len(self.flying) > left:
             batch, landed = self.flying.popleft()
-            rows = landed()
+            with own_mistakes(self.stage, _of(batch)):
+                rows = landed()
             self._check(rows.shape)
+            if len(rows) != len(batch):
+                raise UserError(f"stage {self.stage.name!r} makes {len(rows)} rows of {len(batch)}; correct {self.stage.file}")
             for (clip, number, _), row in zip(batch, rows, strict=True):
                 clip.rows[number] = row
                 clip.missing -= 1
                 if not clip.missing:
                     self._drop_items(clip)
+
+    def _windows(self, clip_id: str, items: int) -> Sequence[slice]:
+        """The items of each row of a clip, as the stage says it; raises ClipError where it takes no such clip."""
+        with own_mistakes(self.stage, f"compute {clip_id!r}", ClipError):
+            windows = self.stage.extractor.rows(items)
+            for window in windows:
+                if not 0 <= window.start < window.stop <= items:
+                    raise ValueError(f"a row of the items {window.start}:{window.stop}, where there are {items}")
+            return windows
 
     def _next(self) -> tuple[list[_Pending], list[Array]]:
         """The rows of the next pass, all of one shape, and what they are computed from."""
@@ -166,7 +200,7 @@ class Lane:
         if shape[1:] != self.stage.extractor.row_shape:
             raise UserError(
                 f"stage {self.stage.name!r} declares rows of {self.stage.extractor.row_shape} and makes {shape[1:]}; "
-                f"correct row_shape or what stages/{self.stage.kind}.py computes"
+                f"correct row_shape or what {self.stage.file} computes"
             )
 
     def _drop_items(self, clip: _Clip) -> None:

@@ -44,6 +44,10 @@ class Job:
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
     """What its stages are: no other code makes its items."""
 
+    def items_path(self, stage: str) -> Path:
+        """The spool file of a stage's items."""
+        return self.spool / f"{self.number}-{stage}"
+
     def moved(self) -> None:
         """From now on the clip has its whole deadline again."""
         signal.setitimer(signal.ITIMER_REAL, self.deadline_seconds)
@@ -194,7 +198,7 @@ class _Feed(threading.Thread):
         self.job, self.stage, self.extractor = job, stage, extractor
         self.wanted = _checked_selection(extractor.select(clip.length, clip.rate_hz), clip.length)
         self.times = dict(zip(*(part.tolist() for part in np.unique(self.wanted, return_counts=True)), strict=True))
-        self.path = job.spool / f"{job.number}-{stage}"
+        self.path = job.items_path(stage)
         self.frames: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=4)
         self.failure = ""
         self.refused: OSError | None = None
