@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from pipeline.amounts import shown_time
+
 PLAIN_SECONDS = 10.0
 
 
@@ -65,11 +67,13 @@ class Progress:
                 self._line(stage, time.monotonic())
 
     def _rate(self, count: _Count, now: float) -> str:
-        failed = f", {count.failed} failed" if count.failed else ""
-        return f"{count.frames / max(now - self.began, 1e-9):.0f} frames/s{failed}"
+        """`812 frames/s, 2 failed`, without what is not known yet."""
+        rate = f"{count.frames / (now - self.began):.0f} frames/s" if count.frames and now > self.began else ""
+        return ", ".join(filter(None, [rate, f"{count.failed} failed" if count.failed else ""]))
 
     def _line(self, stage: str, now: float) -> None:
         count = self.counts[stage]
-        left = (now - self.began) * (count.total - count.clips) / max(count.clips, 1)
-        eta = f", eta {left:.0f} s" if count.clips < count.total else ""
-        self.console.print(f"{stage}: {count.clips}/{count.total} clips, {self._rate(count, now)}{eta}", highlight=False, markup=False)
+        left = count.total - count.clips
+        eta = f"eta {shown_time((now - self.began) * left / count.clips)}" if left and count.frames else ""
+        line = ", ".join(filter(None, [f"{stage}: {count.clips}/{count.total} clips", self._rate(count, now), eta]))
+        self.console.print(line, highlight=False, markup=False)

@@ -82,6 +82,15 @@ def plan(
 @click.option("--limit", type=click.IntRange(min=1), help="Extract at most N clips of each stage.")
 @click.option("--only", multiple=True, metavar="ID", help="Extract only this clip. Repeats.")
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed before.")
+@click.option(
+    "--deadline",
+    "deadline_seconds",
+    type=click.IntRange(1, 1_000_000),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up a clip when nothing of it moves for so long.",
+)
 @click.option("--rehash", is_flag=True, help="Read every clip again to find bytes that changed under the same size and time.")
 @json_option
 @click.pass_context
