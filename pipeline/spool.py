@@ -97,7 +97,7 @@ def prepare_sent(sent: bytes) -> Prepared:
     """As `prepare_clip`, of a pickled job: that its stages cannot be imported any more is said as what it is."""
     try:
         job: Job = pickle.loads(sent)  # noqa: S301  # from the process that started this one
-    except Exception as error:  # a file that somebody is editing may raise anything
+    except BaseException as error:  # a file that somebody is editing may raise anything
         said = f"a stage changed while it ran, and cannot be imported now: {type(error).__name__}: {error}"
         raise UserError(f"{said}; finished clips are kept, mend it, then run the same line again") from error
     return prepare_clip(job)
