@@ -1,4 +1,4 @@
-"""Finds stages, models, corpora and stores by name: the word you type is the file that is opened."""
+"""Finds stages, models, corpora and stores by name: the word you type is the file that is opened, here or in a package of yours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib
 import pkgutil
 import typing
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -22,28 +24,56 @@ PACKAGES: Mapping[Kind, str] = {
 
 
 def names(kind: Kind) -> list[str]:
-    """Every name of a kind, sorted; one a file of its folder. A file `_name.py` is a part of others."""
+    """Every name of a kind, sorted: one a file of its folder, where `_name.py` is a part of others, and those that installed packages add.
+
+    Raises UserError where a name stands twice.
+    """
     package = importlib.import_module(PACKAGES[kind])
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+    files = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+    points = _installed(kind)
+    for name in files & points.keys():
+        raise _twice(kind, name, f"{PACKAGES[kind].replace('.', '/')}/{name}.py", points[name])
+    return sorted(files | points.keys())
+
+
+_entry_points = cache(entry_points)
+
+
+@cache
+def _installed(kind: Kind) -> Mapping[str, str]:
+    """`{name: "package.module" or "package.module:object"}` of packages with an entry point in the group `signcache.stages`, say."""
+    found: dict[str, str] = {}
+    for point in _entry_points().select(group=f"signcache.{kind}s"):
+        if point.name in found:
+            raise _twice(kind, point.name, found[point.name], point.value)
+        found[point.name] = point.value
+    return found
+
+
+def _twice(kind: Kind, name: str, one: str, other: str) -> UserError:
+    return UserError(f"two {kind}s are called {name!r}: {one} and {other}; rename one, or uninstall its package")
+
+
+def place(kind: Kind, name: str) -> str:
+    """Where a name is registered: `stages/resnet50.py`, or the entry point of a package."""
+    return _installed(kind).get(name) or f"{PACKAGES[kind].replace('.', '/')}/{name}.py"
 
 
 def find(kind: Kind, name: str) -> Any:
     """What the last line of the file registers: a class of stages and models, an object of corpora and stores."""
     known = names(kind)
+    where = place(kind, name)
     if name not in known:
-        folder = PACKAGES[kind].replace(".", "/")
-        raise UserError(
-            f"no {kind} called {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}. A new one is one file: {folder}/{name}.py"
-        )
+        raise UserError(f"no {kind} called {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}. A new one is one file: {where}")
+    path, _, attribute = (where if name in _installed(kind) else f"{PACKAGES[kind]}.{name}").partition(":")
     try:
-        module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
+        module = importlib.import_module(path)
     except Exception as error:  # a file that somebody is editing may raise anything
-        where = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        file = f"{PACKAGES[kind].replace('.', '/')}/{name}.py"
-        raise UserError(f"{file} cannot be imported: {type(error).__name__}{where}: {error}; mend it, then run this again") from error
-    if not hasattr(module, kind):
-        raise UserError(f"{module.__file__} registers no {kind}; its last line is to be `{kind} = ...`")
-    return getattr(module, kind)
+        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise UserError(f"{where} cannot be imported: {type(error).__name__}{line}: {error}; mend it, then run this again") from error
+    if not hasattr(module, attribute or kind):
+        raise UserError(f"{module.__file__} registers no {attribute or kind}; its last line is to be `{attribute or kind} = ...`")
+    return getattr(module, attribute or kind)
 
 
 def create(kind: Kind, name: str, fields: Mapping[str, Any] | None = None) -> Any:

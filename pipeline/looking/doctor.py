@@ -104,8 +104,7 @@ def _stages() -> Iterator[Finding]:
                 broken[name] = error
         yield Finding("ok", f"{kind}s", ", ".join(name for name in names if name not in broken))
         for name, why in broken.items():
-            folder = registry.PACKAGES[kind].replace(".", "/")
-            yield Finding("note", f"{kind} {name}", f"{type(why).__name__}: {why}", f"mend or remove {folder}/{name}.py")
+            yield Finding("note", f"{kind} {name}", f"{type(why).__name__}: {why}", f"mend or remove {registry.place(kind, name)}")
 
 
 def hub_folder() -> Path:
