@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic, index, manifest, shards
-from pipeline.configured import FORMAT, Published, Stage, configure, published, staleness
+from pipeline.configured import FORMAT, Published, Stage, configure, of_published, staleness
 from pipeline.errors import UserError
 from pipeline.features import Features as Features
 from pipeline.index import Entry, Index, Shard
@@ -102,16 +102,18 @@ class Finished:
 
 def finished(stage: Stage, home: Home) -> Finished:
     """What is finished of a stage's identity, from its last index and the markers that it does not hold."""
-    folder = stage.folder(home)
-    names = shards.marker_names(folder)
-    before = published(home, stage.dataset, stage.name)
-    current = [before.index] if before and before.digest == stage.fingerprint.digest else []
+    return of_published(home, stage.dataset, stage.name, lambda said: _finished(stage.folder(home), said))
+
+
+def _finished(folder: Path, before: Published | None) -> Finished:
+    current = [before.index] if before and before.digest == folder.name else []
     for name in [*current, *sorted(path.name for path in folder.glob(f"{INDEX_PREFIX}*.npz"))]:
         if (folder / name).exists():
             last = index.read(folder / name, whole=False)
             break
     else:
         last = index.build([])
+    names = shards.marker_names(folder)  # after the index, whose shards may be gone by now: then another one is published
     whole, lost = _without_missing(last, set(names))
     held = {shard.name for shard in whole.shards}
     failures: dict[str, list[Failure]] = {clip: [failure] for clip, failure in whole.failures.items()}
@@ -247,23 +249,26 @@ def open_stage(
     Raises UserError, one sentence with what is stale and what to run, where they are not those of today's stage.
     """
     home = Home.at(cache, manifests)
-    before = ""
-    while said := published(home, dataset, stage):
-        if stale == "refuse":
-            _refuse_stale(home, said, dataset, stage)
-        try:
-            return Features(home, dataset, stage, said)
-        except FileNotFoundError:  # published again between the two reads
-            if said.index == before:
-                raise UserError(f"the row index of {dataset}/{stage} is missing; run: signcache extract {dataset} {stage}") from None
-            before = said.index
-    raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
+    features = opened(home, dataset, stage)
+    if stale == "refuse":
+        reason = staleness(configure(home, manifest.read(home, dataset, clips=False), stage), features.said)
+        if reason:
+            raise UserError(
+                f"the features of {dataset}/{stage} are stale ({reason}); run: signcache extract {dataset} {stage}, "
+                f"or read the old ones with --stale allow"
+            )
+    return features
 
 
-def _refuse_stale(home: Home, said: Published, dataset: str, name: str) -> None:
-    reason = staleness(configure(home, manifest.read(home, dataset, clips=False), name), said)
-    if reason:
-        raise UserError(
-            f"the features of {dataset}/{name} are stale ({reason}); run: signcache extract {dataset} {name}, "
-            f"or read the old ones with --stale allow"
-        )
+def opened(home: Home, dataset: str, stage: str) -> Features:
+    """The published features of a stage, whatever it is today; raises UserError where there are none."""
+
+    def look(said: Published | None) -> Features:
+        if said is None:
+            raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
+        return Features(home, dataset, stage, said)
+
+    try:
+        return of_published(home, dataset, stage, look)
+    except FileNotFoundError:
+        raise UserError(f"the row index of {dataset}/{stage} is missing; run: signcache extract {dataset} {stage}") from None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from pipeline.sealed import unseal
 from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Dataset, Extractor
 
 FORMAT = 1
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,23 @@ def layout_of(said: Published) -> Layout | None:
         return None
     fitting = [layout for layout in known if (layout.width,) == said.row_shape]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def of_published(home: Home, dataset: str, name: str, look: Callable[[Published | None], Found]) -> Found:
+    """What `look` finds, without a lock, of what is published: all of it of one publication, for the next takes files away."""
+    said = published(home, dataset, name)
+    while True:
+        try:
+            found = look(said)
+        except (FileNotFoundError, UserError):
+            now = published(home, dataset, name)
+            if now == said:
+                raise
+        else:
+            now = published(home, dataset, name)
+            if now == said:
+                return found
+        said = now
 
 
 def published_names(home: Home, dataset: str) -> list[str]:

@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 
 from pipeline import index, shards
-from pipeline.configured import Published, layout_of, published
+from pipeline.configured import Published, layout_of, of_published
 from pipeline.errors import UserError
 from pipeline.index import Index
 from pipeline.layouts import Layout
@@ -25,13 +25,10 @@ class Features(Mapping[str, Array]):
         self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
         self.home, self.folder = home, home.cache / dataset / name / said.digest
         self.said, self.row_bytes = said, said.row_bytes
+        self.index = index.read(self.folder / said.index)
+        """Which rows every clip has; where they lie, `compact` may have changed since."""
         self._read: dict[str, Array] = {}
-        self._opened: tuple[Index, dict[int, Array]] = index.read(self.folder / said.index), {}
-
-    @property
-    def index(self) -> Index:
-        """Which rows every clip has."""
-        return self._opened[0]
+        self._opened: tuple[Index, dict[int, Array]] = self.index, {}
 
     @cached_property
     def layout(self) -> Layout | None:
@@ -44,18 +41,20 @@ class Features(Mapping[str, Array]):
 
     def _first(self, clip: str) -> Array:
         """The rows of a clip that was not read yet. Each is compared once: a damaged row never reaches a training."""
-        table, opened = self._opened
-        try:
-            rows = self._rows(clip, table, opened)
-        except UserError:
-            if not self._packed(clip, table):
-                raise
-            rows = self._rows(clip, *self._opened)
-        self._read[clip] = rows
-        return rows
+        self._number(clip)
+        while True:
+            table, opened = self._opened
+            try:
+                rows = self._rows(clip, table, opened)
+            except UserError:
+                if not self._packed(clip, table):
+                    raise
+            else:
+                self._read[clip] = rows
+                return rows
 
     def _rows(self, clip: str, table: Index, opened: dict[int, Array]) -> Array:
-        number = table.position[clip] if clip in table.position else self._number(clip)
+        number = table.position[clip]
         start, length = int(table.columns["start"][number]), int(table.columns["length"][number])
         place = int(table.shard_of[number])
         rows = self._shard(place, table, opened)[start : start + length]
@@ -63,17 +62,28 @@ class Features(Mapping[str, Array]):
         return shards.checked_rows(rows, expected, self.folder, table.shards[place].file, repr(clip))
 
     def _packed(self, clip: str, before: Index) -> bool:
-        """Whether `compact` has put these very rows into other shards since this was opened, which are used from now on."""
-        if self.index is not before:
+        """Whether `compact` has put the clip's rows into another shard since this was opened, where they are read from now on.
+
+        Raises UserError where other rows are published by now and those that were opened are gone.
+        """
+        if self._opened[0] is not before:
             return True
-        said = published(self.home, self.dataset, self.name)
-        if said is None or said.digest != self.digest or said.index == self.said.index or clip not in before.position:
+        said, now = of_published(self.home, self.dataset, self.name, self._now)
+        if said == self.said:
             return False
-        now = index.read(self.folder / said.index)
-        if _rows_of(before) != _rows_of(now):
+        if now is not None and clip in now.position and _made_from(now, clip) == _made_from(self.index, clip):
+            self._opened, self.said = (now, {}), said or self.said
+            return True
+        file = before.shards[before.shard_of[before.position[clip]]].file
+        if (self.folder / str(file)).exists():
             return False
-        self._opened, self.said = (now, {}), said
-        return True
+        raise UserError(
+            f"other features of {self.dataset}/{self.name} were published while these were read, and those of {clip!r} are gone; "
+            f"run the same line again"
+        )
+
+    def _now(self, said: Published | None) -> tuple[Published | None, Index | None]:
+        return said, index.read(self.folder / said.index) if said and said.digest == self.digest else None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.index.position)
@@ -93,7 +103,7 @@ class Features(Mapping[str, Array]):
 
         What is wrong with a shard is for those to hear who read it.
         """
-        table = self.index
+        table = self._opened[0]
         numbers = [table.position[clip] for clip in clips if clip in table.position]
         columns = (table.shard_of[numbers], table.columns["start"][numbers], table.columns["length"][numbers])
         places = sorted(zip(*(column.tolist() for column in columns), strict=True))
@@ -105,6 +115,9 @@ class Features(Mapping[str, Array]):
 
     def adopted_from(self) -> set[str]:
         """The identities whose rows these were until `adopt` took them over, one after the other."""
+        return of_published(self.home, self.dataset, self.name, lambda _: self._adopted_from())
+
+    def _adopted_from(self) -> set[str]:
         found = set[str]()
         for name in shards.marker_names(self.folder):
             evidence = shards.read_record(self.folder / (name + shards.MARKER_SUFFIX)).made.get("adopted")
@@ -139,7 +152,7 @@ class Features(Mapping[str, Array]):
         return opened[number]
 
 
-def _rows_of(table: Index) -> dict[str, tuple[bytes, bytes]]:
-    """What the rows of each clip are: the hash of what they were made from, and their checksum."""
-    contents, sums = (table.columns[name].tolist() for name in ("content", "checksum"))
-    return {clip: (contents[number], sums[number]) for clip, number in table.position.items()}
+def _made_from(table: Index, clip: str) -> tuple[bytes, bytes]:
+    """What the rows of a clip are: the hash of what they were made from, and their checksum."""
+    number = table.position[clip]
+    return table.columns["content"][number], table.columns["checksum"][number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline import index, registry
 from pipeline.cache import DISPUTED, Finished, finished, has_lengths
-from pipeline.configured import Published, Stage, configure, default_stages, kind_of, published, published_names, staleness
+from pipeline.configured import Published, Stage, configure, default_stages, kind_of, of_published, published, published_names, staleness
 from pipeline.errors import UserError
 from pipeline.index import Entry
 from pipeline.inputs import Rows, derived_states, inputs_of
@@ -171,7 +172,7 @@ def _stage_plan(home: Home, table: Manifest, stage: Stage, states: States, upstr
     result.has_lengths = has_lengths(home, stage.dataset, stage.name)
     old, old_places = done.index, places[: len(done.index)]
     if before and not result.is_published:
-        old = _old_index(home, stage, before)
+        old = _old_index(home, stage)
         old_places = table.places_of(old.text("ids"))
     result.removed = _removed(old, old_places)
     has_row = result.numbers >= 0
@@ -203,9 +204,16 @@ def _removed(old: index.Index, places: NDArray[np.int64]) -> list[str]:
     return [clip for clip in map(old.text("ids").__getitem__, gone) if clip != index.ORPHAN] if gone else []
 
 
-def _old_index(home: Home, stage: Stage, before: Published) -> index.Index:
-    path = home.cache / stage.dataset / stage.name / before.digest / before.index
-    return index.read(path, whole=False) if path.exists() else index.build([])
+def _old_index(home: Home, stage: Stage) -> index.Index:
+    """The published rows; none where their index is lost."""
+    folder = home.cache / stage.dataset / stage.name
+
+    def look(said: Published | None) -> index.Index:
+        return index.read(folder / said.digest / said.index, whole=False) if said else index.build([])
+
+    with suppress(FileNotFoundError):
+        return of_published(home, stage.dataset, stage.name, look)
+    return index.build([])
 
 
 def _reasons(

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import manifest
-from pipeline.cache import Features
-from pipeline.configured import Published, Stage, as_published, configure, published, staleness
+from pipeline.cache import Features, opened
+from pipeline.configured import Published, Stage, as_published, configure, staleness
 from pipeline.errors import UserError, did_you_mean
 from pipeline.index import Entry
 from pipeline.looking.statistics import Sums, by_dimension
-from pipeline.manifest import Home, Manifest
+from pipeline.manifest import Home
 from pipeline.types import Array, Extractor, Sample
 
 
@@ -71,33 +71,20 @@ def look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
     if sample is None:
         near = did_you_mean(clip, [sample.id for sample in table.samples])
         raise UserError(f"no clip {clip!r} in {dataset!r}{near} Ids are in {home.manifests / dataset}.csv")
-    features, said, configured = _opened(home, table, stage)
+    features, configured = opened(home, dataset, stage), configure(home, table, stage)
     entry = features.index.entry(features.index.position[clip]) if clip in features else None
     rows = features[clip]  # raises, with the reason, where there are none or they are damaged
     assert entry is not None  # noqa: S101
-    chosen = _selection(_as_published(said, configured), entry)
+    chosen = _selection(_as_published(features.said, configured), entry)
     root, frames, length = stage, chosen, entry.row.source_length
     while configured.upstream is not None:
         configured = configured.upstream
-        upstream, said, _ = _opened(home, table, configured.name)
+        upstream = opened(home, dataset, configured.name)
         above = upstream.index.entry(upstream.index.position[clip])
-        root, frames, length = configured.name, _selection(_as_published(said, configured), above), above.row.source_length
+        root, frames, length = configured.name, _selection(_as_published(upstream.said, configured), above), above.row.source_length
     files = table.paths(sample, configured.extractor.source)
-    stale = staleness(configure(home, table, stage), said_of(home, dataset, stage))
+    stale = staleness(configure(home, table, stage), features.said)
     return Seen(sample, features, entry, rows, stale, chosen, root, files, frames, length)
-
-
-def said_of(home: Home, dataset: str, stage: str) -> Published:
-    """What is published; raises UserError where nothing is."""
-    said = published(home, dataset, stage)
-    if said is None:
-        raise UserError(f"no features of {dataset}/{stage} are published; run: signcache extract {dataset} {stage}")
-    return said
-
-
-def _opened(home: Home, table: Manifest, stage: str) -> tuple[Features, Published, Stage]:
-    said = said_of(home, table.name, stage)
-    return Features(home, table.name, stage, said), said, configure(home, table, stage)
 
 
 def _as_published(said: Published, stage: Stage) -> Extractor:

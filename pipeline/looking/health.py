@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.cache import Features
-from pipeline.configured import published
+from pipeline.cache import Features, opened
+from pipeline.configured import Published, published
 from pipeline.looking.statistics import Sums
 from pipeline.manifest import Home
 
@@ -37,15 +37,20 @@ def health(home: Home, dataset: str, stage: str) -> dict[str, Any] | None:
     said = published(home, dataset, stage)
     if said is None:
         return None
-    path = home.cache / dataset / stage / said.digest / f".health-{said.index}.json"
+    path = home.cache / dataset / stage / said.digest / _kept(said)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known: dict[str, Any] = json.loads(path.read_bytes())
         if known["format"] == FORMAT:
             return known
-    found = _computed(Features(home, dataset, stage, said))
+    features = opened(home, dataset, stage)
+    found = _computed(features)
     with contextlib.suppress(OSError):  # a cache that cannot be written to is looked at all the same
-        atomic.replace(path, json.dumps(found).encode())
+        atomic.replace(features.folder / _kept(features.said), json.dumps(found).encode())
     return found
+
+
+def _kept(said: Published) -> str:
+    return f".health-{said.index}.json"
 
 
 def _computed(features: Features) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import xxhash
 
 from pipeline import index, shards
-from pipeline.configured import Published, published
+from pipeline.configured import Published, of_published
 from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import digest_of
 from pipeline.index import Index
@@ -74,47 +75,64 @@ def verify(home: Home, dataset: str, stage: str, *, again: bool, say: Say, repor
 
     What an interrupted verification found whole is not read again, unless `again`.
     """
-    folder = home.cache / dataset / stage
-    said, index_of, found = _published(home, dataset, stage)
-    report.damages += found
-    places = [_Identity(dataset, stage, folder / digest, _listed(said, index_of, digest)) for digest in identities(home, dataset, stage)]
-    work = [(place, name) for place in places for name in shards.marker_names(place.folder)]
-    report.damages += [damage for place in places for damage in _lost(place)]
-    with Verified(folder, again=again) as known, ThreadPoolExecutor(cores()) as pool:
-        todo = [(place, name) for place, name in work if not known.holds(place.folder, name)]
+    found: list[Damage] = []
+    with Verified(home.cache / dataset / stage, again=again) as known, ThreadPoolExecutor(cores()) as pool:
+        work, damages = _to_check(home, dataset, stage)
+        todo = [job for job in work if not known.holds(job[0].folder, job[1])]
         report.before += len(work) - len(todo)
-        try:
-            for number, (place, name, (clips, size, damages)) in enumerate(pool.map(_checked, todo), 1):
-                report.shards, report.clips, report.size = report.shards + 1, report.clips + clips, report.size + size
-                report.damages += damages
-                if not damages:
-                    known.add(place.folder, name)
-                say(f"{dataset}/{stage}", number, len(todo))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        looked = set[tuple[Path, str]]()
+        while todo:
+            try:
+                for number, (place, name, (clips, size, own)) in enumerate(pool.map(_checked, todo), 1):
+                    report.shards, report.clips, report.size = report.shards + 1, report.clips + clips, report.size + size
+                    found += own
+                    looked.add((place.folder, name))
+                    if not own:
+                        known.add(place.folder, name)
+                    say(f"{dataset}/{stage}", number, len(todo))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+            work, damages = _to_check(home, dataset, stage)  # what was extracted or packed meanwhile, too
+            todo = [(place, name) for place, name in work if (place.folder, name) not in looked and not known.holds(place.folder, name)]
+        report.damages += [*damages, *found]
         known.complete()
 
 
-def _published(home: Home, dataset: str, stage: str) -> tuple[Published | None, Index | None, list[Damage]]:
-    """What is published with its row index, or what is damaged of them."""
-    for _ in range(2):  # an extraction may publish anew between the two reads
-        try:
-            said = published(home, dataset, stage)
-        except UserError as error:
-            return None, None, [Damage(dataset, stage, "", _kind("published", error), PUBLISHED, str(error))]
-        if said is None:
-            return None, None, []
-        place = _Identity(dataset, stage, home.cache / dataset / stage / said.digest)
-        if digest_of(said.identity) != said.digest:
-            return None, None, [place.damage("published", PUBLISHED, f"{PUBLISHED} names the digest of another identity")]
-        try:
-            return said, index.read(place.folder / said.index), []
-        except FileNotFoundError:
-            continue
-        except UserError as error:
-            return said, None, [place.damage(_kind("index", error), said.index, str(error))]
-    return said, None, [place.damage("index", said.index if said else "", "it is missing")]
+_Job: TypeAlias = tuple[_Identity, str]
+"""A shard to check, by its name."""
+
+
+def _to_check(home: Home, dataset: str, stage: str) -> tuple[list[_Job], list[Damage]]:
+    """Every finished shard, and what is damaged of `published.json`, of the row index, and of the shards that it lists."""
+    try:
+        return of_published(home, dataset, stage, lambda said: _listed_shards(home, dataset, stage, said))
+    except UserError as error:
+        jobs, _ = _listed_shards(home, dataset, stage, None)
+        return jobs, [Damage(dataset, stage, "", _kind("published", error), PUBLISHED, str(error))]
+
+
+def _listed_shards(home: Home, dataset: str, stage: str, said: Published | None) -> tuple[list[_Job], list[Damage]]:
+    table, damages = _index_of(home, dataset, stage, said)
+    folder = home.cache / dataset / stage
+    places = [_Identity(dataset, stage, folder / digest, _listed(said, table, digest)) for digest in identities(home, dataset, stage)]
+    jobs = [(place, name) for place in places for name in shards.marker_names(place.folder)]
+    return jobs, [*damages, *(damage for place in places for damage in _lost(place))]
+
+
+def _index_of(home: Home, dataset: str, stage: str, said: Published | None) -> tuple[Index | None, list[Damage]]:
+    """The row index that is published, or what is damaged of it."""
+    if said is None:
+        return None, []
+    place = _Identity(dataset, stage, home.cache / dataset / stage / said.digest)
+    if digest_of(said.identity) != said.digest:
+        return None, [place.damage("published", PUBLISHED, f"{PUBLISHED} names the digest of another identity")]
+    try:
+        return index.read(place.folder / said.index), []
+    except FileNotFoundError:
+        return None, [place.damage("index", said.index, "it is missing")]
+    except UserError as error:
+        return None, [place.damage(_kind("index", error), said.index, str(error))]
 
 
 def _kind(kind: str, error: Exception) -> str:
@@ -139,11 +157,11 @@ def _lost(place: _Identity) -> list[Damage]:
     return [place.damage("marker", name, "it is missing") for name in place.listed if name not in names]
 
 
-def _checked(job: tuple[_Identity, str]) -> tuple[_Identity, str, tuple[int, int, list[Damage]]]:
+def _checked(job: _Job) -> tuple[_Identity, str, tuple[int, int, list[Damage]]]:
     place, name = job
     clips, size, damages = check_shard(place, name)
-    gone = not (place.folder / (name + MARKER_SUFFIX)).exists() and name not in place.listed
-    return place, name, (clips, size, [] if gone else damages)  # set aside or packed meanwhile: no marker, no shard
+    is_there = (place.folder / (name + MARKER_SUFFIX)).exists()
+    return place, name, (clips, size, damages if is_there else [])  # set aside or packed meanwhile: no marker, no shard
 
 
 def check_shard(place: _Identity, name: str) -> tuple[int, int, list[Damage]]:
