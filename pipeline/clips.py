@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.datasets.folder import VIDEO_SUFFIXES
 from pipeline.errors import UserError
-from pipeline.media import FRAME, natural, series_name
+from pipeline.media import FRAME, natural, series_name, walk
 from pipeline.types import Sample
 
 TABLES = frozenset({".npy", ".mat", ".txt", ".csv", ".json"})
@@ -49,9 +49,8 @@ def _files(place: Path) -> Iterator[Path]:
         return
     if not place.is_dir():
         raise UserError(f"no file or folder {place}; name clips, or folders that hold clips")
-    for folder, folders, names in os.walk(place, followlinks=True):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
-        yield from (Path(folder, name) for name in sorted(names, key=natural) if not name.startswith("."))
+    for below, names in walk(place, order=natural):
+        yield from (place / below / name for name in names)
 
 
 def _single(place: Path, modality: str) -> list[Path]:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.media import composed
+from pipeline.media import composed, listing
 from pipeline.types import Sample, Split
 
 
@@ -40,7 +40,8 @@ def listed(samples: Iterable[Sample], root: Path, before: Iterable[Sample], clas
 
     A name is composed, unless it was known in another form.
     """
-    found = sorted(checked(map(_in_form, samples), root), key=attrgetter("id"))
+    with listing():
+        found = sorted(checked(map(_in_form, samples), root), key=attrgetter("id"))
     here = {sample.id for sample in found}
     known, away = dict[str, Split](), list[Sample]()
     forms = {composed(label): label for label in classes if not label.isascii()}

@@ -7,16 +7,23 @@ import os
 import re
 import stat as modes
 import struct
+import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from pipeline.errors import UserError
+
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm"})
+SYSTEM = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
+"""Folders that file systems put at the top of a disk for themselves."""
 FRAME = re.compile(r"(.*?)(\d+)(\.[^.]+)", re.DOTALL)
 """A file of one frame: what comes before its number, the number, the suffix."""
 
@@ -52,8 +59,52 @@ def composed(text: str) -> str:
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """A sorting key by which `a2` comes before `a10`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)]
+    """A sorting key by which `a2` comes before `a10`, and `a01` beside `a1`, always in one order."""
+    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)), (-1, text)]
+
+
+def walk(root: Path, *, depth: int = sys.maxsize, order: Callable[[str], Any] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """`("", names)`, `("a/b", names)`: the files of a folder, if it is one, and of all below it, as deep as asked, nothing hidden.
+
+    Links are followed, but not back into a folder that they lie in. Raises UserError where a folder cannot be listed.
+    """
+    above: dict[str, frozenset[tuple[int, int]]] = {}
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_refuse) if root.is_dir() else ():
+        below = folder.removeprefix(str(root)).strip("/")
+        own = above.pop(folder, frozenset()) | {_identity(folder)}
+        folders[:] = sorted((name for name in folders if _is_listed(folder, name, own)), key=order) if _depth(below) < depth else []
+        above |= {os.path.join(folder, name): own for name in folders}
+        yield below, sorted((name for name in names if not name.startswith(".")), key=order)
+
+
+def _depth(below: str) -> int:
+    return below.count("/") + 1 if below else 0
+
+
+def _is_listed(folder: str, name: str, above: frozenset[tuple[int, int]]) -> bool:
+    return not name.startswith(".") and name not in SYSTEM and _identity(os.path.join(folder, name)) not in above
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    """The same for every path that leads to a folder."""
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        _refuse(error)
+    return found.st_dev, found.st_ino
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise UserError(f"cannot list {error.filename}: {error.strerror}; mend that and run the same line again, lest its clips be left out")
+
+
+@contextmanager
+def listing() -> Iterator[None]:
+    """What a disk refuses those who list its files meanwhile, in one line."""
+    try:
+        yield
+    except OSError as error:
+        _refuse(error)
 
 
 def series_name(file: str) -> str | None:

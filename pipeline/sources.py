@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline import registry
 from pipeline.errors import ClipError, UserError
+from pipeline.media import walk
 from pipeline.tables import read_npy, read_rows
 from pipeline.types import SPLITS, Array, Split
 
@@ -63,7 +64,7 @@ def clips_of(source: Path, form: Format) -> Iterator[Incoming]:
 
 def _npy(source: Path) -> Iterator[Incoming]:
     """`[<split>/][<class>/]<clip>.npy` with `lengths_<split>.json` there or beside, as the LIS system writes them."""
-    files = [path for path in source.rglob("*.npy") if path.is_file()] if source.is_dir() else []
+    files = [source / below / name for below, names in walk(source) for name in names if name.endswith(".npy")]
     lengths: dict[str, Mapping[str, int] | None] = {}
     for path in sorted(files):
         place = path.relative_to(source)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.media import composed
+from pipeline.media import composed, walk
 from pipeline.types import SPLITS, Dataset, Sample, Split
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
@@ -46,13 +45,11 @@ class Folder:
 
 def videos(root: Path) -> Iterator[str]:
     """Every video below `root`, relative to it: as text, for a path object of each file of a large corpus takes longer than to list it."""
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = Path(folder).relative_to(root).as_posix()
-        for name in sorted(files):
+    for below, names in walk(root):
+        for name in names:
             stem, dot, suffix = name.rpartition(".")
-            if stem and dot + suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield name if below == "." else f"{below}/{name}"
+            if stem and dot + suffix.lower() in VIDEO_SUFFIXES:
+                yield f"{below}/{name}" if below else name
 
 
 def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.datasets.folder import videos
 from pipeline.errors import UserError
-from pipeline.media import natural
+from pipeline.media import natural, walk
 from pipeline.types import Dataset, Sample, Split
 
 COLUMNS = ("Category", "Word", "Video", "FilePath")
@@ -50,7 +50,7 @@ def listed_videos(root: Path, mark: str) -> Iterator[Sample]:
 
     A file that is listed and not there keeps the list's path, so that its clip fails by name.
     """
-    there = {_place(file): PurePosixPath(file) for file in videos(root)} if root.is_dir() else {}
+    there = {_place(file): PurePosixPath(file) for file in videos(root)}
     for split, table in _lists(root, mark):
         for row in _rows(table):
             path = there.get(_place(row["FilePath"]), PurePosixPath(row["FilePath"].strip().replace("\\", "/")))
@@ -67,7 +67,7 @@ def _place(path: str) -> Place:
 
 def _lists(root: Path, mark: str) -> Iterator[tuple[Split, Path]]:
     words: Mapping[str, Split] = {"train": "train", "val": "val", "test": "test"}
-    for path in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]):
+    for path in sorted(root / below / name for below, names in walk(root, depth=1) for name in names if name.endswith(".csv")):
         name = path.stem.lower()
         number = "50" if "50" in name else ""
         split = next((split for word, split in words.items() if re.search(rf"(^|[^a-z]){word}", name)), None)

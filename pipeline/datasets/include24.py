@@ -26,7 +26,7 @@ class Include24:
     def samples(self, root: Path) -> Iterator[Sample]:
         below = root / "dataset" if (root / "dataset").is_dir() else root
         found = False
-        for video in videos(below) if below.is_dir() else ():
+        for video in videos(below):
             folders = video.split("/")[:-1]
             if folders:
                 found = True

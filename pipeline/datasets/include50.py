@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.datasets.include import listed_videos
 from pipeline.errors import UserError
+from pipeline.media import walk
 from pipeline.types import Dataset, Sample, Split
 
 WORDS = (
@@ -104,7 +105,7 @@ def word(label: str) -> str:
 
 def _keypoints(root: Path) -> Iterator[Sample]:
     for split, folder in FOLDERS.items():
-        for path in sorted((root / folder).glob("*.json")):
+        for path in (root / folder / name for _, names in walk(root / folder, depth=0) for name in names if name.endswith(".json")):
             yield Sample(path.stem, {"keypoints": (f"{folder}/{path.name}",)}, _label(path), split, None)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.media import walk
 from pipeline.types import Dataset, Sample, Split
 
 MODALITIES: Mapping[str, str] = {"color": "rgb", "inertial": "inertial", "skeleton": "skeleton", "depth": "depth"}
@@ -59,7 +60,7 @@ class UtdMhad:
 
     def samples(self, root: Path) -> Iterator[Sample]:
         clips: dict[tuple[int, int, int], dict[str, tuple[str, ...]]] = {}
-        for path in sorted([*root.glob("*/*.avi"), *root.glob("*/*.mat"), *root.glob("*/*/*.avi"), *root.glob("*/*/*.mat")]):
+        for path in sorted(root / below / name for below, names in walk(root, depth=2) if below for name in names):
             match = FILE.fullmatch(path.name)
             if match:
                 action, subject, trial = (int(match[place]) for place in (1, 2, 3))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.media import natural
+from pipeline.media import natural, walk
 from pipeline.types import Dataset, Sample, Split
 
 TEST_PERSONS = ("N6", "N7", "N8", "N9")
@@ -34,7 +34,8 @@ class Vsl:
     def samples(self, root: Path) -> Iterator[Sample]:
         clips: dict[tuple[str, str], dict[str, str]] = {}
         for folder in sorted(entry.path for entry in os.scandir(root) if entry.is_dir()) if root.is_dir() else ():
-            files = [path for path in sorted(Path(folder).glob("*/*.npy")) if path.is_file()]
+            places = sorted(Path(folder, below, name) for below, names in walk(Path(folder), depth=1) if below for name in names)
+            files = [path for path in places if path.suffix == ".npy"]
             modality = _modality(files)
             for path in files:
                 media = clips.setdefault((path.parent.name.removesuffix(".npy"), path.stem), {})
