@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +11,9 @@ import numpy as np
 
 from models._members import Ensemble, Member, load_all, over, save_all, trainer_of
 from pipeline import atomic
-from pipeline.batch import Batch
 from pipeline.data import Table
 from pipeline.errors import UserError
-from pipeline.mixing import logarithms, probabilities
+from pipeline.mixing import Mixture
 from pipeline.types import Array, Predictor, Recipe
 
 WEIGHTS = "fusion.json"
@@ -48,26 +47,15 @@ class LateFusion(Ensemble):
         return Fused([part.predictor(dims, n_classes, device) for part in self.parts], np.ones(0))
 
 
-class Fused:
+class Fused(Mixture):
     """Trained members and what each counts."""
 
-    def __init__(self, members: Sequence[Predictor], weights: Array) -> None:
-        self.members, self.weights = members, weights
-
-    def logits(self, batch: Batch) -> Array:
-        """`(B, C)` float32 logarithms of the weighted mean of probabilities."""
-        return logarithms(np.tensordot(self.weights, probabilities(self.members, batch), 1))
-
-    @property
-    def parameters(self) -> int:
-        return sum(member.parameters for member in self.members)
-
     def save(self, folder: Path) -> None:
-        save_all(self.members, folder)
+        save_all(self.models, folder)
         atomic.replace(folder / WEIGHTS, json.dumps({"weights": self.weights.tolist()}).encode())
 
     def load(self, folder: Path) -> None:
-        load_all(self.members, folder)
+        load_all(self.models, folder)
         try:
             self.weights = np.array(json.loads((folder / WEIGHTS).read_bytes())["weights"])
         except (OSError, ValueError, KeyError) as error:

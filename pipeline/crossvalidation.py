@@ -8,16 +8,17 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, cast
 
+import numpy as np
+
 from pipeline import metrics, predictions, runs
-from pipeline.batch import Batch
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
 from pipeline.folds import folds_of, kept_together
-from pipeline.mixing import logarithms, probabilities
+from pipeline.mixing import Mixture
 from pipeline.reading import Reading, count, some
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, record_of, result_of, say
-from pipeline.types import Array, Predictor, Recipe, Sample, Split
+from pipeline.types import Predictor, Recipe, Sample, Split
 
 FIGURES = ("n", "top1", "top5", "macro_f1", "seconds")
 
@@ -127,19 +128,11 @@ def _result(readings: Sequence[Reading], done: Sequence[Run], said: predictions.
     }
 
 
-class Mean:
-    """The models of all folds as one: the mean of their probabilities."""
+class Mean(Mixture):
+    """The models of all folds as one; each counts the same."""
 
     def __init__(self, models: Sequence[Predictor]) -> None:
-        self.models = models
-
-    @property
-    def parameters(self) -> int:
-        return sum(model.parameters for model in self.models)
-
-    def logits(self, batch: Batch) -> Array:
-        """`(B, C)` float32 logarithms of mean probabilities."""
-        return logarithms(probabilities(self.models, batch).mean(0))
+        super().__init__(models, np.full(len(models), 1 / len(models)))
 
     def save(self, folder: Path) -> None:
         raise RuntimeError("each fold's model lies in the folder of its run")

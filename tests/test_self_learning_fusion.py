@@ -65,7 +65,7 @@ def test_the_score_is_the_sum_of_two_softmaxes_that_need_no_sensor(tmp_path: Pat
     batch = scored.gather(np.arange(9))
     logits = found.logits(batch)
     assert (logits.argmax(1) == scored.labels).mean() > 0.9
-    parts = [softmax(member.logits(batch), 1) for member in found.members]
+    parts = [softmax(member.logits(batch), 1) for member in found.models]
     np.testing.assert_allclose(np.exp(logits), sum(parts) / 2, rtol=1e-4)
     found.save(tmp_path)
     again = recipe.predictor({"video": 6}, 3)
