@@ -14,9 +14,9 @@ from typing import Any
 
 from pipeline.errors import UserError
 
-STAGES, INIT = "stages", "__init__.py"
+WATCHED, INIT = ("stages", "models"), "__init__.py"
 _sources: dict[Path, bytes] = {}
-"""What this process has loaded of `stages`, by file."""
+"""What this process has loaded of `stages` and `models`, by file."""
 
 
 def digest_of(value: Any) -> str:
@@ -150,12 +150,12 @@ NOTHING = digest_of(canonical(ast.parse("")))
 
 
 def loaded(file: Path) -> bytes:
-    """The source of a file of `stages` as this process has loaded it; of others, and where it has not yet, as it is now."""
+    """The source of a file of `stages` or `models` as this process has loaded it; of others, and where it has not yet, as it is now."""
     return _sources.get(file) or file.read_bytes()
 
 
 def loads() -> int:
-    """How many files of `stages` this process has loaded."""
+    """How many files of `stages` and `models` this process has loaded."""
     return len(_sources)
 
 
@@ -169,10 +169,10 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder:
-    """Finds `stages` and what lies in it, for that loader."""
+    """Finds `stages` and `models` and what lies in them, for that loader."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name.partition(".")[0] == STAGES else None
+        spec = PathFinder.find_spec(name, path, target) if name.partition(".")[0] in WATCHED else None
         if spec and isinstance(spec.loader, SourceFileLoader):
             spec.loader = _Loader(spec.loader.name, spec.loader.path)
         return spec

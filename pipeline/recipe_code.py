@@ -1,6 +1,6 @@
 """The code that makes a run: a recipe's file, those of the models that it imports, and the machinery that trains them.
 
-Each module is read once a process, when the first recipe that needs it is configured: what is edited later is of the next process.
+Each module is read once a process, as it was loaded: what is edited later is of the next process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import ModuleType
 
 from pipeline import atomic, epochs, errors, journal, machine, manifest, processes, registry, runs, types
 from pipeline import cache as features
-from pipeline.code import canonical, digest_of
+from pipeline.code import canonical, digest_of, loaded
 from pipeline.types import Recipe
 
 PACKAGES = ("models", "pipeline")
@@ -52,7 +52,7 @@ def _modules(recipe: Recipe) -> set[str]:
 def _read(name: str) -> tuple[frozenset[str], tuple[str, ...]]:
     """Hashes of the statements of a module, and the modules of this project from which it takes names."""
     module = sys.modules[name]
-    tree = _Counting().visit(ast.parse(Path(str(module.__file__)).read_bytes()))
+    tree = _Counting().visit(ast.parse(loaded(Path(str(module.__file__)).resolve())))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     sources = {source for node in imports for source in _sources(node, module)}
     renamed = [[alias.name, alias.asname] for node in imports for alias in node.names if alias.asname]

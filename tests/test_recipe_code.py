@@ -25,6 +25,12 @@ from pipeline.recipe_code import code_of
 print(json.dumps({name: code_of(registry.create("model", name)) for name in ("lstm_late", "xgb_meta")}))
 """
 LSTM = ["--set", "epochs=2", "--set", "hidden=8", "--set", "batch_size=8", "--set", "normalize=none", "--device", "cpu"]
+EDITED = """
+import models.lstm_late
+from pathlib import Path
+
+Path(models.lstm_late.__file__).write_text("EDITED = 1")
+"""
 
 
 class Copy:
@@ -96,6 +102,10 @@ def test_where_machinery_lives_what_is_said_of_it_and_what_a_search_may_set_chan
     copy.edit("pipeline/order.py", '"""The clips of each batch', '# A comment.\n"""Clips of each batch')
     copy.edit("models/transformer.py", "Choice((4, 6, 8))", "Choice((2, 4))")
     assert copy.codes() == codes
+
+
+def test_a_model_edited_after_it_was_loaded_counts_as_it_was_loaded(copy: Copy, codes: dict[str, dict[str, str]]) -> None:
+    assert json.loads(copy.python("-c", f"import pipeline.code{EDITED}{CODES}")) == codes
 
 
 @pytest.mark.parametrize("name", registry.names("model"))
