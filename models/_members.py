@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline import registry, runs
@@ -15,8 +14,6 @@ from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.mixing import probabilities
 from pipeline.types import Array, Predictor, Recipe, Trainer
-
-SCORING_BATCH = 64
 
 
 class Member(BaseModel):
@@ -120,7 +117,7 @@ def trainer_of(train: Table, val: Table, device: str) -> Trainer:
 
 def over(table: Table, predictors: Sequence[Predictor]) -> Array:
     """`(members, N, C)` probabilities of the clips of a table, in its order."""
-    return np.concatenate([probabilities(predictors, batch) for batch in table.batches(SCORING_BATCH, shuffle=False)], 1)
+    return table.each(partial(probabilities, predictors), 1)
 
 
 def save_all(predictors: Sequence[Predictor], folder: Path) -> None:

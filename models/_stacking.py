@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models._members import SCORING_BATCH, load_all, save_all
+from models._members import load_all, save_all
 from pipeline import atomic, devices
 from pipeline.batch import Batch
 from pipeline.data import Table
@@ -65,7 +66,7 @@ class Stacked:
                 {**settings, **fixed, **self.recipe.model_dump(include=TREES)},
                 self._matrix(values, train.labels),
                 self.recipe.rounds,
-                evals=[(self._matrix(self._values(val), val.labels), "val")],
+                evals=[(self._matrix(val.each(self._described), val.labels), "val")],
                 early_stopping_rounds=self.recipe.patience or None,
                 verbose_eval=False,
             )
@@ -75,9 +76,6 @@ class Stacked:
     @property
     def parameters(self) -> int:
         return sum(model.parameters for model in self.models)
-
-    def _values(self, table: Table) -> Array:
-        return np.concatenate([self._described(batch) for batch in table.batches(SCORING_BATCH, shuffle=False)])
 
     def _described(self, batch: Batch) -> Array:
         """`(B, F)`: the mean of the folds' probabilities, and pooled rows where asked."""
@@ -126,8 +124,7 @@ def described(shares: Array, table: Table, recipe: Boosted) -> Array:
     """`(M, N, C)` probabilities of a table's clips -> `(N, F)`, with their pooled rows where asked."""
     if recipe.pooled != "mean":
         return _joined(shares, [])
-    part = table.part(stages=recipe.stages)
-    return _joined(shares, [np.concatenate([pooled(batch, recipe.stages) for batch in part.batches(SCORING_BATCH, shuffle=False)])])
+    return _joined(shares, [table.part(stages=recipe.stages).each(partial(pooled, stages=recipe.stages))])
 
 
 def _joined(shares: Array, more: Sequence[Array]) -> Array:

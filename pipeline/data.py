@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.epochs import Epoch
 
 Change: TypeAlias = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
+SCORING_BATCH = 64
 UNKNOWN = -1
 """The class index of a clip whose label is withheld."""
 
@@ -121,6 +122,10 @@ class Table:
         bucketed = longest if alike_from is None else np.minimum(longest, alike_from)
         plan = order(bucketed, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle, places=self.places)
         return ahead(self._gathered(plan, change, share))
+
+    def each(self, say: Callable[[Batch], Array], axis: int = 0) -> Array:
+        """What is said of every batch, as one: the clips, which lie along an axis, in the order of the table."""
+        return np.concatenate([say(batch) for batch in self.batches(SCORING_BATCH, shuffle=False)], axis)
 
     @cached_property
     def places(self) -> Places:

@@ -25,7 +25,6 @@ from pipeline.manifest import Binding, Home, Manifest
 from pipeline.metrics import answers
 from pipeline.progress import Progress
 from pipeline.runs import Run
-from pipeline.trainer import SCORING_BATCH
 from pipeline.training import as_trained, predictor_of
 from pipeline.types import Dataset, Recipe, Sample, Submission
 
@@ -150,12 +149,10 @@ def _predicted(
     classes: Sequence[str] = run.record["classes"]
     table = Table(tuple(sample.id for sample in samples), np.full(len(samples), UNKNOWN, np.int64), tuple(classes), opened)
     predictor = predictor_of(run, recipe, table.dims, chosen_device(device))
-    found: dict[str, tuple[tuple[str, float], ...]] = {}
-    for batch in table.batches(SCORING_BATCH, shuffle=False):
-        names, shares, order = answers(predictor.logits(batch), classes, run.record["learned"])
-        for clip, row, places in zip(batch.ids, shares, order, strict=True):
-            found[clip] = tuple((names[i], float(row[i])) for i in places[:top])
-    return found
+    names, shares, order = answers(table.each(predictor.logits), classes, run.record["learned"])
+    return {
+        clip: tuple((names[i], float(row[i])) for i in places[:top]) for clip, row, places in zip(table.ids, shares, order, strict=True)
+    }
 
 
 def write_table(out: Path, predictions: Sequence[Prediction]) -> None:

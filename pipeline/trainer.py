@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline import devices, fitting, journal, metrics, predictions, runs
@@ -22,8 +21,6 @@ from pipeline.predictions import Predictions
 from pipeline.reading import Reading, count, some
 from pipeline.recipe_code import code_of
 from pipeline.types import SPLITS, Predictor, Recipe, Sample
-
-SCORING_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -141,8 +138,7 @@ def scored(
 ) -> tuple[Predictions, metrics.Scores]:
     """What a model of these classes says of the clips of a split, in their order, and what that is worth."""
     samples = reading.of(split)
-    batches = reading.rows(samples, classes).batches(SCORING_BATCH, shuffle=False)
-    logits = np.concatenate([predictor.logits(batch) for batch in batches])
+    logits = reading.rows(samples, classes).each(predictor.logits)
     judged = metrics.judge(logits, [str(sample.label) for sample in samples], classes, learned)
     by, groups = kept_together(samples, reading.table)
     said = Predictions(tuple(sample.id for sample in samples), judged, tuple(sample.signer for sample in samples), groups)

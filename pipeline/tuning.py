@@ -24,7 +24,7 @@ from pipeline.locking import alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, read_for
-from pipeline.trainer import SCORING_BATCH, RunTrainer, record_of
+from pipeline.trainer import RunTrainer, record_of
 from pipeline.training import configured
 from pipeline.trials import Found, Tried, words
 from pipeline.types import Between, Choice, Predictor, Recipe, Space
@@ -72,7 +72,7 @@ class Search:
     def judged(self, predictor: Predictor) -> tuple[float, float]:
         """Fraction right and mean cross entropy on validation."""
         val = self.reading.rows(self.reading.of("val"), self.reading.table.classes)
-        logits = np.concatenate([predictor.logits(batch) for batch in val.batches(SCORING_BATCH, shuffle=False)])
+        logits = val.each(predictor.logits)
         shares = log_softmax(logits.astype(np.float64), 1)
         return float((logits.argmax(1) == val.labels).mean()), float(-shares[np.arange(len(val)), val.labels].mean())
 

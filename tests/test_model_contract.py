@@ -120,7 +120,7 @@ def test_padding_never_reaches_logits(network: Network, lengths: list[int], valu
 @pytest.mark.parametrize("settings", [{"normalize": "train"}, {"normalize": "clip"}, {"motion": 2.0}])
 def test_padding_never_reaches_logits_however_rows_are_read(network: Network, settings: dict[str, object]) -> None:
     if not settings.keys() <= type(network).model_fields.keys():
-        return
+        pytest.skip(f"{type(network).__name__} has no such settings")
     recipe = network.model_copy(update=settings)
     module, batch = built(recipe).eval(), batch_of(recipe, [5, 0, 13])
     recipe.prepare(module, table_of(recipe, [5, 0, 13]))
