@@ -47,7 +47,7 @@ FRAMES_AT_ONCE: Mapping[str, int] = {"cpu": 16, "cuda": 1024}
 
 
 class I3D(Extractor):
-    """`(T, H, W, 3)` uint8 frames -> `(windows, 1024)` float32, the mean of the outputs of I3D's (2, 7, 7) average pool.
+    """`(T, H, W, 3)` uint8 frames -> `(windows, 1024)` float32, the mean of the outputs of I3D's average pool, `(pool, 7, 7)`.
 
     Frames: at `rate_hz`, instant k showing source frame `floor(k * source_rate / rate_hz + 0.5)`, the nearest in time, as
     long as there is one; all of them where either rate is 0. With `frames`, exactly so many, of the whole clip, at
@@ -55,8 +55,9 @@ class I3D(Extractor):
     side becomes `short_side` (bilinear, antialiased, on uint8), the long one `int(long * short_side / short)`; the central
     `side` is cut, an odd pixel more left at the far end; pixels are scaled to -1..1. Windows start at every `stride`-th
     frame; frames after the last whole window are dropped, as in v-iashin/video_features, and a clip shorter than one
-    window repeats its last frame until it is one. `bn_eps` none: that of the checkpoint's kind, 1e-5 for hassony2's
-    names, else 1e-3. Random weights serve tests only: give the path of a checkpoint.
+    window repeats its last frame until it is one. `pool` is 2 in deepmind/kinetics-i3d: of the three steps that 24 frames
+    leave, its mean takes 1/4, 1/2 and 1/4; in self-learning fusion it is 3, and takes each alike. `bn_eps` none: that of
+    the checkpoint's kind, 1e-5 for hassony2's names, else 1e-3. Random weights serve tests only: give the path of a checkpoint.
     """
 
     source: str = "rgb"
@@ -67,13 +68,17 @@ class I3D(Extractor):
     frames: PositiveInt | None = None
     short_side: Annotated[int, Field(ge=193)] = 256
     side: Annotated[int, Field(ge=193)] = 224
+    pool: PositiveInt = 2
     bn_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
-    def _side_fits(self) -> I3D:
+    def _fits(self) -> I3D:
         if self.side > self.short_side:
             raise UserError(f"stage 'i3d': side={self.side} cannot be cut from short_side={self.short_side}; give a larger short_side")
+        steps = -(-self.window // 8)
+        if self.pool > steps:
+            raise UserError(f"stage 'i3d': pool={self.pool} is more than the {steps} steps of window={self.window}; give a larger window")
         return self
 
     @property
@@ -129,7 +134,7 @@ class I3D(Extractor):
         for part in torch.split(windows, max(1, FRAMES_AT_ONCE[device] // self.window)):
             pixels = part.permute(0, 4, 1, 2, 3).float().mul(2 / 255).sub(1)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-                rows.append(features(network, pixels).float())
+                rows.append(features(network, pixels, self.pool).float())
         return torch.cat(rows)
 
     def _network(self, device: str) -> nn.ModuleDict:
@@ -176,8 +181,8 @@ def plain(classes: int = CLASSES, eps: float = 1e-3) -> nn.ModuleDict:
     return network
 
 
-def features(network: nn.ModuleDict, clips: Tensor) -> Tensor:
-    """`(B, 3, T, H, W)` in -1..1 -> `(B, 1024)` for any T from 9, H and W from 193."""
+def features(network: nn.ModuleDict, clips: Tensor, pool: int = 2) -> Tensor:
+    """`(B, 3, T, H, W)` in -1..1 -> `(B, 1024)` for any T from 9, or more than `8 * (pool - 1)`, and H and W from 193."""
     from torch.nn.functional import avg_pool3d
 
     values = network["Conv3d_1a_7x7"](same_padded(clips, (7, 7, 7), (2, 2, 2)))
@@ -189,7 +194,7 @@ def features(network: nn.ModuleDict, clips: Tensor) -> Tensor:
         if block == "Mixed_5b":
             values = _pool(values, (2, 2, 2), (2, 2, 2))
         values = _mixed(network[block], values)
-    return avg_pool3d(values, (2, 7, 7), 1).mean((2, 3, 4))
+    return avg_pool3d(values, (pool, 7, 7), 1).mean((2, 3, 4))
 
 
 def _mixed(block: Any, values: Tensor) -> Tensor:

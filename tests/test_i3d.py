@@ -72,7 +72,7 @@ class Reference:
         three = self.unit(f"{name}.b3b", self.pool(values, (3, 3, 3), (1, 1, 1)))
         return torch.cat([self.unit(f"{name}.b0", values), one, two, three], 1)
 
-    def pooled(self, frames: Array) -> Tensor:
+    def pooled(self, frames: Array, pool: int = 2) -> Tensor:
         """`(T, H, W, 3)` uint8 -> `(1024, T', H', W')` outputs of the average pool."""
         values = torch.from_numpy(frames.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None]
         values = self.pool(self.unit("Conv3d_1a_7x7", values, 7, 2), (1, 3, 3), (1, 2, 2))
@@ -82,14 +82,17 @@ class Reference:
         for letter in "bcdef":
             values = self.mixed(f"Mixed_4{letter}", values)
         values = self.mixed("Mixed_5c", self.mixed("Mixed_5b", self.pool(values, (2, 2, 2), (2, 2, 2))))
-        steps, rows, columns = (size - wide + 1 for size, wide in zip(values.shape[2:], (2, 7, 7), strict=True))
+        steps, rows, columns = (size - wide + 1 for size, wide in zip(values.shape[2:], (pool, 7, 7), strict=True))
         boxes = [
-            values[0, :, t : t + 2, y : y + 7, x : x + 7].mean((1, 2, 3)) for t in range(steps) for y in range(rows) for x in range(columns)
+            values[0, :, t : t + pool, y : y + 7, x : x + 7].mean((1, 2, 3))
+            for t in range(steps)
+            for y in range(rows)
+            for x in range(columns)
         ]
         return torch.stack(boxes, 1).reshape(1024, steps, rows, columns)
 
-    def row(self, frames: Array) -> Array:
-        row: Array = self.pooled(frames).mean((1, 2, 3)).numpy()
+    def row(self, frames: Array, pool: int = 2) -> Array:
+        row: Array = self.pooled(frames, pool).mean((1, 2, 3)).numpy()
         return row
 
     def logits(self, frames: Array) -> Array:
@@ -161,6 +164,13 @@ def test_rows_are_those_of_a_network_written_by_hand(window: int, side: int, sta
     wanted = Reference(state, 1e-3).row(clip)
     assert np.std(wanted) > 0.1 * np.abs(wanted).max(), "the comparison tells little"
     assert_near(run(made, clip)[0], wanted)
+
+
+def test_a_pool_of_three_takes_the_three_steps_of_24_frames_alike(state: dict[str, Tensor], piergiaj_file: str) -> None:
+    clip = frames(24)
+    one, other = (run(stage(weights=piergiaj_file, window=24, side=SMALL, pool=pool), clip)[0] for pool in (2, 3))
+    assert_near(other, Reference(state, 1e-3).row(clip, 3))
+    assert np.abs(one - other).max() > 1e-3 * np.abs(one).max()
 
 
 def test_the_other_naming_is_the_same_network_with_its_own_eps(state: dict[str, Tensor], hassony2_file: str, piergiaj_file: str) -> None:
@@ -252,6 +262,7 @@ def test_padding_is_tensorflows_same(size: int, wide: int, step: int) -> None:
         ({"window": 8}, r"stage 'i3d': window=8: Input should be greater than or equal to 9"),
         ({"side": 192}, r"stage 'i3d': side=192: Input should be greater than or equal to 193"),
         ({"short_side": 200}, r"stage 'i3d': side=224 cannot be cut from short_side=200; give a larger short_side"),
+        ({"pool": 3}, r"stage 'i3d': pool=3 is more than the 2 steps of window=16; give a larger window"),
         ({"stride": 0}, r"stage 'i3d': stride=0: Input should be greater than 0"),
         ({"rate_hz": "-1"}, r"stage 'i3d': rate_hz='-1': Input should be greater than or equal to 0"),
     ],

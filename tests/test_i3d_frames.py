@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import registry
 from pipeline.types import Array
 from tests.test_i3d import frames, stage
 
@@ -46,6 +47,13 @@ def test_items_are_the_centre_of_the_shrunk_frame(size: tuple[int, int]) -> None
     small = Image.fromarray(image).resize((int(width * 256 / short), int(height * 256 / short)), Image.Resampling.BILINEAR)
     left, top = (small.width - 224) // 2, (small.height - 224) // 2
     np.testing.assert_array_equal(item, np.asarray(small.crop((left, top, left + 224, top + 224))))
+
+
+def test_frames_of_the_size_that_it_takes_are_taken_whole() -> None:
+    corpus = registry.create("dataset", "vsl").stages["i3d"]
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    np.testing.assert_array_equal(next(stage(**corpus).prepare(iter([(image,)]))), image)
+    assert stage(**corpus).pool == 3
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 40])

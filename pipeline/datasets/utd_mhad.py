@@ -29,7 +29,7 @@ class UtdMhad:
         "inertial": {},
         "skeleton": {"origin": "start", "unit": "torso"},
         "kinematics": {"source": "stage:skeleton"},
-        "i3d": {"frames": 24, "window": 24},
+        "i3d": {"frames": 24, "window": 24, "pool": 3},
     }
     training: Mapping[str, Mapping[str, Any]] = {
         "inception_time": {

@@ -22,11 +22,12 @@ class Vsl:
 
     Folders may themselves end in `.npy`, which is no part of the label. The id is the path below the root of the video, or of
     the sensor where a clip has no video. Persons N6 to N9 are for the test; a person is the signer.
+    Frames are 224 x 224 already, which I3D takes whole.
     """
 
     layout = "<video root>/<label>/N<p>_<label>_<k>.npy (24,224,224,3) and <sensor root>/<label>/N<p>_<label>_<k>.npy (T,12)"
     stages: Mapping[str, Mapping[str, Any]] = {
-        "i3d": {"frames": 24, "window": 24},
+        "i3d": {"frames": 24, "window": 24, "pool": 3, "short_side": 224},
         "inertial": {"channels": 12, "stored_units": ("other",) * 12},
     }
     training: Mapping[str, Mapping[str, Any]] = {"inception_time": {}, "lstm_late": {"stages": ("i3d", "inertial")}}
