@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -27,32 +26,15 @@ def smoothed(values: Array, seen: NDArray[np.bool_], window: int, order: int) ->
 
     A run shorter than the window takes the longest odd window that fits; one of at most `order` frames stays as it is.
     """
+    from scipy.signal import savgol_filter
+
     result = values.copy()
     for run in runs(seen):
         length = run.stop - run.start
         fitting = min(window, length if length % 2 else length - 1)
         if fitting > order:
-            result[run] = _filtered(values[run], fitting, order)
+            result[run] = savgol_filter(values[run], fitting, order, axis=0)
     return result
-
-
-def _filtered(values: Array, window: int, order: int) -> Array:
-    half, length = window // 2, len(values)
-    hat = _hat(window, order)
-    result = np.empty_like(values)
-    windows = np.lib.stride_tricks.sliding_window_view(values, window, axis=0)
-    result[half : length - half] = windows @ hat[half]
-    result[:half] = hat[:half] @ values[:window]
-    result[length - half :] = hat[half + 1 :] @ values[length - window :]
-    return result
-
-
-@functools.cache
-def _hat(window: int, order: int) -> Array:
-    """`(window, window)`: values of a window -> those of the polynomial that fits them best (Savitzky and Golay, 1964)."""
-    powers = np.vander(np.linspace(-1, 1, window), order + 1)
-    fit: Array = powers @ np.linalg.pinv(powers)
-    return fit
 
 
 def bridged(values: Array, seen: NDArray[np.bool_]) -> Array:
@@ -94,35 +76,18 @@ def hull_shapes(points: Array) -> Array:
 
 
 def _shape(points: Array) -> tuple[float, float]:
-    corners = _hull(points)
-    sides = np.roll(corners, -1, axis=0) - corners
-    lengths = np.linalg.norm(sides, axis=1)
-    following = np.roll(corners, -1, axis=0)
-    area = abs(float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum())) / 2
-    if area < 1e-12:
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        hull = ConvexHull(points)
+    except QhullError:  # all points on one line, or fewer than three
         return 0.0, 0.0
-    along = sides / lengths[:, None]
+    corners, area, perimeter = points[hull.vertices], float(hull.volume), float(hull.area)
+    sides = np.roll(corners, -1, axis=0) - corners
+    along = sides / np.linalg.norm(sides, axis=1)[:, None]
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     boxes = np.ptp(corners @ along.T, axis=0) * np.ptp(corners @ across.T, axis=0)
-    return 4 * np.pi * area / float(lengths.sum()) ** 2, area / float(boxes.min())
-
-
-def _hull(points: Array) -> Array:
-    """The corners of the convex hull in order (Andrew's monotone chain), each once."""
-    ordered = sorted({(float(x), float(y)) for x, y in points})
-
-    def chain(sequence: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-        kept: list[tuple[float, float]] = []
-        for x, y in sequence:
-            while len(kept) > 1:
-                (ax, ay), (bx, by) = kept[-2:]
-                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
-                    break
-                kept.pop()
-            kept.append((x, y))
-        return kept[:-1]
-
-    return np.array(chain(ordered) + chain(ordered[::-1]) or ordered)
+    return 4 * np.pi * area / perimeter**2, area / float(boxes.min())
 
 
 def aligned(path: Array, smooth: Array) -> Array:
