@@ -25,6 +25,7 @@ class Skeleton(Extractor):
     then shoulder, elbow, wrist, hand of the left and of the right arm, then hip, knee, ankle, foot of both legs.
     `origin="start"` measures from the middle of the joints in the clip's first row, so that it does not matter where a person
     stands but where they go; `unit="torso"` by the clip's median distance of shoulder centre and hip centre, whatever their height.
+    A row of zeros, in which the camera saw nobody, stays one and counts for neither.
     """
 
     source: str = "skeleton"
@@ -52,9 +53,10 @@ class Skeleton(Extractor):
 
     def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
         rows = [self._joints(number, tracks) for number, tracks in enumerate(frames)]
-        origin = rows[0].mean(0) if rows and self.origin == "start" else np.zeros(3)
-        unit = torso(np.stack(rows)) if rows and self.unit == "torso" else 1.0
-        yield from (((row - origin) / unit).astype(np.float32).reshape(-1) for row in rows)
+        seen = [row for row in rows if row.any()] or rows
+        origin = seen[0].mean(0) if seen and self.origin == "start" else np.zeros(3)
+        unit = torso(np.stack(seen)) if seen and self.unit == "torso" else 1.0
+        yield from (((row - origin * row.any()) / unit).astype(np.float32).reshape(-1) for row in rows)
 
     def _joints(self, number: int, tracks: Frame) -> Array:
         """`(joints, 3)` float64 of one row."""

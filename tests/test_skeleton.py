@@ -78,6 +78,15 @@ def test_by_the_torso_a_tall_person_is_like_a_short_one() -> None:
     assert np.median(np.linalg.norm(found[:, 1] - found[:, 3], axis=1)) == pytest.approx(1)
 
 
+def test_a_row_in_which_nobody_was_seen_stays_zeros_and_counts_for_nothing() -> None:
+    positions = np.moveaxis(JOINTS, 2, 0)
+    gaps = np.concatenate([np.zeros((2, 20, 3)), positions, np.zeros((9, 20, 3))])
+    found = of(gaps, origin="start", unit="torso")
+    np.testing.assert_array_equal(found[2:9], of(positions, origin="start", unit="torso"))
+    assert not found[:2].any()
+    assert not found[9:].any()
+
+
 def test_the_torso_is_a_kinects_and_has_a_length() -> None:
     with pytest.raises(UserError, match="unit=torso knows the torso of 20 joints, not of joints=25; use unit=stored"):
         skeleton(joints=25, unit="torso")
