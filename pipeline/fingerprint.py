@@ -85,7 +85,8 @@ def refuse_changed(name: str, extractor: Extractor, said: Fingerprint, *, has_we
     Asked again it looks only where more was loaded since; with `has_weights`, at those that the stage has just loaded.
     """
     given = str(getattr(extractor, "weights", ""))
-    state = (said.digest, code.loads(), weights.loaded(given))
+    read = weights.loaded(given)
+    state = (said.digest, code.loads(), digest_of(read))
     if state in _agreed and not has_weights:
         return
     now = {
@@ -94,8 +95,8 @@ def refuse_changed(name: str, extractor: Extractor, said: Fingerprint, *, has_we
         "code": _code_of(type(extractor), code.loaded),
         "libraries": {name: library_version(name) for name in extractor.libraries},
     }
-    if "weights" in said.identity and (state[2] or has_weights):
-        now["weights"] = weights.loaded(given) or weights.describe(given, extractor.checkpoints)
+    if "weights" in said.identity and (read or has_weights):
+        now["weights"] = read or weights.describe(given, extractor.checkpoints)
     reasons = differences(said.identity, now)
     if reasons:
         raise UserError(f"stage {name!r} changed while it ran ({'; '.join(reasons)}); finished clips are kept, run the same line again")
