@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.types import Extractor
 
 NUMBERS_VERSION = 1
-"""Raised when decoding or resizing in `pipeline` gives other numbers; golden rows in the tests guard it."""
+"""Raised when decoding, resizing, tables or folded weights in `pipeline` give other numbers; golden rows in the tests guard it."""
 _agreed = set[tuple[Any, ...]]()
 """Identities that what this process has loaded is known to be of, each with what it had loaded then."""
 

@@ -1,7 +1,7 @@
-"""Pixels that stages get are those of NUMBERS_VERSION: where one of these fails, raise it and write the golden file anew.
+"""Pixels, tables and weights that stages get are those of NUMBERS_VERSION: where one of these fails, raise it and write the file anew.
 
-The clips are written without an encoder, byte by byte, so that they are the same on every machine:
-`python -m tests.test_golden` writes `golden/pixels.json` with today's numbers.
+What is read is written without an encoder, byte by byte, so that it is the same on every machine; one JPEG lies here.
+`python -m tests.test_golden` writes `golden/numbers.json` with today's numbers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
+import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
 
+from pipeline import weights
 from pipeline.decode import gray, nearest, open_clip, resized
 from pipeline.fingerprint import NUMBERS_VERSION
 from pipeline.types import Array, evenly
 from tests.video_files import write_planes
 
-GOLDEN = Path(__file__).parent / "golden" / "pixels.json"
+GOLDEN = Path(__file__).parent / "golden" / "numbers.json"
 WIDTH, HEIGHT, FRAMES = 66, 50, 40
 
 
@@ -57,21 +62,62 @@ def pixels(folder: Path) -> dict[str, str | list[int]]:
     return found
 
 
+def tables(folder: Path) -> dict[str, str]:
+    """What a track that is no video gives today, from files of every form, and from two of different lengths zipped."""
+    rows = np.arange(33 * 4).reshape(33, 4) ** 2 % 97 / 8 - 3
+    np.save(folder / "rows.npy", rows.astype(np.float32))
+    scipy.io.savemat(folder / "rows.mat", {"d_iner": np.moveaxis(rows.reshape(33, 2, 2), 0, 2)})
+    (folder / "rows.txt").write_text("# t x y z\n" + "\n".join(" ".join(map(str, row)) for row in rows.tolist()))
+    (folder / "rows.csv").write_text("t,x,y,z\n" + "\n".join(f"{t},,{y:.3e},{z}" for t, _, y, z in rows.tolist()))
+    lists = {"hand": [None, *rows[1:].tolist()], "time": [None, *rows[1:, 0].tolist()]}
+    (folder / "rows.json").write_text(json.dumps(lists))
+    for number, row in enumerate(rows[:12]):
+        (folder / "frames").mkdir(exist_ok=True)
+        np.save(folder / "frames" / f"{number}.npy", row)
+    for number in (2, 10, 9):
+        (folder / f"clip.{number}.jpg").write_bytes((GOLDEN.parent / "frame.jpg").read_bytes())
+        image = np.stack([plane.repeat(2, 0).repeat(2, 1)[:HEIGHT, :WIDTH] for plane in planes(number)[1:] + planes(number)[1:2]], axis=-1)
+        Image.fromarray(image).save(folder / f"still.{number}.png")
+    found = {}
+    for name in ("rows.npy", "rows.mat", "rows.txt", "rows.csv", "rows.json", "frames", "clip.*.jpg", "still.*.png"):
+        clip = open_clip([folder / name], decord=True, lengths={})
+        values = np.stack([row for (row,) in clip.frames(np.arange(clip.length))])
+        found[f"table {name}: {values.dtype.kind}{values.dtype.itemsize} {values.shape}"] = digest(values)
+    clip = open_clip([folder / "rows.npy", folder / "frames"], decord=True, lengths={})
+    found["tables aligned on the first track"] = digest(np.stack([second for _, second in clip.frames(np.arange(clip.length))]))
+    return found
+
+
+def networks() -> dict[str, str]:
+    """The weights into which batch norms are folded today."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1, bias=False), nn.BatchNorm2d(4)).eval()
+    for number, values in enumerate(network.state_dict().values()):
+        values.copy_(torch.arange(1, 1 + values.numel()).reshape(values.shape) % (11 + number) / 8 + 1)
+    folded = weights.folded(network).state_dict().values()
+    assert [values.numel() for values in folded] == [8 * 27, 8, 4 * 8, 4]
+    return {"weights folded": digest(np.concatenate([values.numpy().ravel() for values in folded]))}
+
+
+def numbers(folder: Path) -> dict[str, str | list[int]]:
+    """All of these."""
+    return {**pixels(folder), **tables(folder), **networks()}
+
+
 @pytest.fixture(scope="module")
 def today(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | list[int]]:
-    return pixels(tmp_path_factory.mktemp("golden"))
+    return numbers(tmp_path_factory.mktemp("golden"))
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="FFmpeg turns YUV into RGB by other instructions here")
-@pytest.mark.parametrize("step", json.loads(GOLDEN.read_text())["pixels"] if GOLDEN.exists() else [])
-def test_pixels_are_those_of_the_numbers_version(step: str, today: dict[str, str | list[int]]) -> None:
+@pytest.mark.parametrize("step", json.loads(GOLDEN.read_text())["steps"] if GOLDEN.exists() else [])
+def test_numbers_are_those_of_the_numbers_version(step: str, today: dict[str, str | list[int]]) -> None:
     golden = json.loads(GOLDEN.read_text())
     assert golden["numbers_version"] == NUMBERS_VERSION, "write the golden file anew: python -m tests.test_golden"
-    assert today[step] == golden["pixels"][step], f"{step!r} gives other numbers: raise NUMBERS_VERSION, then python -m tests.test_golden"
+    assert today[step] == golden["steps"][step], f"{step!r} gives other numbers: raise NUMBERS_VERSION, then python -m tests.test_golden"
 
 
 def test_the_golden_file_holds_every_step(today: dict[str, str | list[int]]) -> None:
-    assert list(json.loads(GOLDEN.read_text())["pixels"]) == list(today)
+    assert list(json.loads(GOLDEN.read_text())["steps"]) == list(today)
 
 
 def test_both_decoders_give_the_golden_pixels(today: dict[str, str | list[int]]) -> None:
@@ -81,4 +127,4 @@ def test_both_decoders_give_the_golden_pixels(today: dict[str, str | list[int]])
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        GOLDEN.write_text(json.dumps({"numbers_version": NUMBERS_VERSION, "pixels": pixels(Path(folder))}, indent=1) + "\n")
+        GOLDEN.write_text(json.dumps({"numbers_version": NUMBERS_VERSION, "steps": numbers(Path(folder))}, indent=1) + "\n")
