@@ -140,6 +140,7 @@ def write(home: Home, compared: Sequence[Compared], attentions: Sequence[Attenti
     text = page.render(
         dataset=first.dataset,
         rows=[{"figures": run.figures(), "differing": run.differing, "folder": str(run.run.folder)} for run in compared],
+        doubts=[(run.name, line) for run in compared for line in run.run.record["warnings"]],
         same_clips=len({run.said.ids for run in compared}) == 1,
         classes=classes(compared),
         names=[f"{run.name} {run.run.model}" for run in compared],

@@ -138,11 +138,13 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_every_name(tmp_path: 
     table = replace(table, samples=samples, classes=tuple(renamed.get(name, name) for name in table.classes))
     publish(home, table, signals(table))
     found = [run_of((home, table), seed=seed) for seed in (0, 1)]
-    worse = [Run(run.folder, {**run.record, "command": "<img src=x onerror=alert(2)>"}, run.result) for run in found]
+    told = {"command": "<img src=x onerror=alert(2)>", "warnings": ["9 of 9 clips <i>share</i>"]}
+    worse = [Run(run.folder, {**run.record, **told}, run.result) for run in found]
     page = comparison.write(home, comparison.compare(worse), [Attention(reason="<b>none</b>")] * 2).read_text("utf-8")
     tags = Tags(page).found
     assert not [tag for tag, attributes in tags if tag in ("script", "b") or "onerror" in attributes]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "Run 2: 9 of 9 clips &lt;i&gt;share&lt;/i&gt;" in page
     assert all((attributes["src"] or "").startswith("data:image/svg+xml;base64,") for tag, attributes in tags if tag == "img")
     assert not re.search(r"(?:href|src)=[\"']?(?:https?:)?//", page)
 
