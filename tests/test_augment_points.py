@@ -17,6 +17,7 @@ from pipeline.layouts import KINECT_PARENTS
 from pipeline.moving import Drawn, moved
 from pipeline.types import Array
 from tests.feature_cache import Rows
+from tests.shared_data import shared
 from tests.test_augment import rows_of, table_of, variation, varied
 from tests.test_kinematics import MIRRORED, clip
 
@@ -134,7 +135,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("keypoints", {}, "turn", "x and y of its pose are fractions of the picture's width and height"),
     ("keypoints", {}, "rotate", "x and y of its pose are fractions of the picture's width and height"),
     ("holistic", {}, "turn", "x and y of its pose are fractions of the picture's width and height"),
-    ("holistic", {}, "mirror", "what is left and right of its face is not known"),
     ("holistic", {"include": "left_hand"}, "mirror", "what is left and right of its left_hand is not known"),
     ("skeleton", {"joints": 25}, "mirror", "what is left and right of its body is not known"),
     ("keypoints", {}, "bones", "its bones are not known"),
@@ -235,6 +235,21 @@ def test_moved_kinematics_are_the_kinematics_of_a_signer_who_moved_so(drawn: Dra
         if part.kind == "place":  # the middle about which it turns is another
             one, other = (each - each.mean(0) for each in (one[8:], other[8:]))
         np.testing.assert_allclose(one, other, atol=2e-3, err_msg=part.name)
+
+
+def test_a_mirrored_face_is_a_face() -> None:
+    with np.load(shared("holistic_luja10/sequences.npz")) as file:
+        rows = file["x"][::10].reshape(-1, 1662)
+    rows = rows[(rows[:, 132:1536] != 0).any(1)]
+    face = by_hand("holistic", rows, MIRROR)[:, 132:1536].reshape(-1, 468, 3).mean(0)
+    mean = rows[:, 132:1536].reshape(-1, 468, 3).mean(0)
+    affine, *_ = np.linalg.lstsq(np.c_[face, np.ones(468)], mean, rcond=None)
+    width = np.ptp(mean[:, 0])
+    assert np.abs(np.c_[face, np.ones(468)] @ affine - mean).max() < 0.03 * width
+    left_eye, right_eye, lips = (np.array(points) for points in ((263, 362, 386), (33, 133, 159), (13, 14)))
+    swapped = registry.create("stage", "holistic").row_layout.swapped[132:1536:3] - 132
+    assert (swapped[left_eye] // 3 == right_eye).all()
+    assert (swapped[lips] // 3 == lips).all()
 
 
 def test_a_zero_that_is_real_moves_and_a_part_that_is_missing_does_not() -> None:
