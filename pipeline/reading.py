@@ -187,14 +187,14 @@ class Reading:
             )
 
     def parted(self, recipe: Recipe) -> Iterable[str]:
-        """A line for clips that share what the corpus calls a group with those that train, where signers are unknown."""
+        """A line for clips that share a group with those that train; signers in two splits of the manifest are among the crossings."""
         by, names = kept_together(self.samples, self.table)
         group = {sample.id: name for sample, name in zip(self.samples, names, strict=True)}
         trains = {group[sample.id] for sample in self.training(recipe)}
         judging = ("test",) if recipe.learns_validation else ("val", "test")
         shared = {split: [sample.id for sample in self.of(split) if group[sample.id] in trains] for split in judging}
         first = next((clip for own in shared.values() for clip in own), None)
-        if first and by not in ("signer", "clip"):
+        if first and by != "clip" and (self.part or by != "signer"):
             counts = " and ".join(f"{len(own)} of {count(len(self.of(split)), f'{split} clip')}" for split, own in shared.items() if own)
             remedy = f"; split by {by}: signcache manifest NAME --split {by}" if not self.part and self.table.binding.split != by else ""
             yield f"{counts} share a {by} with clips that train, so they say little of new {by}s (first: {first}: {group[first]}){remedy}"

@@ -139,11 +139,13 @@ def test_folds_part_no_recording_and_say_where_their_validation_had_to(signs: Fi
     _, table = bound(tmp_path / "few", 2, 14)
     few = tuple(sample for sample in table.samples if recording(sample).endswith(" 1"))
     recipe = configured(table, "lstm_late", SETTINGS)
-    for fold in folded(Reading(table, {}, few), 3, 1):
-        own = len(fold.of("val"))
-        (line,) = fold.parted(recipe)
-        assert line.startswith(f"{own} of {own} val clips share a recording with clips that train, so they say little of new recordings")
-        assert "split by" not in line
+    signed = tuple(replace(sample, signer=recording(sample)) for sample in few)
+    for by, reading in (("recording", Reading(table, {}, few)), ("signer", Reading(replace(table, samples=signed), {}, signed))):
+        for fold in folded(reading, 3, 1):
+            own = len(fold.of("val"))
+            (line,) = fold.parted(recipe)
+            assert line.startswith(f"{own} of {own} val clips share a {by} with clips that train, so they say little of new {by}s")
+            assert "split by" not in line
 
 
 def test_intervals_of_scores_and_of_differences_count_a_recording_as_one(signs: Fixture) -> None:
