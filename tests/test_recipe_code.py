@@ -22,8 +22,50 @@ import json
 from pipeline import registry
 from pipeline.recipe_code import code_of
 
-print(json.dumps({name: code_of(registry.create("model", name)) for name in ("lstm_late", "xgb_meta")}))
+print(json.dumps({name: code_of(registry.create("model", name)) for name in ("lstm_late", "toy")}))
 """
+ROOTS = """
+
+def root(number):
+    return math.sqrt(number)
+"""
+TOY = {
+    "models/toy.py": '''"""A toy."""
+
+from typing import Any, ClassVar
+
+from models._inputs import Sequences
+from models.transformer import Between
+from pipeline.toy_loop import turns
+
+
+class Toy(Sequences):
+    space: ClassVar[Any] = {}
+    stages: tuple[str, ...] = ("resnet50",)
+
+    def build(self, dims, n_classes):
+        return turns(2)
+
+
+model = Toy
+''',
+    "pipeline/toy_loop.py": f'''"""A loop."""
+
+import math
+
+from pipeline.toy_steps import step
+{ROOTS}
+
+def turns(count):
+    return [step(root(number)) for number in range(count)]
+''',
+    "pipeline/toy_steps.py": '''"""Steps."""
+
+
+def step(number):
+    return number + 1
+''',
+}
 LSTM = ["--set", "epochs=2", "--set", "hidden=8", "--set", "batch_size=8", "--set", "normalize=none", "--device", "cpu"]
 EDITED = """
 import models.lstm_late
@@ -34,12 +76,14 @@ Path(models.lstm_late.__file__).write_text("EDITED = 1")
 
 
 class Copy:
-    """The code in a folder of its own, where a test edits it."""
+    """The code, and a toy model, in a folder of their own, where a test edits them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for package in ("pipeline", "stages", "models"):
             shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        for file, text in TOY.items():
+            (folder / file).write_text(text)
 
     def python(self, *words: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -69,38 +113,23 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
 
 
 def test_an_edit_of_what_a_recipe_imports_is_another_run_of_that_recipe_alone(copy: Copy, codes: dict[str, dict[str, str]]) -> None:
-    copy.edit("pipeline/mixing.py", "1e-30", "1e-20")
+    copy.edit("pipeline/toy_steps.py", "number + 1", "number + 2")
     found = copy.codes()
     assert found["lstm_late"] == codes["lstm_late"]
-    assert found["xgb_meta"]["pipeline"] != codes["xgb_meta"]["pipeline"]
+    assert found["toy"]["models/toy.py"] == codes["toy"]["models/toy.py"]
+    assert found["toy"]["pipeline"] != codes["toy"]["pipeline"]
 
 
 def test_where_machinery_lives_what_is_said_of_it_and_what_a_search_may_set_change_no_run(
     copy: Copy, codes: dict[str, dict[str, str]]
 ) -> None:
-    room = copy.folder / "pipeline/room"
-    room.mkdir()
-    for name in ("losses", "batch"):
-        shutil.move(copy.folder / f"pipeline/{name}.py", room / f"{name}.py")
-    (room / "__init__.py").write_text('"""A room."""\n\nfrom pipeline.room.batch import Batch, check_vectors, fused, share_of\n')
-    for path in [*copy.folder.glob("*/*.py"), *copy.folder.glob("*/*/*.py")]:
-        text = path.read_text().replace("from pipeline.batch import", "from pipeline.room import")
-        path.write_text(text.replace("import atomic, devices, journal, losses, schedule", "import atomic, devices, journal, schedule"))
-    copy.edit("pipeline/fitting.py", "from pipeline.augment import", "from pipeline.room import losses\nfrom pipeline.augment import")
-    copy.edit("pipeline/network.py", "import atomic, losses", "import atomic\nfrom pipeline.room import losses")
-    copy.edit("models/frame_cnn.py", "from pipeline import losses", "from pipeline.room import losses")
-    schedule = copy.folder / "pipeline/schedule.py"
-    text, drops = (part for part in schedule.read_text().split("\n\n\ndef drops"))
-    schedule.write_text(f"{text}\n")
-    copy.edit("pipeline/schedule.py", "from pipeline.epochs", "from pipeline.room.losses import drops\nfrom pipeline.epochs")
-    copy.edit("pipeline/room/losses.py", "\n\n\ndef balanced", f"\n\n\ndef drops{drops}\n\ndef balanced")
-    copy.edit(
-        "pipeline/room/losses.py",
-        "import numpy as np",
-        "from collections.abc import Sequence\n\nfrom pipeline.epochs import Epoch\nimport numpy as np",
-    )
-    copy.edit("pipeline/order.py", '"""The clips of each batch', '# A comment.\n"""Clips of each batch')
-    copy.edit("models/transformer.py", "Choice((4, 6, 8))", "Choice((2, 4))")
+    (copy.folder / "pipeline/toys").mkdir()
+    (copy.folder / "pipeline/toys/__init__.py").write_text('"""A room."""\n\nfrom pipeline.toys.steps import root, step\n')
+    shutil.move(copy.folder / "pipeline/toy_steps.py", copy.folder / "pipeline/toys/steps.py")
+    copy.edit("pipeline/toys/steps.py", '"""Steps."""', f'"""Steps and roots."""\n\nimport math\n{ROOTS}')
+    copy.edit("pipeline/toy_loop.py", ROOTS, "\n# Roots are steps.\n")
+    copy.edit("pipeline/toy_loop.py", "import math\n\nfrom pipeline.toy_steps import step", "from pipeline.toys import root, step")
+    copy.edit("models/toy.py", "= {}", '= {"lr": Between(1e-4, 1e-2)}')
     assert copy.codes() == codes
 
 
@@ -111,9 +140,10 @@ def test_a_model_edited_after_it_was_loaded_counts_as_it_was_loaded(copy: Copy, 
 @pytest.mark.parametrize("name", registry.names("model"))
 def test_the_loop_of_every_model_counts_and_where_its_rows_come_from_does_not(name: str) -> None:
     recipe: Recipe = registry.create("model", name)
-    found = {module.removeprefix("pipeline.") for module in _modules(recipe)}
+    modules = _modules(recipe)
+    found = {module.rpartition(".")[2] for module in modules if module.startswith("pipeline.")}
     assert {"batch", "data", "order", "network", "fitting", "losses", "schedule", "augment", "devices"} <= found
-    assert f"models.{name}" in found
+    assert f"models.{name}" in modules
     assert not {"cache", "features", "shards", "manifest", "registry", "runs", "journal", "errors", "types"} & found
 
 
