@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import atomic, index, manifest
+from pipeline import atomic, clip_table, index, manifest
 from pipeline.configured import FORMAT, Published, Stage, configure, of_published, staleness
 from pipeline.errors import UserError
 from pipeline.features import Features as Features
@@ -99,14 +98,12 @@ def has_lengths(home: Home, dataset: str, name: str) -> bool:
 
 def _write_lengths(home: Home, stage: Stage, bound: Index) -> None:
     """The length manifest: a table for people and other programs, never read back."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["id", "length", "source_length", "rate_hz", "decoder", "content"])
+    header = ("id", "length", "source_length", "rate_hz", "decoder", "content")
     lengths, source_lengths, rates, contents = (bound.columns[name].tolist() for name in ("length", "source_length", "rate_hz", "content"))
     shown = {rate: f"{rate:g}" for rate in set(rates)}
     parts = (lengths, source_lengths, map(shown.__getitem__, rates), bound.decoders, map(bytes.decode, contents))
-    table.writerows(zip(bound.ids, *parts, strict=True))
-    atomic.replace(lengths_path(home, stage.dataset, stage.name), out.getvalue().encode("utf-8", errors="surrogateescape"))
+    rows = zip(bound.ids, *parts, strict=True)
+    atomic.replace(lengths_path(home, stage.dataset, stage.name), b"".join(clip_table.text(chain([header], rows))))
 
 
 def open_stage(

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import IO
 
@@ -109,9 +109,8 @@ def pieces(samples: Sequence[Sample]) -> Iterator[bytes]:
     kinds = dict.fromkeys((modality, len(paths)) for sample in samples for modality, paths in sample.media.items())
     columns = list(dict.fromkeys(column for kind in kinds for column in _columns(*kind)))
     modalities = [modality for modality, _ in groupby(column.partition(".")[0] for column in columns)]  # one twice fits no clip
-    yield text([[*FIXED_COLUMNS, *columns]])
-    for first in range(0, len(samples), BLOCK):
-        yield text([_values(sample, modalities, columns) for sample in samples[first : first + BLOCK]])
+    yield from text([[*FIXED_COLUMNS, *columns]])
+    yield from text(_values(sample, modalities, columns) for sample in samples)
 
 
 def _columns(modality: str, count: int) -> list[str]:
@@ -127,11 +126,13 @@ def _values(sample: Sample, modalities: list[str], columns: list[str]) -> list[s
     return [sample.id, sample.label, sample.split, sample.signer, *parts]
 
 
-def text(rows: Iterable[Iterable[object]]) -> bytes:
-    """The lines of a CSV file, names of files as they are on disk."""
-    rows, out = [*rows], io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    if "\r" in out.getvalue():  # Python 3.11 leaves these unquoted
+def text(rows: Iterable[Iterable[object]]) -> Iterator[bytes]:
+    """The lines of a CSV file, block by block; names of files are as they are on disk."""
+    waiting = iter(rows)
+    while block := list(islice(waiting, BLOCK)):
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
-    return out.getvalue().encode("utf-8", errors="surrogateescape")
+        csv.writer(out, lineterminator="\n").writerows(block)
+        if "\r" in out.getvalue():  # Python 3.11 leaves these unquoted
+            out = io.StringIO()
+            csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(block)
+        yield out.getvalue().encode("utf-8", errors="surrogateescape")

@@ -19,7 +19,7 @@ from pipeline.inputs import imported_states
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
 from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
-from pipeline.media import Stat
+from pipeline.media import Stat, composed
 from pipeline.plan import NOT_IMPORTED
 from pipeline.shards import Failure, Marker, Row
 from pipeline.sources import Format, Incoming, clips_of
@@ -63,7 +63,7 @@ def import_rows(home: Home, name: str, stage: str, source: Path, form: Format) -
     before = configured.published(home, name, stage)
     if before and before.stage != KIND:
         raise UserError(f"{name}/{stage} holds features of {before.stage!r} that were extracted here; choose another name than {stage!r}")
-    clips, shape, numbers = _survey(source, form, {s.id: s for s in known.samples} if known else None)
+    clips, shape, numbers = _survey(source, form, {composed(s.id): s for s in known.samples} if known else None)
     table = known or _bind(home, name, clips)
     said = digest_of([form, shape, numbers, [[clip.id, clip.content, clip.length] for clip in clips]])
     settings = {"source": IMPORT_PREFIX + said, "shape": shape, "numbers": numbers}
@@ -99,7 +99,7 @@ def _survey(source: Path, form: Format, known: Mapping[str, Sample] | None) -> t
             continue
         if sample.id in found:
             raise UserError(f"{source} holds {sample.id!r} twice; each clip may come once")
-        if clip.label is not None and sample.label is not None and clip.label != sample.label:
+        if clip.label is not None and sample.label is not None and clip.label != composed(sample.label):
             raise UserError(f"{source}: {clip.ids[0]!r} has the label {clip.label!r}, the manifest says {sample.label!r}")
         found[sample.id] = _Surveyed(sample.id, sample, xxhash.xxh3_128_hexdigest(rows.tobytes()), len(rows))
     if strange:

@@ -175,6 +175,6 @@ def write_submission(out: Path, dataset: Dataset, predictions: Sequence[Predicti
 
 def _write(out: Path, rows: Sequence[Sequence[object]]) -> None:
     try:
-        atomic.replace(out, clip_table.text(rows))
+        atomic.replace(out, b"".join(clip_table.text(rows)))
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; name another file with --out") from error

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import lzma
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
 from pipeline import registry
 from pipeline.errors import ClipError, UserError
-from pipeline.media import walk
+from pipeline.media import composed, walk
 from pipeline.tables import read_npy, read_rows
 from pipeline.types import SPLITS, Array, Split
 
@@ -53,9 +56,13 @@ def clips_of(source: Path, form: Format) -> Iterator[Incoming]:
     readers: Mapping[Format, Callable[[Path], Iterator[Incoming]]] = {"npy": _npy, "npz": _npz, "mp_data": _mp_data, "dense": _dense}
     found = False
     try:
-        for clip in readers[form](source):
+        for number, clip in enumerate(readers[form](source)):
             found = True
-            yield clip
+            for name in clip.ids:
+                if not name or "\0" in name:
+                    raise UserError(f"{source}: clip {number} has the id {name!r}; expected one character or more, and no NUL")
+            label, signer = (text and composed(text) for text in (clip.label, clip.signer))
+            yield replace(clip, ids=tuple(map(composed, clip.ids)), label=label, signer=signer)
     except ClipError as error:
         raise UserError(f"{source}: {error}") from error
     if not found:
@@ -86,8 +93,8 @@ def _lengths(source: Path, split: str) -> Mapping[str, int] | None:
     for path in (source / name, source / split / name, source.parent / name):
         if path.is_file():
             try:
-                return {str(clip): int(length) for clip, length in json.loads(path.read_bytes()).items()}
-            except (ValueError, TypeError, AttributeError) as error:
+                return {str(clip): _count(length) for clip, length in json.loads(path.read_bytes()).items()}
+            except (ValueError, AttributeError) as error:
                 raise UserError(f"{path} is no JSON object of clip names and lengths: {error}") from error
     return None
 
@@ -121,9 +128,9 @@ def _mp_data(source: Path) -> Iterator[Incoming]:
 def _npz(source: Path) -> Iterator[Incoming]:
     """`x` `(clips, rows, values)` with `label` and `sequence`, a value a clip."""
     try:
-        with np.load(source, allow_pickle=False) as file:
+        with open(source, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, NotImplementedError, BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{source} is no .npz file of plain arrays: {error}") from error
     yield from _clips(source, arrays)
 
@@ -156,7 +163,7 @@ def _bad_container(source: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{source} cannot be opened as zarr or HDF5: {error}") from error
 
 
@@ -200,15 +207,25 @@ def _clip(source: Path, number: int, rows: Array, said: Mapping[str, str], is_wh
     name = sequence if is_whole_id and "sequence" in said else f"{label}/{sequence}"
     if not label and split not in ("val", "test"):
         raise UserError(f"{source}: clip {number} (sequence {sequence!r}) has no label")
-    length = int(float(said.get("length", len(rows))))
-    if length < 0:
-        raise UserError(f"{source}: clip {name!r} has the length {length}")
+    try:
+        length = _count(said.get("length", len(rows)))
+    except ValueError as error:
+        raise UserError(f"{source}: clip {name!r} has {error}") from error
     return Incoming((name,), rows[:length], label or None, split, length, said.get("signer") or None)
+
+
+def _count(said: Any) -> int:
+    """How many rows something says; raises ValueError where it is no such number."""
+    with suppress(ValueError, TypeError):
+        number = float(said)
+        if number >= 0 and number.is_integer():
+            return int(number)
+    raise ValueError(f"the length {said!r}; expected a whole number, 0 or more")
 
 
 def _texts(values: Any) -> Sequence[str]:
     words = np.asarray(values[:]).reshape(-1).tolist()
-    return [word.decode() if isinstance(word, bytes) else str(word) for word in words]
+    return [word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word) for word in words]
 
 
 def _split(word: str) -> Split:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from pipeline.errors import UserError
 from pipeline.importing import import_rows
 from pipeline.manifest import Home
 from pipeline.plan import wanted_stages
+from pipeline.predict import Prediction, write_submission
+from pipeline.predict import write_table as write_predictions
 from pipeline.sources import Format
 from tests.feature_cache import corpus, publish, signals
 from tests.import_sources import LABELS, dense, lis, opened, rows, run, sequences
@@ -114,6 +118,29 @@ def test_the_same_import_again_writes_nothing_and_another_content_replaces_it(ho
     second = import_rows(home, "signs", "holistic", sequences(source, x=changed), "npz")
     assert second.digest != first.digest
     np.testing.assert_array_equal(opened(home, "holistic")["a/0"], changed[0])
+
+
+def test_an_id_with_a_carriage_return_stays_whole_in_every_table(home: Home, tmp_path: Path) -> None:
+    ids = ["a\rb", "c\r\nd", "e\nf", "g,h", 'i"j', "k", "l", "m"]
+    import_rows(home, "signs", "holistic", sequences(tmp_path / "s.npz", sequence=None, id=np.array(ids)), "npz")
+    for table in ("signs.csv", "signs/holistic.csv", "signs/imported/clips.csv"):
+        with open(home.manifests / table, newline="", encoding="utf-8") as file:
+            assert sorted(row["id"] for row in csv.DictReader(file)) == sorted(ids)
+    write_predictions(tmp_path / "out.csv", [Prediction(clip, (("a", 1.0),)) for clip in ids])
+    write_submission(tmp_path / "own.csv", manifest.read(home, "signs").dataset, [Prediction(clip, (("a", 1.0),)) for clip in ids])
+    for path in ("out.csv", "own.csv"):
+        with open(tmp_path / path, newline="", encoding="utf-8") as file:
+            assert [row["id"] for row in csv.DictReader(file)] == ids
+
+
+@pytest.mark.parametrize("bound", ["NFC", "NFD"])
+def test_names_in_another_form_are_the_same_clips(bound: str, home: Home, tmp_path: Path) -> None:
+    ids = [f"š/{number}" for number in range(8)]
+    forms = [np.array(ids), np.array([unicodedata.normalize("NFD", text) for text in ids])]
+    for stage, names in zip(("first", "second"), forms if bound == "NFC" else forms[::-1], strict=True):
+        source = sequences(tmp_path / "s.npz", sequence=None, id=names, label=np.array([name.partition("/")[0] for name in names]))
+        assert import_rows(home, "signs", stage, source, "npz").lacking == []
+        assert sorted(opened(home, stage)) == ids
 
 
 def test_an_import_is_planned_extracted_and_verified_like_any_other_stage(home: Home, tmp_path: Path) -> None:

@@ -40,7 +40,13 @@ X = np.stack([rows(5, seed) for seed in range(8)])
         ({"x": X[:, 0]}, r"is to hold an array x of \(clips, rows, values\); it holds x \(8, 4\), label \(8,\), sequence \(8,\)"),
         ({"x": X[:, :, :0]}, r"'a/0' is \(5, 0\); expected \(rows, values\)"),
         ({"x": np.array([{}] * 8, dtype=object)}, r"is no \.npz file of plain arrays"),
-        ({"length": np.array([-1] * 8)}, "clip 'a/0' has the length -1"),
+        ({"length": np.array([-1] * 8)}, "clip 'a/0' has the length '-1'"),
+        ({"length": np.array(["five"] * 8)}, "clip 'a/0' has the length 'five'; expected a whole number, 0 or more"),
+        ({"length": np.array([2.5] * 8)}, "clip 'a/0' has the length '2.5'; expected a whole number"),
+        ({"length": np.array([np.nan] * 8)}, "clip 'a/0' has the length 'nan'; expected a whole number"),
+        ({"length": np.array([np.inf] * 8)}, "clip 'a/0' has the length 'inf'; expected a whole number"),
+        ({"sequence": None, "id": np.array(["", *"bcdefgh"])}, "clip 0 has the id ''; expected one character or more, and no NUL"),
+        ({"sequence": None, "id": np.array(["a", "b\0c", *"cdefgh"])}, r"clip 1 has the id 'b\\x00c'; expected one character or more"),
         ({"split": np.array(["dev"] * 8)}, "split 'dev' is none of train, val, test"),
     ],
 )
@@ -53,6 +59,30 @@ def test_a_bad_npz_is_one_line_and_leaves_nothing(changed: dict[str, Any], reaso
     assert not home.cache.exists()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_truncated_npz_is_one_line(share: float, compressed: bool, home: Home, tmp_path: Path) -> None:
+    source = tmp_path / "s.npz"
+    (np.savez_compressed if compressed else np.savez)(source, x=X, label=np.array([*"aabbccdd"]))
+    content = source.read_bytes()
+    source.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=r"s\.npz is no \.npz file of plain arrays: ") as told:
+        import_rows(home, "signs", "holistic", source, "npz")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_npz_of_spoilt_bytes_is_one_line(compressed: bool, home: Home, tmp_path: Path) -> None:
+    source = tmp_path / "s.npz"
+    (np.savez_compressed if compressed else np.savez)(source, x=X, label=np.array([*"aabbccdd"]))
+    content = bytearray(source.read_bytes())
+    content[150:190] = bytes(40)
+    source.write_bytes(content)
+    with pytest.raises(UserError, match=r"s\.npz is no \.npz file of plain arrays: ") as told:
+        import_rows(home, "signs", "holistic", source, "npz")
+    assert "\n" not in str(told.value)
+
+
 def spoil_width(root: Path) -> None:
     np.save(root / "train" / "0_SI" / "SAMPLE_001.npy", np.zeros((30, 5), np.float32))
 
@@ -63,6 +93,14 @@ def spoil_padding(root: Path) -> None:
 
 def spoil_length(root: Path) -> None:
     (root / "lengths_val.json").write_text("{}")
+
+
+def spoil_count(root: Path) -> None:
+    (root / "lengths_train.json").write_text('{"SAMPLE_000": -3}')
+
+
+def endless_count(root: Path) -> None:
+    (root / "lengths_train.json").write_text('{"SAMPLE_000": Infinity}')
 
 
 def lose_lengths(root: Path) -> None:
@@ -83,6 +121,11 @@ def spoil_file(root: Path) -> None:
         (spoil_width, r"'0_SI/SAMPLE_001' has rows of float32 \(5,\), '\S+' of float32 \(4,\)"),
         (spoil_padding, r"SAMPLE_000\.npy has rows that are not zero after its length 10"),
         (spoil_length, r"the lengths JSON has no 'SAMPLE_1\d\d'; add its number of frames"),
+        (
+            spoil_count,
+            r"lengths_train\.json is no JSON object of clip names and lengths: the length -3; expected a whole number, 0 or more",
+        ),
+        (endless_count, r"lengths_train\.json is no JSON object of clip names and lengths: the length inf; expected a whole number"),
         (lose_lengths, r"ends with rows of zeros, and there is no lengths JSON that says whether they are padding"),
         (lose_label, r"SAMPLE_000\.npy lies in no class folder, so its label is missing"),
         (spoil_file, r"SAMPLE_000\.npy is no plain \.npy array"),
