@@ -207,6 +207,7 @@ def configure(
     given = {**(before.settings if before else {}), **(now or {})}
     given = {key: value for key, value in given.items() if value != ""}
     extractor: Extractor = registry.create("stage", kind, {**_suited(table, name, kind), **given})
+    _refuse_without_rows(name, kind, extractor)
     settings = {key: value for key, value in extractor.model_dump(mode="json").items() if key in given}
     upstream = None
     if extractor.source.startswith(STAGE_PREFIX):
@@ -215,6 +216,19 @@ def configure(
         upstream = (known or {}).get(source) or configure(home, table, source)
     identity = fingerprint(extractor, upstream.fingerprint.digest if upstream else None)
     return Stage(table.name, manifest.checked_name(name), kind, settings, extractor, identity, upstream)
+
+
+def _refuse_without_rows(name: str, kind: str, extractor: Extractor) -> None:
+    """Raise UserError where a stage cannot say what its rows are."""
+    try:
+        np.empty((0, *extractor.row_shape), extractor.dtype)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a stage that somebody is writing may raise anything
+        said = str(error).partition("\n")[0]
+        raise UserError(
+            f"stage {name!r} cannot say its row_shape and dtype: {type(error).__name__}: {said}; look at stages/{kind}.py"
+        ) from error
 
 
 def staleness(stage: Stage, before: Published) -> str:

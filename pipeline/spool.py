@@ -7,9 +7,10 @@ import pickle
 import queue
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,19 @@ def _checked_selection(selected: NDArray[np.int64], length: int) -> NDArray[np.i
     return wanted
 
 
+def _whole(items: Iterator[Array]) -> Iterator[Array]:
+    """All items of `prepare`: `map` and its like take a StopIteration of what they call for their own end, which this refuses."""
+    while True:
+        try:
+            item = next(items)
+        except StopIteration as end:
+            _, *below = (frame.f_code.co_name for frame, _ in walk_tb(end.__traceback__))
+            if below and below[-1] != "__next__":
+                raise RuntimeError("prepare raised StopIteration") from end
+            return
+        yield item
+
+
 class _Feed(threading.Thread):
     """Runs `prepare` of one stage on the frames it is given and writes the items to its spool file."""
 
@@ -219,7 +233,7 @@ class _Feed(threading.Thread):
         received = iter(self._next, None)
         try:
             with self._disk(open, self.path, "wb") as spool:
-                for item in self.extractor.prepare(received):
+                for item in _whole(iter(self.extractor.prepare(received))):
                     self._disk(spool.write, self._checked(item).data)
                     self.job.moved()
                 self._disk(spool.flush)

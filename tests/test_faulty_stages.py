@@ -16,10 +16,26 @@ from tests.checkout import Checkout, write_clip
             "from stages import pallet",
             "stages/colour.py cannot be imported: ImportError: cannot import",
         ),
+        (
+            "return (3,)",
+            "return 3",
+            "cannot say its row_shape and dtype: TypeError: Value after * must be an iterable, not int;",
+        ),
+        (
+            "return (3,)",
+            "raise SystemExit(0)",
+            "cannot say its row_shape and dtype: SystemExit: 0; look at stages/colour.py",
+        ),
+        (
+            "    max_frames: int = 30\n\n",
+            "    max_frames: int = 30\n    dtype: ClassVar[str] = 'float33'\n\n",
+            "cannot say its row_shape and dtype: TypeError: data type 'float33' not understood; look at stages/colour.py",
+        ),
     ],
-    ids=["syntax", "import"],
+    ids=["syntax", "import", "shape", "exit", "type"],
 )
-def test_a_stage_that_cannot_be_imported_is_one_line(checkout: Checkout, old: str, new: str, said: str) -> None:
+def test_a_stage_that_cannot_be_imported_or_described_is_one_line(checkout: Checkout, old: str, new: str, said: str) -> None:
+    checkout.edit("stages/colour.py", "from stages import palette", "from typing import ClassVar\nfrom stages import palette")
     checkout.edit("stages/colour.py", old, new)
     done = checkout.run("extract", "tiny", "colour")
     assert done.returncode == 2

@@ -52,6 +52,29 @@ class Leaving(Means):
             yield image.mean(keepdims=True).reshape(1)
 
 
+class Mapping(Means):
+    """Makes its items with `map`, whose function stops after some."""
+
+    def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
+        left = iter(range(3))
+
+        def item(frame: Frame) -> Array:
+            return np.full(1, next(left) if self.times == 1 else 7)
+
+        return map(item, frames)
+
+
+class Counting(Means):
+    """Makes its items by an iterator of its own, of every other frame."""
+
+    def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
+        class Pairs(Iterator[Array]):
+            def __next__(self) -> Array:
+                return np.stack([next(frames)[0][0, 0], next(frames)[0][0, 0]])
+
+        return Pairs()
+
+
 class Choosing(Leaving):
     """Leaves before it has chosen its frames."""
 
@@ -97,6 +120,12 @@ def test_whatever_a_stage_raises_is_its_failure_and_leaves_no_items(leaving: typ
     assert reason == (
         "RuntimeError: generator raised StopIteration" if (kind, leaving) == ("StopIteration", Leaving) else f"{kind}: enough"
     )
+
+
+def test_a_mistake_that_looks_like_the_end_of_the_items_is_none(clip: Path, tmp_path: Path) -> None:
+    found = prepared(tmp_path, clip, stopping=Mapping(), mapping=Mapping(times=2), counting=Counting())
+    assert found.failures == {"stopping": "RuntimeError: prepare raised StopIteration"}
+    assert (len(found.items["mapping"]), len(found.items["counting"])) == (40, 10)
 
 
 @pytest.mark.parametrize("times", [1, 3])
