@@ -105,17 +105,25 @@ def _unlabelled(table: Manifest, split: str) -> list[Sample]:
 
 
 def _unchanged(home: Home, run: Run, table: Manifest, name: str) -> Stage:
-    """Today's stage, which must make the features that the run was trained on."""
+    """Today's stage, which must make the features that the run was trained on, or others that were adopted from these."""
     stage, trained = configure(home, table, name), run.record["stages"][name]
     if any(link.is_imported for link in stage.chain):
         raise UserError(f"the run reads {run.dataset}/{name}, which was imported: signcache cannot make it from files")
-    if stage.fingerprint.digest != trained["digest"]:
+    if stage.fingerprint.digest != trained["digest"] and not _is_adopted(home, run, stage, trained["digest"]):
         said = trained["identity"]
         why = "; ".join(differences(said, stage.fingerprint.identity)) if said else f"{trained['digest']} -> {stage.fingerprint.digest}"
         raise UserError(
             f"the run was trained on other features than {run.dataset}/{name} makes today ({why}); train it anew: {run.record['command']}"
         )
     return stage
+
+
+def _is_adopted(home: Home, run: Run, stage: Stage, digest: str) -> bool:
+    """Whether today's features of the run's corpus were once those of this identity."""
+    said = published(home, run.dataset, stage.name)
+    if said is None or said.digest != stage.fingerprint.digest:
+        return False
+    return digest in Features(home, run.dataset, stage.name, said).adopted_from()
 
 
 def _moved(stage: Stage, name: str) -> Stage:
