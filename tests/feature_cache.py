@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -12,9 +11,9 @@ from pipeline import cache, manifest, media, shards
 from pipeline.configured import Stage, configure
 from pipeline.data import Table
 from pipeline.inputs import inputs_of
-from pipeline.layouts import Layout
 from pipeline.manifest import Home, Manifest
 from pipeline.shards import Failure, Marker, Row
+from pipeline.testing.models import Rows
 from pipeline.types import Array
 
 
@@ -90,23 +89,6 @@ def publish(
     return configured
 
 
-class Rows(dict[str, Array]):
-    """Features in memory, in place of an opened stage."""
-
-    layout: Layout | None = None
-
-    def __init__(self, rows: Mapping[str, Array], row_shape: tuple[int, ...], dtype: str = "float32") -> None:
-        super().__init__(rows)
-        self.row_shape, self.dtype = row_shape, dtype
-        self.index = SimpleNamespace(shards=[], position={})
-
-    def length(self, clip: str) -> int:
-        return len(self[clip])
-
-    def expect(self, clips: Iterable[str]) -> None:
-        """They are here."""
-
-
 def table_of(lengths: Sequence[int], width: int = 3, *, classes: int = 2, seed: int = 0, stages: Sequence[str] = ("a",)) -> Table:
     """A table in memory: clip i has `lengths[i]` rows of unmistakable values in every stage."""
     ids = tuple(f"clip{i}" for i in range(len(lengths)))
@@ -121,4 +103,4 @@ def table_of(lengths: Sequence[int], width: int = 3, *, classes: int = 2, seed: 
     return Table(ids, labels, tuple(f"class{i}" for i in range(classes)), opened, seed)  # type: ignore[arg-type]
 
 
-__all__ = ["Rows", "balanced", "corpus", "publish", "signals", "table_of"]
+__all__ = ["balanced", "corpus", "publish", "signals", "table_of"]

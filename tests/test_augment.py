@@ -15,8 +15,8 @@ from pipeline import fitting, registry
 from pipeline.augment import Augmentation, Variation
 from pipeline.data import Table
 from pipeline.fitting import Fitting
+from pipeline.testing.models import Rows
 from pipeline.types import Array
-from tests.feature_cache import Rows
 from tests.test_fitting import stopping_at
 
 torch.set_num_threads(1)

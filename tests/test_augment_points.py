@@ -15,8 +15,8 @@ from pipeline.batch import shown
 from pipeline.errors import UserError
 from pipeline.layouts import KINECT_PARENTS
 from pipeline.moving import Drawn, moved
+from pipeline.testing.models import Rows
 from pipeline.types import Array
-from tests.feature_cache import Rows
 from tests.shared_data import shared
 from tests.test_augment import rows_of, table_of, variation, varied
 from tests.test_kinematics import MIRRORED, clip

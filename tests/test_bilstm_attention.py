@@ -10,7 +10,7 @@ from models._pooling import Pooling
 from models._recurrent import BiLstm
 from models.bilstm_attention import BilstmAttention
 from pipeline.batch import Batch
-from tests.test_model_contract import batch_of, with_padding
+from pipeline.testing.models import batch_of, with_padding
 
 torch.set_num_threads(1)
 

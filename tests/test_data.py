@@ -16,7 +16,8 @@ from pipeline.buffers import BUFFERS
 from pipeline.data import Table, batches
 from pipeline.errors import UserError
 from pipeline.order import order
-from tests.feature_cache import Rows, balanced, corpus, publish, signals, table_of
+from pipeline.testing.models import Rows
+from tests.feature_cache import balanced, corpus, publish, signals, table_of
 
 torch.set_num_threads(1)
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=40)

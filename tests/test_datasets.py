@@ -8,18 +8,17 @@ from pathlib import Path
 import pytest
 
 from pipeline import manifest, registry
-from pipeline.configured import second_names
 from pipeline.errors import UserError
 from pipeline.manifest import Home
-from pipeline.types import SPLITS, Dataset, Sample
+from pipeline.testing import DatasetContract
+from pipeline.testing.datasets import corpus
+from pipeline.types import SPLITS, Sample
 
-DATASETS = registry.names("dataset")
-MAKES_ITSELF, NUMBERED = {"demo"}, {"imigue"}
 
-
-def corpus(name: str) -> Dataset:
-    found: Dataset = registry.create("dataset", name)
-    return found
+class TestDatasets(DatasetContract):
+    names = registry.names("dataset")
+    make_themselves = frozenset({"demo"})
+    numbered = frozenset({"imigue"})
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -28,49 +27,6 @@ def touch(root: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name, errors="surrogateescape")
     return root
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_layout_is_said_in_one_line(name: str) -> None:
-    layout = corpus(name).layout
-    assert layout
-    assert "\n" not in layout
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_default_stages_exist_with_these_settings(name: str) -> None:
-    for stage, settings in corpus(name).stages.items():
-        registry.create("stage", second_names(corpus(name)).get(stage, stage), settings)
-    assert set(second_names(corpus(name))) <= set(corpus(name).stages)
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_models_of_the_training_settings_exist(name: str) -> None:
-    for model, settings in corpus(name).training.items():
-        registry.create("model", model, settings)
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_classes_are_in_one_order_whatever_the_order_of_the_labels(name: str) -> None:
-    labels = [f"{number}{'' if name in NUMBERED else f'_SIGN{number}'}" for number in (0, 1, 2, 10, 100, 101)]
-    classes = corpus(name).classes(set(labels))
-    assert classes == corpus(name).classes({*reversed(labels)})
-    assert set(labels) <= set(classes)
-    assert len(set(classes)) == len(classes)
-
-
-@pytest.mark.parametrize("state", ["empty", "missing"])
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - MAKES_ITSELF))
-def test_a_root_without_the_corpus_says_what_is_expected(name: str, state: str, tmp_path: Path) -> None:
-    root = tmp_path / state
-    if state == "empty":
-        root.mkdir()
-    with pytest.raises(UserError, match="expected") as told:
-        manifest.bind(Home(tmp_path / "cache", tmp_path / "manifests"), "name", corpus=name, root=root)
-    assert corpus(name).layout in str(told.value)
-    assert str(root) in str(told.value)
-    assert "\n" not in str(told.value)
-    assert not (tmp_path / "manifests").exists(), "a name is bound to a corpus or not at all"
 
 
 def test_an_unknown_corpus_is_answered_with_the_one_that_was_meant(tmp_path: Path) -> None:

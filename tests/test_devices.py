@@ -23,9 +23,9 @@ from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.network import Network
+from pipeline.testing.models import table_of
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.killing import ROOT
-from tests.test_model_contract import table_of
 
 torch.set_num_threads(1)
 LENGTHS = [4 + number % 5 for number in range(19)]

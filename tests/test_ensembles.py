@@ -146,7 +146,7 @@ class Watching:
 
 
 def tables(lengths: int = 18) -> tuple[XgbMeta, Table, Table]:
-    from tests.test_model_contract import table_of
+    from pipeline.testing.models import table_of
 
     recipe = XgbMeta(members=(LSTM, ATTENTION), stages=("resnet50",), folds=3, rounds=12, eta=0.3, max_depth=3)
     train, val = table_of(recipe, [3 + i % 4 for i in range(lengths)]), table_of(recipe, [3, 4, 5, 6, 7, 4], seed=1)
@@ -256,7 +256,7 @@ def test_the_booster_has_what_the_source_states() -> None:
 
 @pytest.mark.parametrize("kind", ["late_fusion", "xgb_meta"])
 def test_padding_never_reaches_the_score_of_an_ensemble(kind: str) -> None:
-    from tests.test_model_contract import with_padding
+    from pipeline.testing.models import with_padding
 
     recipe, train_table, val = tables()
     made: Recipe = recipe if kind == "xgb_meta" else LateFusion(members=(LSTM, ATTENTION), stages=("resnet50",))

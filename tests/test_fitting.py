@@ -25,7 +25,7 @@ from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.network import Network
 from pipeline.schedule import drops, rate
-from tests.test_model_contract import small, table_of
+from pipeline.testing.models import small, table_of
 
 torch.set_num_threads(1)
 LENGTHS = [4 + number % 5 for number in range(18)]

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from models.frame_cnn import FrameCnn
 from pipeline.errors import UserError
-from tests.test_model_contract import batch_of, built, with_padding
+from pipeline.testing.models import batch_of, built, with_padding
 
 torch.set_num_threads(1)
 

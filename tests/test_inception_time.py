@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models._inception import Block, Shape, _padded
 from models.inception_time import InceptionTime, fixed
-from tests.test_model_contract import batch_of
+from pipeline.testing.models import batch_of
 
 torch.set_num_threads(1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ from pipeline.augment import Augmentation
 from pipeline.configured import layout_of, published
 from pipeline.data import Table
 from pipeline.importing import import_rows
-from pipeline.layouts import LANDMARKS, Layout, Part
+from pipeline.layouts import LANDMARKS, Layout
 from pipeline.looking import health
 from pipeline.manifest import Home
-from pipeline.types import Extractor, Recipe
+from pipeline.testing.stages import created, layout_fits
+from pipeline.types import Recipe
 from tests.checkout import Checkout
 from tests.import_sources import sequences
 from tests.test_augment import rows_of
 from tests.test_sequences import table_of
-from tests.test_stages import STAGES, other_values
 
 HOLISTIC = Layout(tuple(LANDMARKS.values()))
 MORE: list[tuple[str, dict[str, Any]]] = [
@@ -35,43 +34,11 @@ MORE: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def stages() -> Iterator[Extractor]:
-    """Every stage by its defaults, with another value of each field, and some more."""
-    for name in STAGES:
-        yield registry.create("stage", name)
-        for field, value in other_values(name).items():
-            yield registry.create("stage", name, {field: value})
-    for name, fields in MORE:
-        yield registry.create("stage", name, fields)
-
-
-@pytest.mark.parametrize("stage", [stage for stage in stages() if stage.row_layout], ids=repr)
-def test_what_a_stage_says_of_its_values_fits_its_rows(stage: Extractor) -> None:
-    layout = stage.row_layout
-    assert layout is not None
-    assert (layout.width,) == stage.row_shape
-    assert layout.swapped[layout.swapped].tolist() == list(range(layout.width))
-    assert hash(layout) == hash(Layout(layout.parts))
-    named = {part.name: part for part in layout.parts}
-    assert len(named) == len(layout.parts)
-    assert len({part.axes for part in layout.parts if part.kind == "place"}) <= 1, "places of a stage have one middle"
-    for part in layout.parts:
-        _fits(part, named)
-
-
-def _fits(part: Part, named: dict[str, Part]) -> None:
-    assert 0 <= part.axes <= min(3, part.size)
-    assert (part.kind == "number") == (part.axes == 0)
-    assert part.turns != "any" or part.axes == 3, "what has no depth cannot be turned any way"
-    assert part.kind not in ("direction", "spin") or part.turns != "never"
-    assert all(0 <= point < part.points for pair in part.pairs or () for point in pair)
-    assert not part.parents or (len(part.parents) == part.points and part.turns == "any")
-    if part.told_by:
-        assert named[part.told_by].told_by == ""
-    partner = named.get(part.partner)
-    if partner:
-        assert partner.partner == part.name
-        assert (partner.points, partner.size, partner.kind) == (part.points, part.size, part.kind)
+@pytest.mark.parametrize(("name", "fields"), MORE)
+def test_what_a_stage_says_of_its_values_fits_its_rows_with_these_fields(name: str, fields: dict[str, Any]) -> None:
+    stage = created(name, **fields)
+    if stage.row_layout is not None:
+        layout_fits(stage.row_layout, stage.row_shape)
 
 
 @pytest.mark.parametrize("corpus", registry.names("dataset"))

@@ -2,89 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from pipeline import registry
-from pipeline.batch import Batch
-from pipeline.data import Table
-from pipeline.network import Network
-from pipeline.types import Recipe
-from tests.feature_cache import Rows
+from pipeline.testing import ModelContract
 
-torch.set_num_threads(1)
-CLASSES = 3
-SMALL = {"hidden": 4, "layers": 2, "width": 8, "heads": 2, "feed_forward": 8, "filters": 2, "kernel": 8, "steps": 12, "channels": 4}
-"""Sizes at which a model of any kind is built in a moment."""
-NETWORKS = [name for name in registry.names("model") if issubclass(registry.find("model", name), Network)]
+MODELS = registry.names("model")
 
 
-def small(name: str) -> Recipe:
-    """A model as its file has it by default, at small sizes."""
-    known = registry.find("model", name).model_fields
-    recipe: Recipe = registry.create("model", name, {field: value for field, value in SMALL.items() if field in known})
-    return recipe
+class TestModels(ModelContract):
+    names = MODELS
 
 
-def row_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    takes_maps = isinstance(recipe, Network) and recipe.takes_maps
-    return {stage: (2, 7, 7) if takes_maps else (4 + place,) for place, stage in enumerate(recipe.stages)}
-
-
-def table_of(recipe: Recipe, lengths: list[int], seed: int = 0) -> Table:
-    """Clips whose rows tell their class, of these lengths in every stage."""
-    random = np.random.default_rng(seed)
-    ids = tuple(f"clip{number}" for number in range(len(lengths)))
-    labels = np.arange(len(lengths), dtype=np.int64) % CLASSES
-    stages = {}
-    for stage, shape in row_shapes(recipe).items():
-        centres = np.random.default_rng(7).normal(size=(CLASSES, *shape))
-        rows = {
-            clip: (centres[label] + 0.3 * random.normal(size=(length, *shape))).astype(np.float32)
-            for clip, label, length in zip(ids, labels, lengths, strict=True)
-        }
-        stages[stage] = Rows(rows, shape)
-    return Table(ids, labels, tuple(f"class{number}" for number in range(CLASSES)), stages, seed)  # type: ignore[arg-type]
-
-
-def batch_of(recipe: Recipe, lengths: list[int]) -> Batch:
-    return table_of(recipe, lengths).gather(np.arange(len(lengths)))
-
-
-def with_padding(batch: Batch, value: float, more: int = 3) -> Batch:
-    """The same clips, padded by `more` rows, all padding holding `value`."""
-    features = {}
-    for stage, rows in batch.features.items():
-        wider = torch.full((len(rows), rows.shape[1] + more, *rows.shape[2:]), value)
-        for own, given, length in zip(wider, rows, batch.lengths[stage].tolist(), strict=True):
-            own[:length] = given[:length]
-        features[stage] = wider
-    return Batch(batch.ids, features, batch.lengths, batch.labels)
-
-
-def built(recipe: Recipe, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    shapes = row_shapes(recipe)
-    return recipe.build({stage: int(np.prod(shape)) for stage, shape in shapes.items()}, CLASSES)
-
-
-@pytest.fixture(params=registry.names("model"))
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=NETWORKS)
-def network(request: pytest.FixtureRequest) -> Network:
-    recipe = small(request.param)
-    assert isinstance(recipe, Network)
-    return recipe
-
-
+@pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_one_file_that_says_shapes_source_and_figure(name: str) -> None:
     found = registry.find("model", name)
     path = Path("models") / f"{name}.py"
@@ -94,84 +26,3 @@ def test_a_model_is_one_file_that_says_shapes_source_and_figure(name: str) -> No
     assert "`(B, " in documentation, "say what comes out of a batch with its shape"
     assert "/" in documentation, "say which repository or paper it is from"
     assert "%" in documentation, "say the published figure, or that there is none"
-
-
-def test_settings_are_plain_values_that_make_the_same_recipe_again(name: str) -> None:
-    recipe = small(name)
-    assert registry.create("model", name, json.loads(json.dumps(recipe.model_dump(mode="json")))) == recipe
-
-
-def test_a_network_gives_one_row_of_logits_a_clip(network: Network) -> None:
-    module = built(network).eval()
-    for lengths in ([5, 1, 13], [0, 3], [0, 0], [1]):
-        logits = module(batch_of(network, lengths))
-        assert logits.shape == (len(lengths), CLASSES)
-        assert logits.isfinite().all()
-
-
-@pytest.mark.parametrize("value", [float("nan"), 1e30, -7.0])
-@pytest.mark.parametrize("lengths", [[5, 1, 13, 3], [0, 4], [1, 1]])
-def test_padding_never_reaches_logits(network: Network, lengths: list[int], value: float) -> None:
-    module, batch = built(network).eval(), batch_of(network, lengths)
-    with torch.inference_mode():
-        torch.testing.assert_close(module(with_padding(batch, value)), module(batch), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("settings", [{"normalize": "train"}, {"normalize": "clip"}, {"motion": 2.0}])
-def test_padding_never_reaches_logits_however_rows_are_read(network: Network, settings: dict[str, object]) -> None:
-    if not settings.keys() <= type(network).model_fields.keys():
-        pytest.skip(f"{type(network).__name__} has no such settings")
-    recipe = network.model_copy(update=settings)
-    module, batch = built(recipe).eval(), batch_of(recipe, [5, 0, 13])
-    recipe.prepare(module, table_of(recipe, [5, 0, 13]))
-    with torch.inference_mode():
-        torch.testing.assert_close(module(with_padding(batch, float("nan"))), module(batch), rtol=1e-5, atol=1e-6)
-
-
-def test_padding_never_reaches_gradients_or_statistics_in_training(network: Network) -> None:
-    batch, found = batch_of(network, [5, 2, 13, 3]), []
-    for given in (batch, with_padding(batch, float("nan"))):
-        module = built(network).train()
-        for part in module.modules():
-            if isinstance(part, nn.Dropout):
-                part.p = 0.0
-            if isinstance(part, nn.MultiheadAttention):
-                part.dropout = 0.0
-        torch.autograd.backward(network.losses(module(given), given).mean())
-        found.append([*(p.grad for p in module.parameters() if p.grad is not None), *module.buffers()])
-    assert len(found[0]) == len(found[1]) > 0
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
-
-
-def test_a_clip_is_scored_alike_alone_and_among_others(network: Network) -> None:
-    module = built(network).eval()
-    together = batch_of(network, [5, 1, 13])
-    features = {stage: values[:1, :5].clone() for stage, values in together.features.items()}
-    alone = Batch(("clip0",), features, {stage: n[:1] for stage, n in together.lengths.items()}, together.labels[:1])
-    with torch.inference_mode():
-        torch.testing.assert_close(module(alone)[0], module(together)[0], rtol=1e-5, atol=1e-6)
-
-
-def test_a_network_learns_what_its_rows_tell_and_repeats_it(network: Network) -> None:
-    lengths = [4 + number % 5 for number in range(24)]
-    fields = {"epochs": 30, "lr": 0.01, "batch_size": 12, "accumulate": 1, "warmup": 0, "patience": 0, "bn_momentum": 0.1}
-    recipe = network.model_copy(update={field: value for field, value in fields.items() if field in type(network).model_fields})
-    train, val = table_of(recipe, lengths), table_of(recipe, lengths[:12], seed=1)
-    predictor = recipe.fit(train, val, "cpu")
-    batch = val.gather(np.arange(12))
-    assert (predictor.logits(batch).argmax(1) == val.labels).mean() > 0.9
-    once = network.model_copy(update={"epochs": 1}).fit(train, val, "cpu").logits(batch)
-    again = network.model_copy(update={"epochs": 1}).fit(train, val, "cpu").logits(batch)
-    np.testing.assert_array_equal(once, again)
-
-
-def test_weights_come_back_from_their_folder(network: Network, tmp_path: Path) -> None:
-    dims = {stage: int(np.prod(shape)) for stage, shape in row_shapes(network).items()}
-    torch.manual_seed(1)
-    first = network.predictor(dims, CLASSES)
-    first.save(tmp_path)
-    second = network.predictor(dims, CLASSES)
-    second.load(tmp_path)
-    batch = batch_of(network, [5, 1, 13])
-    np.testing.assert_array_equal(first.logits(batch), second.logits(batch))

@@ -18,8 +18,9 @@ from models.self_learning_fusion import SelfLearningFusion
 from pipeline.batch import Batch
 from pipeline.data import Table
 from pipeline.errors import UserError
+from pipeline.testing.models import Rows
 from pipeline.training import evaluate, train
-from tests.feature_cache import Rows, balanced, corpus, publish, signals
+from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)
 TEACHER = Member(model="inception_time", settings={"epochs": 3, "filters": 32, "steps": 8, "kernel": 4, "modules": 3})

@@ -19,8 +19,8 @@ from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
 from pipeline.tables import read_rows
+from pipeline.testing.models import Rows
 from pipeline.types import Array
-from tests.feature_cache import Rows
 from tests.shared_data import shared
 from tests.test_augment import rows_of
 

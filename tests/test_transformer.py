@@ -8,7 +8,7 @@ import torch
 from models._inputs import thinned
 from models.transformer import Transformer, places
 from pipeline.errors import UserError
-from tests.test_model_contract import batch_of, with_padding
+from pipeline.testing.models import batch_of, with_padding
 
 torch.set_num_threads(1)
 
