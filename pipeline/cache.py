@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from pipeline import atomic, clip_table, index, manifest
@@ -25,6 +26,9 @@ from pipeline.manifest import Home
 from pipeline.sealed import seal, unseal
 from pipeline.shards import Failure
 from pipeline.types import Stale
+
+COPY = ".published"
+"""In the folder of an identity: what `published.json` said when it was published last, its settings and its kind among it."""
 
 
 def publish(home: Home, stage: Stage, done: Finished, bound: Index, failures: Sequence[Failure]) -> None:
@@ -46,7 +50,7 @@ def publish(home: Home, stage: Stage, done: Finished, bound: Index, failures: Se
         "dtype": stage.extractor.dtype,
     }
     _put(folder, content, table)
-    _write_lengths(home, stage, bound)
+    _write_lengths(home, stage.dataset, stage.name, bound)
 
 
 def _orphans(rows: Index, bound: Index) -> Index:
@@ -54,8 +58,11 @@ def _orphans(rows: Index, bound: Index) -> Index:
     number = {shard: i for i, shard in enumerate(dict.fromkeys([*rows.shards, *bound.shards]))}
 
     def starts(table: Index) -> NDArray[np.int64]:
-        """Where a row begins, as one number a row."""
-        return np.array([number[shard] for shard in table.shards], np.int64)[table.shard_of] << 32 | table.columns["start"]
+        """Where a row begins, as one number a row; of what has no length, and begins where the next does, what it was made from."""
+        places = np.array([number[shard] for shard in table.shards], np.int64)[table.shard_of] << 32 | table.columns["start"]
+        empty = table.columns["length"] == 0
+        places[empty] = [~(xxhash.xxh3_64_intdigest(content) >> 1) for content in table.columns["content"][empty].tolist()]
+        return places
 
     every, first = np.unique(starts(rows), return_index=True)
     unused = np.sort(first[~np.isin(every, starts(bound))])
@@ -67,16 +74,16 @@ def publish_index(home: Home, dataset: str, name: str, table: Index) -> None:
     folder = home.cache / dataset / name
     content = unseal((folder / "published.json").read_bytes())
     _put(folder / content["digest"], content, table)
-    if lengths_path(home, dataset, name).exists():
-        lengths_path(home, dataset, name).touch()  # the same clips and lengths: the table is still the published one
+    _write_lengths(home, dataset, name, table.taken(np.array([*table.position.values()], np.int64)))
 
 
 def _put(folder: Path, content: Mapping[str, Any], table: Index) -> None:
     """Publish what lies in an identity's folder; the indexes that it had before go last."""
     name = f"{INDEX_PREFIX}{secrets.token_hex(6)}.npz"
     atomic.replace(folder / name, index.to_bytes(table))
-    said = {**content, "index": name, "shards": [shard.name for shard in table.shards], "at": time.time()}
-    atomic.replace(folder.parent / "published.json", seal(said, indent=1))
+    said = seal({**content, "index": name, "shards": [shard.name for shard in table.shards], "at": time.time()}, indent=1)
+    atomic.replace(folder / COPY, said)
+    atomic.replace(folder.parent / "published.json", said)
     for old in folder.glob(f"{INDEX_PREFIX}*.npz"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -96,14 +103,14 @@ def has_lengths(home: Home, dataset: str, name: str) -> bool:
         return False
 
 
-def _write_lengths(home: Home, stage: Stage, bound: Index) -> None:
+def _write_lengths(home: Home, dataset: str, name: str, bound: Index) -> None:
     """The length manifest: a table for people and other programs, never read back."""
     header = ("id", "length", "source_length", "rate_hz", "decoder", "content")
-    lengths, source_lengths, rates, contents = (bound.columns[name].tolist() for name in ("length", "source_length", "rate_hz", "content"))
+    lengths, source_lengths, rates, contents = (bound.columns[key].tolist() for key in ("length", "source_length", "rate_hz", "content"))
     shown = {rate: f"{rate:g}" for rate in set(rates)}
     parts = (lengths, source_lengths, map(shown.__getitem__, rates), bound.decoders, map(bytes.decode, contents))
     rows = zip(bound.ids, *parts, strict=True)
-    atomic.replace(lengths_path(home, stage.dataset, stage.name), b"".join(clip_table.text(chain([header], rows))))
+    atomic.replace(lengths_path(home, dataset, name), b"".join(clip_table.text(chain([header], rows))))
 
 
 def open_stage(

@@ -74,7 +74,7 @@ class StagePlan:
     def needs_publishing(self) -> bool:
         """Whether what is published differs from what is finished, though nothing is to be extracted."""
         if self.stage.is_imported:
-            return False
+            return bool(self.done.later.shards or self.done.lost)  # its row index, or some of its shards, were lost
         if self.before is None or self.before.settings != self.stage.settings or not self.has_lengths:
             return True
         stale = not self.is_published or bool(self.removed or self.found or self.changed or self.done.later.shards)

@@ -15,6 +15,7 @@ from pipeline import cache
 from pipeline.cache import Features
 from pipeline.configured import Stage, published
 from pipeline.manifest import Home, Manifest
+from pipeline.sealed import seal, unseal
 from pipeline.types import Array
 from tests.checkout import Checkout, write_clip
 from tests.commands import said
@@ -100,6 +101,38 @@ def test_a_damaged_row_is_named_and_nothing_is_packed(signs: Signs) -> None:
     out = said(home, "compact", status=2)
     assert f"the rows of {clip!r} in {shard} differ from their checksum; run: signcache verify signs resnet50 --mend" in out
     assert sorted(path.name for path in opened(home).folder.iterdir()) == before
+
+
+def test_what_was_set_aside_is_extracted_before_it_is_packed(signs: Signs) -> None:
+    home = signs[0]
+    shard = sorted(opened(home).folder.glob("*.json"))[5]
+    shard.unlink()
+    remedy = "is missing; run: signcache extract signs resnet50"
+    assert f"the shard {shard.stem} of signs/resnet50 {remedy}, then compact it again\n" in said(home, "compact", status=2)
+    next(opened(home).folder.glob("rows-*")).unlink()
+    assert f"the row index of signs/resnet50 {remedy}\n" in said(home, "compact", status=2)
+
+
+def test_the_table_of_lengths_is_that_of_what_is_published(signs: Signs) -> None:
+    home = signs[0]
+    table = home.manifests / "signs/resnet50.csv"
+    right = table.read_text()
+    table.write_text("of an extraction that was killed before it wrote this one\n")
+    said(home, "compact")
+    assert table.read_text() == right
+
+
+def test_rows_that_were_made_differently_stay_apart_and_every_adoption_is_remembered(signs: Signs) -> None:
+    home = signs[0]
+    for number, path in enumerate(sorted(opened(home).folder.glob("*.json"))):
+        content = unseal(path.read_bytes())
+        earlier = {"earlier": ["e" * 16]} if number % 2 else {}
+        made = {"device": "cpu", "threads": number % 2 + 1, "adopted": {"from": "f" * 16, "at": 5.0, **earlier}}
+        path.write_bytes(seal({**content, "made": made}))
+    assert "11 shards -> 2" in said(home, "compact")
+    packed = [json.loads(path.read_bytes())["made"] for path in opened(home).folder.glob("*.json")]
+    assert {(each["device"], each["threads"]) for each in packed} == {("cpu", 1), ("cpu", 2)}
+    assert opened(home).adopted_from() == {"e" * 16, "f" * 16}
 
 
 def test_packing_waits_for_no_extraction(signs: Signs) -> None:

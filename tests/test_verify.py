@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -165,14 +166,25 @@ def test_a_lost_row_index_costs_no_clip(home: Home, whole: tuple[Home, Manifest,
     assert not lost(home, whole)
 
 
-def test_a_damaged_published_file_is_set_aside_and_the_rows_stay(home: Home, whole: tuple[Home, Manifest, Stage]) -> None:
+def test_a_damaged_published_file_is_put_back_as_it_was_published_last(home: Home, whole: tuple[Home, Manifest, Stage]) -> None:
     path = folder_of(home).parent / "published.json"
+    before = path.read_bytes()
     path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "float16"'))
     with pytest.raises(
         UserError, match=r"published\.json is damaged \(.*seal\); run: signcache verify signs resnet50 --mend, then: signcache"
     ):
         published(home, "signs", "resnet50")
     assert "published.json is damaged" in said(home, "verify", status=1)
+    assert f"put back as it was published last: {path}\n" in said(home, "verify", "--mend")
+    assert path.read_bytes() == before
+    assert not lost(home, whole)
+    assert "all whole" in said(home, "verify")
+
+
+def test_a_damaged_published_file_without_a_copy_is_set_aside_and_the_rows_stay(home: Home, whole: tuple[Home, Manifest, Stage]) -> None:
+    path = folder_of(home).parent / "published.json"
+    (folder_of(home) / ".published").unlink()  # an older signcache wrote none
+    path.write_text("{")
     said(home, "verify", "--mend")
     assert published(home, "signs", "resnet50") is None
     assert not lost(home, whole)
@@ -242,6 +254,31 @@ def test_extract_after_mending_rebuilds_exactly_the_damaged_clips(colours: Check
     assert "all whole" in colours.ok("verify").stderr
 
 
+def test_settings_and_second_names_outlive_a_damaged_published_file(tmp_path: Path) -> None:
+    checkout = Checkout.make(tmp_path / "checkout", clips=2)
+    checkout.ok("extract", "tiny", "colour", "--set", "max_frames=5")
+    checkout.ok("extract", "tiny", "palette", "--as", "bright")
+    for stage in ("colour", "bright"):
+        (checkout.folder / "cache/tiny" / stage / "published.json").write_text("{")
+    checkout.ok("verify", "tiny", "--mend")
+    assert checkout.extracted("colour", "bright") == {}
+    assert {rows for rows, _ in checkout.rows("colour").values()} == {(5, 3)}
+    assert len(checkout.rows("bright")) == 2
+
+
+def test_an_imported_stage_is_published_again_without_what_it_lost(tmp_path: Path) -> None:
+    home = Home(tmp_path / "cache", tmp_path / "manifests")
+    for clip in ("a", "b"):
+        (tmp_path / "rows" / clip).mkdir(parents=True)
+        np.save(tmp_path / "rows" / clip / "one.npy", np.ones((3, 4), np.float32) * ord(clip))
+    said(home, "import", "own", "poses", tmp_path / "rows", "--format", "npy")
+    for path in (home.cache / "own/poses").glob("*/rows-*.npz"):
+        path.write_bytes(b"damaged")
+    said(home, "verify", "--mend")
+    said(home, "extract", "own", "poses")
+    assert set(cache.open_stage("own", "poses", cache=home.cache, manifests=home.manifests)) == {"a/one", "b/one"}
+
+
 def test_a_derived_stage_never_reads_a_damaged_row(colours: Checkout) -> None:
     path, marker = sorted(colours.markers("colour").items())[0]
     file = next(file for file in (path.parent / marker["shard"]).rglob("c/*/*") if file.is_file())
@@ -255,8 +292,8 @@ def test_a_derived_stage_never_reads_a_damaged_row(colours: Checkout) -> None:
 
 
 def test_a_killed_verification_goes_on_where_it_was(colours: Checkout) -> None:
-    line = "                    known.add(place.folder, name)\n"
-    death = line + "                import os, signal; number == 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
+    line = "                        known.add(place.folder, name)\n"
+    death = line + "                    import os, signal; number == 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
     colours.edit("pipeline/upkeep/verify.py", line, death)
     colours.edit("pipeline/upkeep/verified.py", "SAVE_SECONDS = 2.0", "SAVE_SECONDS = 0.0")
     assert colours.run("verify", "tiny", "colour").returncode == -signal.SIGKILL

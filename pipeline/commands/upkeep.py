@@ -76,8 +76,8 @@ def _print_report(report: Report) -> None:
 def _mend(home: Home, damages: list[Damage]) -> None:
     from pipeline.upkeep.mend import mend
 
-    for path in mend(home, damages):
-        click.echo(f"set aside: {path}", err=True)
+    for line in mend(home, damages):
+        click.echo(line, err=True)
     for pair in sorted({(damage.dataset, damage.stage) for damage in damages}):
         click.echo(f"rebuild what is missing now with: signcache extract {' '.join(pair)}", err=True)
 

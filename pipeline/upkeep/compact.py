@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import __version__, index, registry, shards
-from pipeline.cache import publish_index
+from pipeline.cache import opened, publish_index
 from pipeline.configured import Published, published
+from pipeline.errors import UserError
 from pipeline.index import ORPHAN, Entry, Index, Shard
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
 from pipeline.locking import locked
 from pipeline.manifest import Home
-from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Row
+from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Record, Row
 from pipeline.types import Array
 from pipeline.upkeep.garbage import delete
 from pipeline.upkeep.places import size_of, stages
 
+MADE = ("device", "threads", "stage", "settings")
 FULL = 0.75
 """A shard that is full by this fraction, and all of whose rows are used, stays as it is."""
 
@@ -41,12 +43,11 @@ def compact(home: Home, dataset: str, name: str) -> Packed | None:
     old ones go last. Raises UserError where a row is damaged, or while an extraction of the name's stages is running.
     """
     with locked(home, dataset, stages(home, dataset)):  # a derived stage may be reading these shards
-        said = published(home, dataset, name)
-        if said is None:
+        if published(home, dataset, name) is None:
             return None
-        folder = home.cache / dataset / name / said.digest
-        table = index.read(folder / said.index)
-        packing = _Packing(folder, said, table)
+        features = opened(home, dataset, name)
+        folder, table = features.folder, features.index
+        packing = _Packing(folder, features.said, table)
         if not packing.is_worth_it:
             return Packed(len(table.shards), len(table.shards), 0, 0)
         size = size_of(folder)
@@ -67,18 +68,24 @@ class _Packing:
         for row, shard in self.entries:
             rows[shard].append(row)
         self.old = [shard for shard in table.shards if not self._stays(shard, rows[shard])]
+        self.records = {shard: _record(folder, shard) for shard in self.old}
         gone = set(self.old)
         self.moving = [entry for entry in self.entries if entry.shard in gone and entry.row.id != ORPHAN]
         self.orphans = sum(entry.shard in gone and entry.row.id == ORPHAN for entry in self.entries)
-        self.groups: list[list[Entry]] = list(_grouped(self.moving, said))
-        records = [shards.read_record(folder / (shard.name + MARKER_SUFFIX)) for shard in self.old]
+        self.groups: list[list[Entry]] = list(self._grouped())
+        records = list(self.records.values())
         self.failures = _latest([failure for record in records for failure in record.marker.failures])
-        self.adopted = [record.made["adopted"] for record in records if "adopted" in record.made]
+        self.adopted = _joined_evidence([record.made["adopted"] for record in records if "adopted" in record.made])
 
     @property
     def is_worth_it(self) -> bool:
         """Whether fewer shards or fewer rows come out."""
-        return bool(self.orphans) or max(len(self.groups), bool(self.failures)) < len(self.old)
+        return bool(self.orphans) or max(len(self.groups), self._says_more) < len(self.old)
+
+    @property
+    def _says_more(self) -> bool:
+        """Whether there is something to say where no row is left."""
+        return bool(self.failures or self.adopted)
 
     def _stays(self, shard: Shard, rows: Sequence[Row]) -> bool:
         if shard.file is None or any(row.id == ORPHAN for row in rows):
@@ -88,13 +95,12 @@ class _Packing:
 
     def write(self) -> Index:
         """The new shards with their markers, and the index that names them in place of the old ones."""
-        made: dict[str, Any] = {"compacted": [shard.name for shard in self.old], "signcache": __version__}
-        if self.adopted:  # the last evidence names those before
-            made["adopted"] = max(self.adopted, key=lambda evidence: evidence["at"])
+        said = {"compacted": [shard.name for shard in self.old], "signcache": __version__, **self.adopted}
         written: list[Shard] = []
         moved: dict[str, Entry] = {}
         try:
-            for number, group in enumerate(self.groups or ([[]] if self.failures else [])):
+            for number, group in enumerate(self.groups or ([[]] if self._says_more else [])):
+                made = {**said, **(self._made(group[0].shard) if group else {})}
                 marker, values = self._joined(number, group)
                 written.append(Shard(marker.name, marker.shard, marker.store))
                 shards.write_shard(self.folder, marker, values, made)
@@ -106,6 +112,27 @@ class _Packing:
         gone = set(self.old)
         entries = [moved[e.row.id] if e.shard in gone else e for e in self.entries if e.shard not in gone or e.row.id != ORPHAN]
         return index.build(entries, self.table.failures.values(), [*(s for s in self.table.shards if s not in gone), *written])
+
+    def _grouped(self) -> Iterator[list[Entry]]:
+        """Rows that move, of one store and made alike, in groups of a full shard, in the order of the index."""
+        kinds: dict[str, list[Entry]] = {}
+        for entry in self.moving:
+            kinds.setdefault(f"{entry.shard.store} {self._made(entry.shard)}", []).append(entry)
+        for entries in kinds.values():
+            group: list[Entry] = []
+            size = 0
+            for entry in entries:
+                added = entry.row.length * self.said.row_bytes
+                if group and (len(group) >= SHARD_CLIPS or size + added > SHARD_BYTES):
+                    yield group
+                    group, size = [], 0
+                group.append(entry)
+                size += added
+            yield group
+
+    def _made(self, shard: Shard) -> dict[str, Any]:
+        """What tells how to make the same bytes again."""
+        return {key: value for key, value in self.records[shard].made.items() if key in MADE}
 
     def _joined(self, number: int, group: Sequence[Entry]) -> tuple[Marker, Array]:
         """The marker and the values of one new shard, every row checked against its checksum; the first takes the failures."""
@@ -122,6 +149,25 @@ class _Packing:
         return marker, shards.joined(parts, self.said.row_shape, self.said.dtype)
 
 
+def _record(folder: Path, shard: Shard) -> Record:
+    try:
+        return shards.read_record(folder / (shard.name + MARKER_SUFFIX))
+    except FileNotFoundError:
+        dataset, name = folder.parent.parent.name, folder.parent.name
+        raise UserError(
+            f"the shard {shard.name} of {dataset}/{name} is missing; run: signcache extract {dataset} {name}, then compact it again"
+        ) from None
+
+
+def _joined_evidence(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The last adoption with all the identities that came before it, or nothing."""
+    if not found:
+        return {}
+    last = max(found, key=lambda evidence: float(evidence["at"]))
+    earlier = {digest for evidence in found for digest in (evidence["from"], *evidence.get("earlier", ()))}
+    return {"adopted": {**last, "earlier": sorted(earlier - {last["from"]})}}
+
+
 def _latest(failures: Sequence[Failure]) -> tuple[Failure, ...]:
     """Of failures of the same clip in the same state the latest try."""
     found: dict[tuple[str, int], Failure] = {}
@@ -130,24 +176,6 @@ def _latest(failures: Sequence[Failure]) -> tuple[Failure, ...]:
         if before is None or before.attempts < failure.attempts:
             found[failure.id, failure.stat] = failure
     return tuple(found.values())
-
-
-def _grouped(entries: Sequence[Entry], said: Published) -> Iterator[list[Entry]]:
-    """Entries of one store in groups of a full shard, in the order of the index."""
-    for store in dict.fromkeys(entry.shard.store for entry in entries):
-        group: list[Entry] = []
-        size = 0
-        for entry in entries:
-            if entry.shard.store != store:
-                continue
-            added = entry.row.length * said.row_bytes
-            if group and (len(group) >= SHARD_CLIPS or size + added > SHARD_BYTES):
-                yield group
-                group, size = [], 0
-            group.append(entry)
-            size += added
-        if group:
-            yield group
 
 
 def _remove(folder: Path, shard: Shard) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import manifest, shards
 from pipeline.atomic import TEMPORARY
-from pipeline.cache import INDEX_PREFIX
+from pipeline.cache import COPY, INDEX_PREFIX
 from pipeline.configured import Published, configure, published
 from pipeline.errors import UserError
 from pipeline.locking import LOCK, locked
@@ -126,7 +126,7 @@ def _inside(folder: Path, said: Published | None) -> Iterator[tuple[Path, str]]:
         if path.name == ASIDE:
             yield path, "set aside as damaged"
         elif path.name.startswith("."):
-            if not path.name.startswith(".health-") or path.name != f".health-{current}.json":
+            if path.name not in (COPY, f".health-{current}.json"):
                 yield path, "leftover of a killed run"
         elif path in indexes:
             if path.name != current:

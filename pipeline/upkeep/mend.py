@@ -1,30 +1,46 @@
-"""Damaged shards, markers and indexes set aside, so that the next extraction rebuilds exactly their clips."""
+"""Damaged shards, markers and indexes set aside, so that the next extraction rebuilds exactly their clips; what has a copy put back."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from pipeline.atomic import sync
+from pipeline.atomic import replace, sync
+from pipeline.cache import COPY
 from pipeline.locking import locked
 from pipeline.manifest import Home
+from pipeline.sealed import unseal
 from pipeline.shards import MARKER_SUFFIX
-from pipeline.upkeep.places import ASIDE
+from pipeline.upkeep.places import ASIDE, PUBLISHED
 from pipeline.upkeep.verify import NEWER, Damage
 
 
-def mend(home: Home, damages: Sequence[Damage]) -> list[Path]:
-    """Move what is damaged into the folder `damaged` beside it, markers first; nothing is deleted. The new places."""
-    moved: list[Path] = []
+def mend(home: Home, damages: Sequence[Damage]) -> list[str]:
+    """Move what is damaged into the folder `damaged` beside it, markers first; nothing is deleted. A line for each file."""
+    done: list[str] = []
     for dataset, stage in sorted({(damage.dataset, damage.stage) for damage in damages}):
         with locked(home, dataset, [stage]):
             for damage in damages:
                 if (damage.dataset, damage.stage) == (dataset, stage):
                     folder = home.cache / dataset / stage / damage.digest
-                    moved += [_aside(path) for path in _files(folder, damage) if path.exists()]
-    return moved
+                    done += [f"set aside: {_aside(path)}" for path in _files(folder, damage) if path.exists()]
+            if not (home.cache / dataset / stage / PUBLISHED).exists():
+                done += [f"put back as it was published last: {path}" for path in _put_back(home.cache / dataset / stage)]
+    return done
+
+
+def _put_back(folder: Path) -> Iterator[Path]:
+    """`published.json` from the copy in the folder of the identity that was published last, where there is one."""
+    copies = []
+    for path in folder.glob(f"*/{COPY}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            copies.append((float(unseal(path.read_bytes())["at"]), path))
+    if copies:
+        replace(folder / PUBLISHED, max(copies)[1].read_bytes())
+        yield folder / PUBLISHED
 
 
 def _files(folder: Path, damage: Damage) -> list[Path]:

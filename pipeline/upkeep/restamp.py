@@ -26,7 +26,7 @@ def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Ent
     """
     folder = stage.folder(home)
     folder.mkdir(parents=True, exist_ok=True)
-    current = {(entry.shard.name, entry.row.start, entry.row.length): entry.row for entry in rows.values()}
+    current = {_key(features.index.entry(features.index.position[clip])): entry.row for clip, entry in rows.items()}
     for shard in features.index.shards:
         record = shards.read_record(features.folder / (shard.name + MARKER_SUFFIX))
         if shard.file is not None:
@@ -34,7 +34,7 @@ def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Ent
             sync(folder)
         marker = replace(
             record.marker,
-            rows=tuple(current.get((shard.name, row.start, row.length), row) for row in record.marker.rows),
+            rows=tuple(current.get(_key(Entry(row, shard)), row) for row in record.marker.rows),
             failures=record.marker.failures if stage.upstream is None else (),
         )
         before = record.made.get("adopted")
@@ -42,6 +42,11 @@ def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Ent
         shards.write_marker(folder, Record(marker, record.checksums, {**record.made, "adopted": {**evidence, "earlier": earlier}}))
     failures = [] if stage.upstream else list(features.index.failures.values())
     cache.publish(home, stage, finished(stage, home), index.build(list(rows.values())), failures)
+
+
+def _key(entry: Entry) -> tuple[str, int, str]:
+    """Which row it is; one without length begins where the next does."""
+    return entry.shard.name, entry.row.start, entry.row.content
 
 
 def _link(source: Path, target: Path) -> None:
