@@ -13,6 +13,7 @@ from pipeline.augment import Augmentation, Blend
 from pipeline.batch import Batch, fused, shown
 from pipeline.data import Change, Table
 from pipeline.errors import UserError
+from pipeline.layouts import Layout
 from pipeline.network import Network, NonNegative
 
 
@@ -28,15 +29,17 @@ class Sequences(Augmentation, Network):
     of the row is missing in either."""
 
     def change(self, train: Table, epoch: int) -> Change | None:
+        return self.variation(train, epoch)
+
+    def check(self, layouts: Mapping[str, Layout | None]) -> None:
+        self.refuse(layouts)
+
+    def refuse(self, layouts: Mapping[str, Layout | None]) -> None:
         undone = [name for name in ("scale", "shift") if self.normalize == "clip" and getattr(self, name)]
         if undone:
             said, off = ", ".join(f"{name}={getattr(self, name)}" for name in undone), " ".join(f"--set {name}=0" for name in undone)
             raise UserError(f"normalize=clip undoes {said}: each value is less its clip's mean, by its deviation; leave it out: {off}")
-        return self.variation(train, epoch)
-
-    @property
-    def alike_from(self) -> int | None:
-        return self.frames or None
+        super().refuse(layouts)
 
     @property
     def blends(self) -> bool:

@@ -15,6 +15,7 @@ from pipeline.augment import Augmentation
 from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.fitting import CHECKPOINT
+from pipeline.layouts import Layout
 from pipeline.network import Fraction, Network, NetworkPredictor, NonNegative, Positive
 from pipeline.schedule import Kind as Schedule
 from pipeline.types import Between, Predictor, Recipe, Space
@@ -89,6 +90,10 @@ class SelfLearningFusion(Augmentation, Recipe):
             raise UserError(f"teacher={teacher.model}: a teacher is to have features of 128 values; use inception_time")
         self._student()  # what its networks refuse is said before anything is trained
         return self.model_copy(update={"teacher": teacher, "video": video})
+
+    def check(self, layouts: Mapping[str, Layout | None]) -> None:
+        self._generator().check(layouts)
+        super().check(layouts)
 
     def _seeing(self) -> dict[str, Any]:
         """The settings of whatever looks at the video."""

@@ -69,13 +69,17 @@ class Augmentation(BaseModel):
         if not any(getattr(self, name) for name in Augmentation.model_fields if name != "mixup"):
             return None
         layouts = {stage: features.layout for stage, features in train.stages.items()}
+        self.refuse(layouts)
+        return Variation(self, layouts, train.seed, epoch)
+
+    def refuse(self, layouts: Mapping[str, Layout | None]) -> None:
+        """Raise UserError where rows of these layouts cannot be changed so."""
         for stage in layouts:
             refused = {name: why for name, why in self._refusals(layouts, stage) if why}
             if refused:
                 said = ", ".join(f"{name}={getattr(self, name)} ({why})" for name, why in refused.items())
                 off = " ".join(f"--set {name}=0" for name in refused)
                 raise UserError(f"rows of stage {stage!r} cannot take {said}; leave it out: {off}")
-        return Variation(self, layouts, train.seed, epoch)
 
     def _refusals(self, layouts: Mapping[str, Layout | None], stage: str) -> Iterator[tuple[str, str]]:
         """Each field that is on, and why the rows of a stage cannot take it: nothing where it is PARTIAL and those of another can."""
@@ -196,5 +200,6 @@ class Variation:
                     if random.random() < self.how.part_dropout:
                         seen[:, part] = False
         if self.how.jitter:
-            rows = rows + self.how.jitter * rows.std(0) * random.normal(size=rows.shape).astype(np.float32)
+            deviation = np.ma.masked_array(rows, ~seen).std(0).filled(0)
+            rows = rows + self.how.jitter * deviation * random.normal(size=rows.shape).astype(np.float32)
         return np.where(seen, rows, 0).astype(np.float32)

@@ -205,9 +205,10 @@ def read_for(
 ) -> tuple[Reading, dict[str, str]]:
     """What a training of a recipe on these clips reads, and `{clip: reason}` of those left out for want of features.
 
-    Raises UserError where more are left out than is allowed, or a stage is not published.
+    Raises UserError where more are left out than is allowed, a stage is not published, or its rows are none for the recipe.
     """
     opened, aids = open_stages(home, table, recipe.stages, stale), open_stages(home, table, recipe.aids, stale)
+    recipe.check({stage: features.layout for stage, features in {**opened, **aids}.items()})
     missing = without_features(home, table, opened, clips, stale, aids=aids)
     refuse_missing(table, missing, len(clips), allow_missing)
     return Reading(table, opened, tuple(sample for sample in clips if sample.id not in missing), aids), missing

@@ -218,6 +218,11 @@ class Recipe(BaseModel):
         """This recipe for a corpus with these settings of models: one made of other recipes takes theirs from there."""
         return self
 
+    def check(self, layouts: Mapping[str, Layout | None]) -> None:
+        """Raise UserError for settings that rows of these layouts, by stage, cannot take: before anything is trained."""
+        for part in self.parts:
+            part.check({stage: layouts[stage] for stage in (*part.stages, *part.aids)})
+
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         """A module that maps a Batch to `(B, n_classes)` logits; `dims` are the values a row of each stage."""
         raise NotImplementedError

@@ -166,6 +166,13 @@ def test_jitter_is_in_deviations_of_each_value() -> None:
     np.testing.assert_allclose(noise.std(0) / rows.std(0), 0.1, rtol=0.2)
 
 
+def test_gaps_do_not_count_as_deviations() -> None:
+    rows = rows_of(600, 150) + 100
+    rows[::2, 66:108] = 0
+    noise = (varied(rows, stage="keypoints", jitter=0.1) - rows)[1::2]
+    np.testing.assert_allclose(noise.std(0), 0.1, rtol=0.35)
+
+
 def recipe_of() -> BilstmAttention:
     return BilstmAttention.model_validate({"stages": ("skeleton",), "hidden": 4, "epochs": 4, "batch_size": 4, "lr": 0.01, **EVERYTHING})
 

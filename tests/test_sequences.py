@@ -144,6 +144,12 @@ def test_what_a_clips_own_normalising_undoes_is_refused() -> None:
     table = table_of(rows_of(6), stage="skeleton")
     with pytest.raises(UserError, match=r"^normalize=clip undoes scale=0\.2, shift=0\.1: .*; leave it out: --set scale=0 --set shift=0$"):
         recipe_of(table, normalize="clip", scale=0.2, shift=0.1).change(table, 0)
+    fusion = registry.create("model", "late_fusion", {"members": ["lstm_late:stages=skeleton:normalize=clip:scale=0.2"]}).adapted({})
+    with pytest.raises(UserError, match=r"^normalize=clip undoes scale=0\.2: "):  # before any member is trained
+        fusion.check({"skeleton": table.stages["skeleton"].layout})
+    learning = registry.create("model", "self_learning_fusion", {"stages": ("skeleton",), "normalize": "clip", "shift": 0.1}).adapted({})
+    with pytest.raises(UserError, match=r"^normalize=clip undoes shift=0\.1: "):
+        learning.check({"skeleton": table.stages["skeleton"].layout, "inertial": None})
     assert recipe_of(table, normalize="train", scale=0.2, shift=0.1).change(table, 0) is not None
 
 
