@@ -1,4 +1,4 @@
-"""Finds stages, models, corpora and stores by name: the word you type is the file that is opened, here or in a package of yours."""
+"""Finds stages, models, corpora, stores and formats by name: the word you type is the file that is opened, or a package's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UserError, did_you_mean
 
-Kind = Literal["stage", "model", "dataset", "store"]
+Kind = Literal["stage", "model", "dataset", "store", "format"]
 PACKAGES: Mapping[Kind, str] = {
     "stage": "stages",
     "model": "models",
     "dataset": "pipeline.datasets",
     "store": "pipeline.stores",
+    "format": "pipeline.formats",
 }
 
 
@@ -60,7 +61,7 @@ def place(kind: Kind, name: str) -> str:
 
 
 def find(kind: Kind, name: str) -> Any:
-    """What the last line of the file registers: a class of stages and models, an object of corpora and stores."""
+    """What the last line of the file registers: a class of stages and models, an object of corpora, stores and formats."""
     known = names(kind)
     where = place(kind, name)
     if name not in known:

@@ -45,7 +45,7 @@ def test_dense_arrays_are_padded_with_zeros_and_carry_lengths_ids_and_labels(
     signs: tuple[Home, Manifest, dict[str, Array]], tmp_path: Path, form: str, group_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, table, rows = signs
-    monkeypatch.setattr("pipeline.looking.export.GROUP_BYTES", group_bytes)
+    monkeypatch.setattr("pipeline.formats._clips.GROUP_BYTES", group_bytes)
     said(home, "export", "signs", "resnet50", tmp_path / "out", "--format", form)
     opened: Any = zarr.open_group(tmp_path / "out", mode="r") if form == "zarr" else h5py.File(tmp_path / "out")
     features, lengths = np.asarray(opened["features"]), np.asarray(opened["lengths"])

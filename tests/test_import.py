@@ -13,12 +13,11 @@ import pytest
 from pipeline import manifest, plan
 from pipeline.configured import published
 from pipeline.errors import UserError
-from pipeline.importing import import_rows
+from pipeline.formats import import_rows
 from pipeline.manifest import Home
 from pipeline.plan import wanted_stages
 from pipeline.predict import Prediction, write_submission
 from pipeline.predict import write_table as write_predictions
-from pipeline.sources import Format
 from tests.feature_cache import corpus, publish, signals
 from tests.import_sources import LABELS, dense, lis, opened, rows, run, sequences
 from tests.shared_data import shared
@@ -102,7 +101,7 @@ def test_what_was_exported_can_be_imported(form: str, home: Home, tmp_path: Path
     publish(home, table, expected)
     out = tmp_path / f"out.{'h5' if form == 'hdf5' else form}"
     assert run(home, "export", "signs", "resnet50", out, "--format", form).exit_code == 0
-    kind: Format = "npy" if form == "npy" else "dense"
+    kind = "npy" if form == "npy" else "dense"
     import_rows(home, "signs", "again", out, kind)
     for clip, values in expected.items():
         np.testing.assert_array_equal(opened(home, "again")[clip], values)

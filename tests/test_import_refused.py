@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.importing import import_rows
+from pipeline.formats import import_rows
 from pipeline.manifest import Home
-from pipeline.sources import Format
 from tests.feature_cache import corpus, publish, signals
 from tests.import_sources import lis, rows, run, sequences
 
@@ -22,7 +21,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "cache", tmp_path / "manifests")
 
 
-def broken(path: Path, **changed: Any) -> tuple[Path, Format]:
+def broken(path: Path, **changed: Any) -> tuple[Path, str]:
     return sequences(path / "s.npz", **changed), "npz"
 
 

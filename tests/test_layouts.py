@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import registry
 from pipeline.configured import layout_of, published
-from pipeline.importing import import_rows
+from pipeline.formats import import_rows
 from pipeline.layouts import LANDMARKS, Layout
 from pipeline.looking import health
 from pipeline.manifest import Home

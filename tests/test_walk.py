@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pipeline import manifest, media
 from pipeline.clips import clips_at
 from pipeline.errors import UserError
+from pipeline.formats import clips_of
 from pipeline.manifest import Home
 from pipeline.media import natural, walk
-from pipeline.sources import clips_of
 from tests.test_datasets import touch
 
 

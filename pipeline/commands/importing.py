@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,15 +18,15 @@ SHOWN = 3
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["npy", "npz", "mp_data", "dense"]),
+    metavar="FORMAT",
     required=True,
     help="npy: a file a clip, with lengths JSON; npz: x, label, sequence; mp_data: a file a frame; dense: one Zarr, HDF5 or npy array.",
 )
 @json_option
 @click.pass_context
-def import_command(ctx: click.Context, name: str, stage: str, source: Path, form: Any, as_json: bool) -> None:
+def import_command(ctx: click.Context, name: str, stage: str, source: Path, form: str, as_json: bool) -> None:
     """Publish features in SRC as STAGE of NAME, without extracting anything; a new NAME gets its clips from SRC."""
-    from pipeline.importing import import_rows
+    from pipeline.formats import import_rows
 
     done = import_rows(home_of(ctx), name, stage, source.absolute(), form)
     if as_json:

@@ -35,17 +35,17 @@ def _opened(home: Home, name: str, stage: str, stale: Stale) -> tuple[Manifest, 
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["npy", "zarr", "hdf5", "lengths"]),
+    metavar="FORMAT",
     default="npy",
     show_default=True,
-    help="One .npy a clip; one dense (N, T, ...) array with lengths, ids and labels; or the lengths_<split>.json of the LIS system.",
+    help="npy: a file a clip; zarr, hdf5: one (N, T, ...) array with lengths, ids and labels; lengths: the LIS system's tables.",
 )
 @stale_option
 @click.pass_context
 def export(ctx: click.Context, name: str, stage: str, out: Path, form: str, stale: Stale) -> None:
     """Write the published features of a stage to OUT for other programs."""
     from pipeline.amounts import shown_size
-    from pipeline.looking.export import export as write
+    from pipeline.formats import export as write
 
     made = write(*_opened(home_of(ctx), name, stage, stale), out, form)
     click.echo(f"{out}: {made.clips} clips, {shown_size(made.size)}")

@@ -94,7 +94,7 @@ def _decoders() -> Iterator[Finding]:
 
 
 def _stages() -> Iterator[Finding]:
-    for kind in ("stage", "model", "dataset", "store"):
+    for kind in ("stage", "model", "dataset", "store", "format"):
         broken = {}
         names = registry.names(kind)
         for name in names:

@@ -77,12 +77,17 @@ def built(recipe: Recipe, seed: int = 0) -> nn.Module:
 class Rows(dict[str, Array]):
     """Features in memory, in place of an opened stage."""
 
+    name, digest = "stage", "digest"
     layout: Layout | None = None
 
     def __init__(self, rows: Mapping[str, Array], row_shape: tuple[int, ...], dtype: str = "float32") -> None:
         super().__init__(rows)
         self.row_shape, self.dtype = row_shape, dtype
         self.index = SimpleNamespace(shards=[], position={})
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.row_shape)) * np.dtype(self.dtype).itemsize
 
     def length(self, clip: str) -> int:
         return len(self[clip])

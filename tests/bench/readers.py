@@ -54,7 +54,7 @@ class Ours(Reader):
     """Batches of this project, from features that `signcache import` took over."""
 
     def write(self) -> None:
-        from pipeline.importing import import_rows
+        from pipeline.formats import import_rows
         from pipeline.manifest import Home
 
         npy = Npy(self.folder.parent / f"npy-{self.clips.dtype}", self.clips)

@@ -15,6 +15,8 @@ from pipeline.configured import Stage, configure
 from pipeline.datasets.imported import write_table
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
+from pipeline.formats._clips import Incoming
+from pipeline.formats._reading import clips_of
 from pipeline.inputs import imported_states
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
 from pipeline.locking import locked
@@ -22,7 +24,6 @@ from pipeline.manifest import Home, Manifest
 from pipeline.media import Stat, composed
 from pipeline.plan import NOT_IMPORTED
 from pipeline.shards import Failure, Marker, Row
-from pipeline.sources import Format, Incoming, clips_of
 from pipeline.types import IMPORT_PREFIX, Array, Sample
 
 KIND = "imported"
@@ -52,7 +53,7 @@ class _Surveyed:
     length: int
 
 
-def import_rows(home: Home, name: str, stage: str, source: Path, form: Format) -> Adopted:
+def import_rows(home: Home, name: str, stage: str, source: Path, form: str) -> Adopted:
     """Read `source` twice: to check all of it and know what it is, then to write it. Nothing is written where a check fails.
 
     A name that is not bound gets the clips, labels and splits of the source. Raises UserError, one line, for wrong shapes,
@@ -78,7 +79,7 @@ def import_rows(home: Home, name: str, stage: str, source: Path, form: Format) -
     return Adopted(ready.fingerprint.digest, len(clips), sum(clip.length for clip in clips), shape, lacking, twins)
 
 
-def _survey(source: Path, form: Format, known: Mapping[str, Sample] | None) -> tuple[list[_Surveyed], tuple[int, ...], str]:
+def _survey(source: Path, form: str, known: Mapping[str, Sample] | None) -> tuple[list[_Surveyed], tuple[int, ...], str]:
     """Every clip of the source, the shape of a row, and the type of its numbers."""
     found: dict[str, _Surveyed] = {}
     shape, numbers, first, strange = tuple[int, ...](), "", "", []

@@ -1,0 +1,24 @@
+"""MP_Data folders: landmarks kept a file a frame, as the widespread MediaPipe tutorial (nicknochnack) writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import registry
+from pipeline.formats._clips import Format, Incoming
+from pipeline.tables import read_rows
+
+
+def read(source: Path) -> Iterator[Incoming]:
+    """`[MP_Data/]<label>/<sequence>/<frame>.npy`."""
+    for sample in registry.create("dataset", "mp_data").samples(source):
+        (folder,) = sample.media["landmarks"]
+        rows = np.asarray(read_rows(source / folder))
+        name = f"{sample.label}/{sample.id.rpartition('/')[2]}"
+        yield Incoming((name, sample.id), rows, sample.label, "unassigned", len(rows))
+
+
+format: Format = Format(read=read)
