@@ -39,11 +39,17 @@ def _client(workers: int) -> Iterator[Client]:
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
         "distributed.scheduler.work-stealing": False,
         "distributed.worker.memory.terminate": False,
+        "distributed.scheduler.worker-ttl": None,  # a pause of all is the end of none
     }
     with (
         dask.config.set(settings),
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": ":0"},  # any port: another cluster may have the usual one
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
     ):

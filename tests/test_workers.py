@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -55,6 +57,17 @@ def test_a_worker_killed_twice_costs_its_shards_in_flight_only(unharmed: Checkou
     assert checkout.rows("colour") == unharmed.rows("colour")
     again = sum(len(marker["rows"]) for marker in checkout.markers("colour").values()) - CLIPS
     assert again <= 2 * 4, "more than the shards in flight were made twice"
+
+
+def test_another_cluster_on_this_machine_is_nothing_to_speak_of(unharmed: Checkout, tmp_path: Path) -> None:
+    checkout = emptied(unharmed, tmp_path / "checkout")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else has it
+            other.bind(("", 8787))
+            other.listen()
+        done = checkout.ok("extract", "tiny", "colour", "--workers", 2)
+    assert "8787" not in done.stderr
 
 
 def test_a_failing_clip_is_recorded_by_its_worker(unharmed: Checkout, tmp_path: Path) -> None:
