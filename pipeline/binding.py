@@ -68,8 +68,8 @@ def is_written(file: Path, bound: Bound) -> bool:
     return same and clip_table.is_at(_table(file), bound.table)
 
 
-def write(file: Path, bound: Bound, clips: Sequence[Sample], old: Bound | None) -> None:
-    """The table beside its place, then, in the one step that counts, what names it. Raises UserError where it replaced more than `old`."""
+def write(file: Path, bound: Bound, clips: Sequence[Sample]) -> None:
+    """The table beside its place, then, in the one step that counts, what names it."""
     from filelock import FileLock
 
     said = bound.binding
@@ -79,10 +79,8 @@ def write(file: Path, bound: Bound, clips: Sequence[Sample], old: Bound | None) 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_name(f".{file.stem}.lock")):
-            if read(file) != old:
-                raise UserError(f"{file} was written by another process meanwhile; run the same line again")
-            if old:
-                clip_table.bring(_table(file), old.table)  # of a writer that was killed
+            if before := read(file):
+                clip_table.bring(_table(file), before.table)  # of a writer that was killed
             clip_table.put_beside(_table(file), clips)
             atomic.replace(file, text.encode())
             clip_table.bring(_table(file), bound.table)

@@ -32,12 +32,12 @@ COPY = ".published"
 
 
 def publish(home: Home, stage: Stage, done: Finished, bound: Index, failures: Sequence[Failure]) -> None:
-    """Make `bound`, finished rows under the ids of their clips, what training reads, in one step.
+    """Make `bound`, finished rows under the ids of their clips, what training reads, in one step; `failures` are today's.
 
-    Rows that no clip has stay findable by content.
+    Rows that no clip has stay findable by content, failures of before by the state that the clip had.
     """
     folder = stage.folder(home)
-    held = index.build([], failures, [*done.index.shards, *done.later.shards])
+    held = index.build([], failures, [*done.index.shards, *done.later.shards], done.past(failures))
     table = index.joined([held, bound, _orphans(done.rows, bound)])
     content = {
         "format": FORMAT,

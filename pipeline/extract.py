@@ -177,8 +177,7 @@ def _publish(home: Home, table: Manifest, result: StagePlan, outcome: Outcome, s
     """Publish what is finished, unless clips are still to do of an identity that would replace a published one."""
     fresh = plan(home, table, [result.stage], states=states)[result.stage.name]
     pending = [todo for todo in fresh.todo if todo.sample.id not in result.found]
-    failed = [failure for failure in fresh.failed if failure.id not in result.found]
-    after = settle_disputes(replace(fresh, found=result.found, todo=pending, failed=failed), table, result.changed - set(result.found))
+    after = settle_disputes(replace(fresh, found=result.found, todo=pending), table, result.changed - set(result.found))
     if after.todo and after.before and not after.is_published:
         outcome.unpublished[result.stage.name] = len(after.todo)
     elif after.needs_publishing:

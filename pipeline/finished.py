@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,14 @@ class Finished:
         found = [f for f in self.failures.get(clip, ()) if f.stat == stat and (not content or f.content in ("", content))]
         return max(found, key=lambda failure: failure.attempts) if found else None
 
+    def past(self, now: Sequence[Failure]) -> list[Failure]:
+        """The latest try of every failure but those `now` in a state that the clip has no row of."""
+        every = (failure for failures in self.failures.values() for failure in sorted(failures, key=attrgetter("attempts")))
+        latest = {(failure.id, failure.stat, failure.content): failure for failure in every}
+        for failure in now:
+            latest.pop((failure.id, failure.stat, failure.content), None)
+        return [failure for (clip, stat, _), failure in latest.items() if not self.has(clip, stat)]
+
     def by_content(self, content: str) -> Entry | None:
         """The row made from these bytes, whatever the clip was called then."""
         number = self.rows.by_content.get(content)
@@ -107,9 +116,16 @@ def _finished(folder: Path, before: Published | None) -> Finished:
     names = shards.marker_names(folder)  # after the index, whose shards may be gone by now: then another one is published
     whole, lost = _without_missing(last, set(names))
     held = {shard.name for shard in whole.shards}
-    failures: dict[str, list[Failure]] = {clip: [failure] for clip, failure in whole.failures.items()}
+    failures = _by_clip([*whole.past, *whole.failures.values()])
     later = _rows_of(_markers(folder, [name for name in names if name not in held]), failures)
     return Finished(whole, later, failures, lost)
+
+
+def _by_clip(failures: Iterable[Failure]) -> dict[str, list[Failure]]:
+    found: dict[str, list[Failure]] = {}
+    for failure in failures:
+        found.setdefault(failure.id, []).append(failure)
+    return found
 
 
 def _markers(folder: Path, names: list[str]) -> Iterator[Marker]:
@@ -142,5 +158,5 @@ def _without_missing(last: Index, names: set[str]) -> tuple[Index, frozenset[str
     places[kept] = np.arange(len(kept))
     part = last.taken(np.flatnonzero(places[last.shard_of] >= 0))
     columns = {**part.columns, "shard_of": places[part.shard_of]}
-    whole = Index(columns, [last.shards[number] for number in kept], last.failures)
+    whole = replace(last, columns=columns, shards=[last.shards[number] for number in kept])
     return whole, frozenset(last.position) - frozenset(whole.position)

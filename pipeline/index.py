@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -65,6 +65,8 @@ class Index:
     columns: Mapping[str, Array]
     shards: list[Shard]
     failures: dict[str, Failure]
+    past: Sequence[Failure] = ()
+    """Recorded failures of clips that are not here now, or in another state: a clip may come back as it was."""
 
     def __len__(self) -> int:
         return len(self.columns["stat"])
@@ -123,10 +125,10 @@ class Index:
         texts = {name: _joined_text(map(self.text(name).__getitem__, numbers.tolist())) for name in TEXTS if name != "ids" or ids is None}
         if ids is not None:
             texts["ids"] = _joined_text(ids)
-        return Index({**{name: self.columns[name][numbers] for name in COLUMNS}, **texts}, self.shards, self.failures)
+        return replace(self, columns={**{name: self.columns[name][numbers] for name in COLUMNS}, **texts})
 
 
-def build(entries: Sequence[Entry], failures: Iterable[Failure] = (), shards: Iterable[Shard] = ()) -> Index:
+def build(entries: Sequence[Entry], failures: Iterable[Failure] = (), shards: Iterable[Shard] = (), past: Sequence[Failure] = ()) -> Index:
     """An index of these rows; `shards` also names finished shards without any row here."""
     known = list(dict.fromkeys([*shards, *(entry.shard for entry in entries)]))
     number = {shard: i for i, shard in enumerate(known)}
@@ -135,7 +137,7 @@ def build(entries: Sequence[Entry], failures: Iterable[Failure] = (), shards: It
     texts = {"ids": [row.id for row in rows], "decoders": [row.decoder for row in rows], "tracks": [json.dumps(row.tracks) for row in rows]}
     shard_of = np.array([number[entry.shard] for entry in entries], COLUMNS["shard_of"])
     joined_texts = {name: _joined_text(values) for name, values in texts.items()}
-    return Index({**columns, "shard_of": shard_of, **joined_texts}, known, {failure.id: failure for failure in failures})
+    return Index({**columns, "shard_of": shard_of, **joined_texts}, known, {failure.id: failure for failure in failures}, past)
 
 
 def joined(tables: Sequence[Index]) -> Index:
@@ -146,7 +148,7 @@ def joined(tables: Sequence[Index]) -> Index:
     renumbered = [np.array([number[shard] for shard in table.shards], "i8")[table.shard_of] for table in tables]
     filled = [table for table in tables if len(table)]
     texts = {name: np.frombuffer(b"\0".join(table.columns[name].tobytes() for table in filled), np.uint8) for name in TEXTS}
-    return Index({**columns, "shard_of": np.concatenate(renumbered), **texts}, known, tables[0].failures)
+    return replace(tables[0], columns={**columns, "shard_of": np.concatenate(renumbered), **texts}, shards=known)
 
 
 def _joined_text(values: Iterable[str]) -> NDArray[np.uint8]:
@@ -161,7 +163,8 @@ def of_marker(marker: Marker) -> list[Entry]:
 
 def to_bytes(index: Index) -> bytes:
     """An uncompressed `.npz` with the columns and a JSON text of shards and failures."""
-    details = {"format": FORMAT, "shards": index.shards, "failures": [asdict(failure) for failure in index.failures.values()]}
+    failures = {"failures": [*map(asdict, index.failures.values())], "past": [*map(asdict, index.past)]}
+    details = {"format": FORMAT, "shards": index.shards, **failures}
     columns = {name: index.columns[name] for name in (*COLUMNS, *TEXTS)}
     out = io.BytesIO()
     np.savez(out, allow_pickle=False, details=np.frombuffer(json.dumps(details).encode(), np.uint8), **columns)
@@ -180,7 +183,8 @@ def read(path: Path, *, whole: bool = True) -> Index:
             raise NewerFormat(path, details["format"], FORMAT)
         shards = [Shard(*shard) for shard in details["shards"]]
         failures = {failure["id"]: Failure(**failure) for failure in details["failures"]}
-        return Index(columns.all() if whole else columns, shards, failures)
+        past = [Failure(**failure) for failure in details.get("past", ())]
+        return Index(columns.all() if whole else columns, shards, failures, past)
 
 
 class _Columns(Mapping[str, Array]):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.media import composed, listing
-from pipeline.types import Dataset, Sample, Split
+from pipeline.types import Sample, Split
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,6 @@ def listed(samples: Iterable[Sample], root: Path, before: Iterable[Sample], clas
     if any(form != name for form, name in forms.items()):
         found = sorted((_in_form(sample, forms) for sample in found), key=attrgetter("id"))
     return Listing(found, known, tuple(away))
-
-
-def classes_of(dataset: Dataset, labels: set[str], before: Sequence[str]) -> tuple[str, ...]:
-    """Labels in class order, those that no clip has any more among them; of two names of one class the one that clips have."""
-    with suppress(UserError):
-        return tuple(dataset.classes(labels | set(before)))
-    fitting = set(labels)
-    for label in before:
-        with suppress(UserError):
-            dataset.classes({*labels, label})
-            fitting.add(label)
-    return tuple(dataset.classes(fitting))
 
 
 def _in_form(sample: Sample, forms: Mapping[str, str] | None = None) -> Sample:

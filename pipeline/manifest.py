@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, repeat
@@ -20,7 +20,7 @@ from pipeline.binding import Binding as Binding
 from pipeline.binding import Bound
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
-from pipeline.listing import checked, classes_of, listed
+from pipeline.listing import checked, listed
 from pipeline.media import exists
 from pipeline.splits import assign, declared, describe
 from pipeline.types import Dataset, Grouping, Sample
@@ -132,20 +132,7 @@ def bind(home: Home, name: str, **asked: Any) -> Manifest:
     Raises UserError where they contradict the binding, or where the root does not hold the corpus.
     """
     file = _file(home, name)
-    while True:
-        old = binding.read(file)
-        try:
-            manifest = _listed(file, old, asked)
-            _write(file, manifest, old)
-            return manifest
-        except UserError:
-            if binding.read(file) == old:  # no other process wrote it meanwhile
-                raise
-
-
-def _listed(file: Path, old: Bound | None, asked: Mapping[str, Any]) -> Manifest:
-    """The clips below the root beside those that the name had before."""
-    name = file.stem
+    old = binding.read(file)
     now = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
     dataset: Dataset = registry.create("dataset", now.corpus)
     before, known = (chain(binding.samples(file, old, files=False), old.away), old.classes) if old else ((), ())
@@ -153,20 +140,30 @@ def _listed(file: Path, old: Bound | None, asked: Mapping[str, Any]) -> Manifest
     if not clips.found:
         raise UserError(f"no clips of corpus {now.corpus!r} below {now.root}; expected there: {dataset.layout}")
     split, samples = assign(clips.found, now.split, now.seed, clips.known, groupings(dataset), away=clips.away)
-    classes = classes_of(dataset, {sample.label for sample in samples if sample.label is not None}, known)
-    return Manifest(name, replace(now, split=split), classes, tuple(samples), clips.away)
+    classes = _classes(dataset, {sample.label for sample in samples if sample.label is not None}, known)
+    manifest = Manifest(name, replace(now, split=split), classes, tuple(samples), clips.away)
+    write(home, manifest)
+    return manifest
 
 
 def write(home: Home, manifest: Manifest) -> None:
     """Bring the manifest to the disk where it differs from what lies there."""
     file = _file(home, manifest.name)
-    _write(file, manifest, binding.read(file))
-
-
-def _write(file: Path, manifest: Manifest, old: Bound | None) -> None:
     bound = Bound(manifest.binding, manifest.classes, manifest.away, clip_table.digest(manifest.samples))
     if not binding.is_written(file, bound):
-        binding.write(file, bound, manifest.samples, old)
+        binding.write(file, bound, manifest.samples)
+
+
+def _classes(dataset: Dataset, labels: set[str], before: Sequence[str]) -> tuple[str, ...]:
+    """Labels in class order, those that no clip has any more among them; of two names of one class the one that clips have."""
+    with suppress(UserError):
+        return tuple(dataset.classes(labels | set(before)))
+    fitting = set(labels)
+    for label in before:
+        with suppress(UserError):
+            dataset.classes({*labels, label})
+            fitting.add(label)
+    return tuple(dataset.classes(fitting))
 
 
 def _first_binding(name: str, asked: Mapping[str, Any]) -> Binding:

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.cache import DISPUTED
 from pipeline.index import Entry
 from pipeline.inputs import derived_content
@@ -20,13 +18,12 @@ from pipeline.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
 def settle(result: StagePlan, table: Manifest, *, rehash: bool = False, retry_failed: bool = False) -> StagePlan:
     """The plan with renamed and touched clips found by content; media are read only of clips whose size was extracted before.
 
-    `rehash` reads every fresh or failed clip again and turns those whose bytes changed under an unchanged stat into work.
+    `rehash` reads every fresh clip again and turns those whose bytes changed under an unchanged stat into work.
     """
     suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.rows.sizes]
-    recorded = _recorded(result, table) if rehash and not result.stage.is_imported else {}
-    again = list(_as_changed(result, table, recorded))
+    again = list(_as_changed(result, table, result.fresh)) if rehash and not result.stage.is_imported else []
     contents = _contents(result, table, [*suspects, *again])
-    changed = [item for item in again if contents[item.sample.id] != recorded[item.sample.id]]
+    changed = [item for item in again if contents[item.sample.id] != _recorded(result, table, item.sample.id)]
     return _found(_doubted(result, table, changed), contents, retry_failed=retry_failed)
 
 
@@ -41,17 +38,15 @@ def _as_changed(result: StagePlan, table: Manifest, clips: Iterable[str]) -> Ite
     for clip in clips:
         stat = result.states.of(table.places[clip])
         if stat:
-            failure = result.done.failure(clip, stat.token)
-            yield Todo(table.samples[table.places[clip]], CHANGED, stat, failure.attempts if failure else 0)
+            yield Todo(table.samples[table.places[clip]], CHANGED, stat)
 
 
 def _doubted(result: StagePlan, table: Manifest, changed: Sequence[Todo]) -> StagePlan:
-    """The plan with these fresh or failed clips to do."""
+    """The plan with these fresh clips to do."""
     ids, numbers = frozenset(item.sample.id for item in changed), result.numbers.copy()
     numbers[[table.places[clip] for clip in ids]] = DISPUTED
     fresh = [clip for clip in result.fresh if clip not in ids] if ids else result.fresh
-    failed = [failure for failure in result.failed if failure.id not in ids]
-    return replace(result, numbers=numbers, fresh=fresh, failed=failed, todo=[*changed, *result.todo], changed=ids)
+    return replace(result, numbers=numbers, fresh=fresh, todo=[*changed, *result.todo], changed=ids)
 
 
 def _found(result: StagePlan, contents: Mapping[str, str], *, retry_failed: bool = False) -> StagePlan:
@@ -71,12 +66,10 @@ def _found(result: StagePlan, contents: Mapping[str, str], *, retry_failed: bool
     return replace(result, fresh=fresh, todo=todo, failed=failed, found=matches)
 
 
-def _recorded(result: StagePlan, table: Manifest) -> dict[str, str]:
-    """`{clip: content hash}` that the rows of fresh clips were made from, and that others failed with, where it was hashed."""
-    places = np.flatnonzero(result.numbers >= 0)
-    contents = map(bytes.decode, result.done.rows.columns["content"][result.numbers[places]].tolist())
-    rows = dict(zip(map(table.ids.__getitem__, places.tolist()), contents, strict=True))
-    return {failure.id: failure.content for failure in result.failed if failure.content} | rows
+def _recorded(result: StagePlan, table: Manifest, clip: str) -> str:
+    """The content hash that a fresh clip's row was made from."""
+    content: bytes = result.done.rows.columns["content"][result.numbers[table.places[clip]]]
+    return content.decode()
 
 
 def _contents(result: StagePlan, table: Manifest, items: Sequence[Todo]) -> dict[str, str]:

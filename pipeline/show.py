@@ -113,8 +113,7 @@ def _repeated(done: Index) -> dict[str, bytes]:
 
 def print_status(table: Manifest, plans: Mapping[str, StagePlan], healths: Mapping[str, str]) -> None:
     """Every stage of a name: what is published, what an extraction would do, what failed."""
-    gone = "" if table.binding.root.is_dir() else ", which is not there now"
-    click.echo(f"{table.name}  ({table.binding.corpus} at {table.binding.root}{gone}, {len(table.samples)} clips)")
+    click.echo(f"{table.name}  ({table.binding.corpus} at {table.binding.root}, {len(table.samples)} clips)")
     width = max(map(len, plans), default=0)
     for name, result in plans.items():
         state = f"published {result.before.digest[:8]}" if result.before else "not published"

@@ -54,3 +54,19 @@ def test_a_clip_whose_stage_was_edited_while_it_was_away_has_no_old_rows(checkou
     assert checkout.extracted("colour") == {"colour": 5}
     shutil.move(tmp_path / "away", checkout.clip(2))
     assert checkout.extracted("colour") == {"colour": 1}
+
+
+def test_a_bad_clip_that_returns_is_not_tried_again(checkout: Checkout, tmp_path: Path) -> None:
+    bad = checkout.clip(7)
+    bad.write_text("no video at all")
+    assert checkout.run("extract", "tiny", "colour").returncode == 1
+    for seed in (6, 8):
+        shutil.move(bad, tmp_path / "away")
+        write_clip(checkout.clip(6), seed)
+        assert checkout.extracted("colour") == {"colour": 1}
+        checkout.ok("compact", "tiny", "colour")
+        shutil.move(tmp_path / "away", bad)
+        before = checkout.markers("colour")
+        assert "nothing to do" in checkout.ok("extract", "tiny", "colour").stderr
+        assert checkout.markers("colour") == before
+        assert checkout.plan("colour")["colour"]["failed"] == 1

@@ -53,19 +53,18 @@ def plan(
     from pipeline import manifest
     from pipeline import plan as planning
     from pipeline.estimate import estimates
-    from pipeline.show import print_apart
 
     table = manifest.bind(home_of(ctx), name, root=root)
     wanted = planning.wanted_stages(home_of(ctx), table, stages, pairs(settings), second_name)
     plans = planning.plan(home_of(ctx), table, wanted)
     costs = estimates(home_of(ctx), table, plans)
-    print_apart(table)
     if as_json:
         parts = {stage: result.as_json() for stage, result in plans.items()}
         print_json({"dataset": name, "stages": parts, "estimates": {stage: cost.as_json() for stage, cost in costs.items()}})
     else:
-        from pipeline.show import plan_lines, print_absent
+        from pipeline.show import plan_lines, print_absent, print_apart
 
+        print_apart(table)
         if not stages:
             print_absent(table)
         click.echo("\n".join(plan_lines(plans, costs)))
@@ -145,7 +144,7 @@ def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> 
     from pipeline.errors import UserError
     from pipeline.looking.health import health
     from pipeline.looking.health import line as health_line
-    from pipeline.show import print_apart, print_status
+    from pipeline.show import print_status
 
     home = home_of(ctx)
     names = [name] if name else sorted(path.stem for path in home.manifests.glob("*.json"))
@@ -160,7 +159,6 @@ def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> 
         for stage, found in healths.items():
             parts[stage]["health"] = found
         documents.append({"dataset": each, "stages": parts})
-        print_apart(table)
         if not as_json:
             print_status(table, plans, {stage: health_line(found) for stage, found in healths.items()})
     if as_json:

@@ -111,7 +111,8 @@ class _Packing:
             raise
         gone = set(self.old)
         entries = [moved[e.row.id] if e.shard in gone else e for e in self.entries if e.shard not in gone or e.row.id != ORPHAN]
-        return index.build(entries, self.table.failures.values(), [*(s for s in self.table.shards if s not in gone), *written])
+        kept = [shard for shard in self.table.shards if shard not in gone]
+        return index.build(entries, self.table.failures.values(), [*kept, *written], self.table.past)
 
     def _grouped(self) -> Iterator[list[Entry]]:
         """Rows that move, of one store and made alike, in groups of a full shard, in the order of the index."""
