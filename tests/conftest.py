@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background deaf to Ctrl-C
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long test_histories.py looks, and at which histories."""
+    group = parser.getgroup("histories of events (tests/test_histories.py)")
+    group.addoption("--examples", type=int, default=4, metavar="N", help="histories of random events that are tried [4]")
+    group.addoption("--steps", type=int, default=30, metavar="N", help="events in a history, at most [30]")
+    group.addoption("--seed", type=int, default=0, metavar="N", help="of the random events [0]")
+    group.addoption("--shrink", action="store_true", help="look for a shorter history that fails too: minutes")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Torch computes with one thread, whatever a test before set: another number gives other last bits."""

@@ -100,13 +100,6 @@ def test_a_root_that_is_gone_a_link_that_leads_nowhere_and_an_empty_mount_point_
     assert bound(home, link) == before
 
 
-def test_the_status_of_a_corpus_that_is_away_says_so(home: Home, root: Path, tmp_path: Path) -> None:
-    bound(home, root)
-    assert "not there now" not in said(home, "status", "signs")
-    root.rename(tmp_path / "away")
-    assert f"signs  (folder at {root}, which is not there now, 60 clips)" in said(home, "status", "signs")
-
-
 def test_a_new_clip_of_a_signer_who_is_away_joins_his_split(home: Home, root: Path, tmp_path: Path) -> None:
     names = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.mp4"))
     lines = [f"{name},,signer{place % 6}" for place, name in enumerate(names)]

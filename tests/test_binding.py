@@ -8,16 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline import manifest, registry
+from pipeline import manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
-from pipeline.types import Sample
+from pipeline.manifest import Home
 from tests.commands import said
 from tests.test_manifest import filled, splits
 
@@ -123,28 +120,6 @@ def test_a_kill_at_any_moment_leaves_the_old_manifest_or_the_new_one(home: Home,
         seen.append((done.returncode, "old" if manifest.read(home, "signs") == old else "new"))
         assert manifest.read(home, "signs") in (old, new)
     assert seen == [(-signal.SIGKILL, "old"), (-signal.SIGKILL, "old"), (-signal.SIGKILL, "new"), (-signal.SIGKILL, "new"), (0, "new")]
-
-
-def test_two_listings_at_a_time_forget_no_clip_of_either(home: Home, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other process lists a clip after this one has looked, and writes before it."""
-    manifest.bind(home, "signs", corpus="folder", root=root)
-    (root / "b/00.mp4").unlink()
-    kind = registry.find("dataset", "folder").__class__
-    look, between = kind.samples, list[Manifest]()
-
-    def slow(self: Any, root: Path) -> Iterator[Sample]:
-        yield from list(look(self, root))
-        if not between:
-            between.append(manifest.Manifest("", manifest.Binding("", root, "", 0), (), ()))
-            filled(root, 14)
-            between.append(manifest.bind(home, "signs"))
-            for number in range(10, 14):
-                (root / "a" / f"{number}.mp4").unlink()
-
-    monkeypatch.setattr(kind, "samples", slow)
-    after = manifest.bind(home, "signs")
-    assert manifest.read(home, "signs") == after
-    assert {sample.id: sample.split for sample in (*after.samples, *after.away)} == splits(between[1])
 
 
 def test_what_a_killed_writer_left_is_read_and_then_superseded(home: Home, root: Path, tmp_path: Path) -> None:

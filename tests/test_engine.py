@@ -13,11 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from pipeline.data import batches
-from pipeline.types import SPLITS
 from tests.checkout import Checkout
-from tests.commands import said
-from tests.feature_cache import balanced, corpus, publish, signals
 from tests.video_files import write_clip
 
 PATIENCE = 300.0
@@ -86,44 +82,6 @@ def test_clips_are_decoded_while_the_device_is_at_others_and_weights_load_once(t
     assert len((place / "loaded").read_text().split()) == 1
     assert len([marker for marker in checkout.markers("colour").values() if len(marker["rows"]) == 2]) == 3
     assert checkout.rows("colour") == plain
-
-
-LOADING = """
-    def load(self, device):
-        import os
-
-        with open(PLACE, "a") as file:
-            file.write(f"{os.getpid()} ")
-        return lambda items: items
-
-    def select"""
-
-
-def test_weights_load_once_in_a_worker_however_many_tasks_it_is_given(tmp_path: Path) -> None:
-    checkout, place = extraction(tmp_path / "checkout", clips=8), tmp_path / "loaded"
-    checkout.edit("pipeline/lanes.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 1")
-    checkout.edit("stages/colour.py", "\n    def select", LOADING.replace("PLACE", repr(str(place))))
-    checkout.ok("extract", "tiny", "colour", "--workers", 2)
-    assert len(checkout.markers("colour")) == 8
-    processes = place.read_text().split()
-    assert 1 <= len(processes) == len(set(processes)) <= 2
-
-
-def test_clips_without_rows_are_read_trained_on_and_scored(tmp_path: Path) -> None:
-    home, table = corpus(tmp_path, balanced())
-    rows = signals(table)
-    empty = ["sign0/train1", "sign1/train0", "sign1/val0", "sign2/test1"]
-    publish(home, table, rows | {clip: rows[clip][:0] for clip in empty})
-    read = {}
-    for split in SPLITS:
-        for batch in batches("signs", ["resnet50"], split=split, batch_size=4, cache=home.cache, manifests=home.manifests):
-            for clip, values, length in zip(batch.ids, batch.features["resnet50"], batch.lengths["resnet50"], strict=True):
-                read[clip] = values[: int(length)].numpy().copy()
-    assert read.keys() == rows.keys()
-    for clip, values in rows.items():
-        np.testing.assert_array_equal(read[clip], values[:0] if clip in empty else values)
-    words = said(home, "train", "signs", "lstm_late", "--set", "stages=resnet50", "--set", "epochs=1", "--set", "hidden=8")
-    assert ", 6 clips\n" in words, "every clip of the test side counts"
 
 
 WAITING = """            import pathlib, time

@@ -94,21 +94,6 @@ def test_a_clip_whose_new_bytes_kill_the_decoder_loses_its_old_rows(checkout: Ch
     assert_failed(checkout)
 
 
-def test_a_clip_that_failed_is_looked_at_again_too(checkout: Checkout, tmp_path: Path) -> None:
-    before, content = checkout.rows("colour"), checkout.clip(2).read_bytes()
-    rewrite(checkout.clip(2), b"no video at all")
-    assert checkout.run("extract", "tiny", "colour", "--rehash").returncode == 1
-    rewrite(checkout.clip(2), other(tmp_path))
-    assert checkout.extracted("colour", "--rehash") == {"colour": 1}
-    assert checkout.rows("colour") == fresh_rows(checkout, tmp_path, "colour")
-    rewrite(checkout.clip(2), b"no video either")
-    assert checkout.run("extract", "tiny", "colour", "--rehash").returncode == 1
-    assert "nothing to do" in checkout.ok("extract", "tiny", "colour", "--rehash").stderr
-    rewrite(checkout.clip(2), content)
-    assert checkout.extracted("colour", "--rehash") == {}
-    assert checkout.rows("colour") == before
-
-
 def assert_failed(checkout: Checkout) -> None:
     assert CLIP not in checkout.rows("colour")
     assert checkout.plan("colour")["colour"]["failed"] == 1
