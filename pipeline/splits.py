@@ -183,7 +183,7 @@ def crossing_duplicates(samples: Sequence[Sample], contents: Mapping[str, Hashab
     """Groups of clips in more than one split that were made from the same bytes; `contents` tells those of each clip."""
     groups: dict[Hashable, list[Sample]] = {}
     for sample in samples:
-        if sample.id in contents:
+        if sample.id in contents and sample.split != "unassigned":
             groups.setdefault(contents[sample.id], []).append(sample)
     return [group for group in groups.values() if len({sample.split for sample in group}) > 1]
 

@@ -121,6 +121,23 @@ def test_a_new_clip_of_a_signer_who_is_away_joins_his_split(home: Home, root: Pa
     assert {clip: after[clip] for clip in before} == before
 
 
+def test_lines_of_clips_that_are_away_may_be_taken_out_and_put_back(home: Home, root: Path, tmp_path: Path) -> None:
+    lines = [f"{label}/{number:02}.mp4,{'test' if number % 3 else 'train'}," for label in "abc" for number in range(20)]
+    listed(root, lines)
+    before = bound(home, root)
+    shutil.move(root / "b", tmp_path / "b")
+    with pytest.raises(
+        UserError, match=r"names 20 files that are not there, first 'b/00\.mp4'; bring them back, or take out their lines: "
+    ):
+        bound(home, root)
+    listed(root, [line for line in lines if not line.startswith("b/")])
+    assert bound(home, root).items() <= before.items()
+    shutil.move(tmp_path / "b", root / "b")
+    assert bound(home, root) == before, "without their lines"
+    listed(root, lines)
+    assert bound(home, root) == before
+
+
 def test_one_signer_left_of_a_split_by_signer_blocks_nothing(home: Home, root: Path, tmp_path: Path) -> None:
     listed(root, [f"{label}/{number:02}.mp4,,{label}" for label in "abc" for number in range(20)])
     before = bound(home, root)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.splits import assign, crossing_signers, describe
+from pipeline.splits import assign, crossing_duplicates, crossing_signers, describe
 from pipeline.types import SPLITS, Sample, Split
 
 
@@ -179,3 +179,10 @@ def test_a_split_that_cannot_be_is_one_line(samples: list[Sample], asked: str, r
 def test_signers_in_two_splits_are_named() -> None:
     listed = [clip(0, split="train", signer="Ana"), clip(1, split="test", signer="Ana"), clip(2, split="test", signer="Ivo")]
     assert crossing_signers(listed) == {"Ana": ["test", "train"]}
+
+
+def test_a_clip_in_no_split_crosses_none() -> None:
+    listed = [clip(0, split="train", signer="Ana"), clip(1, split="unassigned", signer="Ana")]
+    assert crossing_signers(listed) == {}
+    assert crossing_duplicates(listed, {"a/0": b"x", "a/1": b"x"}) == []
+    assert describe(listed) == "train 1, val 0, test 0, unassigned 1"

@@ -37,7 +37,10 @@ class Folder:
             split, signer = table.pop(composed(file), ("unassigned", None))
             yield Sample(file.rpartition(".")[0], {"rgb": (file,)}, sys.intern(label), split, signer)
         if table:
-            raise UserError(f"{root / SPLIT_TABLE} names {len(table)} files that are not there, first {next(iter(table))!r}")
+            raise UserError(
+                f"{root / SPLIT_TABLE} names {len(table)} files that are not there, first {next(iter(table))!r}; "
+                "bring them back, or take out their lines: clips that were listed before keep their splits"
+            )
 
     def classes(self, labels: set[str]) -> list[str]:
         return sorted(labels)
