@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,17 +12,22 @@ from filelock import FileLock, Timeout
 from pipeline.errors import UserError
 from pipeline.manifest import Home
 
-LOCK = ".lock"
+LOCK, GATE = ".lock", ".gate"
+GATE_SECONDS = 10.0
+"""A start waits for another so long: who packs or drops keeps the gate until the end."""
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 @contextmanager
-def alone(file: Path, busy: str) -> Iterator[None]:
-    """One process at a time in what `file` locks; the lock of one that dies goes with it. Raises UserError, `busy`, for another."""
+def alone(file: Path, busy: str, *, seconds: float = 0) -> Iterator[None]:
+    """One process at a time in what `file` locks; the lock of one that dies goes with it.
+
+    Raises UserError, `busy`, where another has it for longer than these seconds.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=seconds)
     except Timeout:
         raise UserError(busy) from None
     try:
@@ -38,10 +43,33 @@ def locked(home: Home, dataset: str, names: Sequence[str]) -> Iterator[None]:
     Raises UserError where one is at work, or where the disk refuses what is done meanwhile.
     """
     with disk_errors(home), ExitStack() as stack:
-        for name in sorted(names):
-            busy = f"an extraction of {dataset}/{name} is running; wait for it, then run this again"
-            stack.enter_context(alone(home.cache / dataset / name / LOCK, busy))
+        with _gate(home, dataset):
+            _lock(home, dataset, names, stack)
         yield
+
+
+@contextmanager
+def locked_wholly(home: Home, dataset: str) -> Iterator[None]:
+    """Keep writers of any stage of a name out, those that would begin meanwhile too: they may read what is taken away.
+
+    Raises as `locked` does.
+    """
+    with disk_errors(home), _gate(home, dataset), ExitStack() as stack:
+        folders = (path for path in (home.cache / dataset).iterdir() if path.is_dir())
+        _lock(home, dataset, [path.name for path in folders if not path.name.startswith(".")], stack)
+        yield
+
+
+def _gate(home: Home, dataset: str) -> AbstractContextManager[None]:
+    """What a writer of any stage goes through when it begins."""
+    busy = f"the cache of {dataset} is being packed or dropped; wait for it, then run this again"
+    return alone(home.cache / dataset / GATE, busy, seconds=GATE_SECONDS)
+
+
+def _lock(home: Home, dataset: str, names: Sequence[str], stack: ExitStack) -> None:
+    for name in sorted(names):
+        busy = f"an extraction of {dataset}/{name} is running; wait for it, then run this again"
+        stack.enter_context(alone(home.cache / dataset / name / LOCK, busy))
 
 
 @contextmanager

@@ -24,6 +24,8 @@ FORMAT = 1
 MARKER_SUFFIX = ".json"
 KEYS = frozenset({"format", "name", "shard", "store", "dtype", "row_shape", "rows", "failures", "checksums", "made"})
 """Of a marker without a seal."""
+PIECE = 4 << 20
+"""Bytes of a file that are summed at once."""
 ASKED_BYTES = 128 << 10
 """At a time: Linux reads no more ahead, however much it is asked for, unless a disk is set otherwise."""
 
@@ -99,7 +101,7 @@ def write_shard(folder: Path, marker: Marker, values: Array, made: Mapping[str, 
         registry.create("store", marker.store).write(path, values)
         for file in sorted(_files(path)):
             sync(file)
-            files[file.relative_to(folder).as_posix()] = xxhash.xxh3_128_hexdigest(file.read_bytes())
+            files[file.relative_to(folder).as_posix()] = file_sum(file)[0]
         for directory in [path, *(part for part in path.rglob("*") if part.is_dir())]:
             sync(directory)
         sync(folder)
@@ -110,6 +112,16 @@ def write_marker(folder: Path, record: Record) -> None:
     """Let a marker land beside the synced files of its shard."""
     content = {"format": FORMAT, **asdict(record.marker), "checksums": dict(record.checksums), "made": dict(record.made)}
     replace(folder / (record.marker.name + MARKER_SUFFIX), seal(content))
+
+
+def file_sum(path: Path) -> tuple[str, int]:
+    """32 hex digits for the bytes of a file, and how many they are."""
+    hasher, size = xxhash.xxh3_128(), 0
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            hasher.update(piece)
+            size += len(piece)
+    return hasher.hexdigest(), size
 
 
 def _files(path: Path) -> Iterable[Path]:

@@ -26,9 +26,12 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkout.folder
 
 
+LOCKS = (".lock", ".gate")
+
+
 def tree(checkout: Checkout) -> dict[str, bytes]:
     folders = (checkout.folder / name for name in ("cache", "manifests"))
-    return {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file() and path.name not in LOCKS}
 
 
 def digest(checkout: Checkout, stage: str = "colour") -> str:
@@ -97,6 +100,32 @@ def test_what_cannot_be_the_same_is_refused_in_one_line(checkout: Checkout, old:
     assert done.returncode == 2
     assert message in done.stderr
     assert tree(checkout) == before
+
+
+THREADS = """
+
+    def load(self, device):
+        import torch
+
+        return lambda batch: torch.full((len(batch), 3), float(torch.get_num_threads()))
+
+
+stage = Colour
+"""
+
+
+def test_packed_rows_are_tried_with_the_threads_that_made_them(checkout: Checkout) -> None:
+    checkout.edit("stages/colour.py", "\n\nstage = Colour\n", THREADS)
+    for number, threads in enumerate((1, 2)):
+        checkout.edit("pipeline/extract.py", "threads: int = 0", f"threads: int = {threads}")
+        checkout.run("extract", "tiny", "colour", *([] if number else ["--limit", "3"]))
+        checkout.edit("pipeline/extract.py", f"threads: int = {threads}", "threads: int = 0")
+    checkout.ok("compact", "tiny", "colour")
+    rows = checkout.rows("colour")
+    assert len(set(rows.values())) == 2
+    checkout.edit("stages/colour.py", *REFACTOR)
+    assert "6 tried, equal byte for byte" in checkout.ok("adopt", "tiny", "colour", "--sample", "6").stdout
+    assert checkout.rows("colour") == rows
 
 
 def test_nothing_to_adopt_is_said(checkout: Checkout) -> None:

@@ -14,6 +14,8 @@ from filelock import FileLock
 from pipeline import cache
 from pipeline.cache import Features
 from pipeline.configured import Stage, published
+from pipeline.errors import UserError
+from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.sealed import seal, unseal
 from pipeline.types import Array
@@ -140,6 +142,32 @@ def test_packing_waits_for_no_extraction(signs: Signs) -> None:
     with FileLock(home.cache / "signs/resnet50/.lock"):
         out = said(home, "compact", status=2)
     assert out == "signcache: an extraction of signs/resnet50 is running; wait for it, then run this again\n"
+
+
+def test_packing_waits_for_no_stage_that_may_be_reading_for_the_first_time(signs: Signs) -> None:
+    home = signs[0]
+    (home.cache / "signs/kinematics").mkdir()  # its first extraction has no shard yet
+    with FileLock(home.cache / "signs/kinematics/.lock"):
+        out = said(home, "compact", status=2)
+    assert out == "signcache: an extraction of signs/kinematics is running; wait for it, then run this again\n"
+
+
+def test_no_extraction_begins_while_shards_are_packed(signs: Signs, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = signs[0]
+    monkeypatch.setattr("pipeline.locking.GATE_SECONDS", 0)
+    message = "the cache of signs is being packed or dropped; wait for it, then run this again"
+    begun: list[str] = []
+
+    def begin(*_: object) -> None:
+        with pytest.raises(UserError, match=message), locked(home, "signs", ["kinematics"]):
+            pass
+        begun.append(message)
+
+    monkeypatch.setattr("pipeline.upkeep.compact._remove", begin)
+    said(home, "compact")
+    assert begun
+    with locked(home, "signs", ["kinematics"]):
+        pass
 
 
 def test_rows_of_no_clip_go_and_each_store_keeps_its_own(tmp_path: Path) -> None:

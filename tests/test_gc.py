@@ -50,8 +50,11 @@ def trained_on(home: Home, digest: str, name: str = "lstm_late/0000") -> None:
     (folder / "run.json").write_text(json.dumps({"format": 1, "stages": {"resnet50": {"digest": digest}}}))
 
 
+LOCKS = (".lock", ".gate")
+
+
 def tree(home: Home) -> dict[str, bytes]:
-    files = (path for root in (home.cache, home.manifests) for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (path for root in (home.cache, home.manifests) for path in root.rglob("*") if path.is_file() and path.name not in LOCKS)
     return {str(path): path.read_bytes() for path in files}
 
 

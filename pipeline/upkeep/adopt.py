@@ -134,23 +134,26 @@ class _Old:
             raise UserError(f"no published clip of {self.table.name}/{self.stage.name} is as it was when it was extracted; run extract")
         return sorted(random.Random(trial.seed).sample(same, min(trial.sample, len(same))))  # noqa: S311
 
-    def made(self, clip: str) -> Mapping[str, Any]:
-        """Device and threads of the rows of a clip: equal bytes are promised for equal ones."""
-        path = self.features.folder / (self.rows[clip].shard.name + MARKER_SUFFIX)
-        return shards.read_record(path).made
+    def made_alike(self, clips: Sequence[str]) -> dict[tuple[str, int], list[str]]:
+        """The clips by the device and the threads that their rows were made with: equal bytes are promised for equal ones."""
+        found: dict[tuple[str, int], list[str]] = {}
+        for clip in clips:
+            made = shards.read_record(self.features.folder / (self.rows[clip].shard.name + MARKER_SUFFIX)).made
+            found.setdefault((str(made.get("device", "auto")), int(made.get("threads", 0))), []).append(clip)
+        return found
 
 
 def _extracted(home: Home, table: Manifest, old: _Old, clips: Sequence[str], trial: Trial, progress: Progress) -> dict[str, Array]:
-    """The rows of these clips by today's code, through the engine, from a scratch folder that is gone afterwards."""
+    """The rows of these clips by today's code, each made as the published ones were, from a scratch folder that is gone afterwards."""
     chosen = set(clips)
     part = replace(table, samples=tuple(sample for sample in table.samples if sample.id in chosen))
-    made = old.made(clips[0])
-    device = made.get("device", "auto") if trial.device == "auto" else trial.device
     with _scratch(home, old.stage) as scratch:
-        options = Options(device=str(device), threads=int(made.get("threads", 0)), retry_failed=True)
-        outcome = extract(scratch, part, [old.stage], options, progress)
-        for failure in outcome.failed.get(old.stage.name, ()):
-            raise UserError(f"{failure.id!r} fails with today's code: {failure.reason}; nothing is adopted")
+        for (device, threads), alike in old.made_alike(clips).items():
+            device = device if trial.device == "auto" else trial.device
+            options = Options(device=device, threads=threads, only=alike, retry_failed=True)
+            outcome = extract(scratch, part, [old.stage], options, progress)
+            for failure in outcome.failed.get(old.stage.name, ()):
+                raise UserError(f"{failure.id!r} fails with today's code: {failure.reason}; nothing is adopted")
         said = published(scratch, table.name, old.stage.name)
         if said is None:
             raise UserError(f"today's code extracted nothing of {clips[0]!r}; nothing is adopted")

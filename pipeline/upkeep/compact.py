@@ -14,12 +14,12 @@ from pipeline.configured import Published, published
 from pipeline.errors import UserError
 from pipeline.index import ORPHAN, Entry, Index, Shard
 from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
-from pipeline.locking import locked
+from pipeline.locking import locked_wholly
 from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Record, Row
 from pipeline.types import Array
 from pipeline.upkeep.garbage import delete
-from pipeline.upkeep.places import size_of, stages
+from pipeline.upkeep.places import size_of
 
 MADE = ("device", "threads", "stage", "settings")
 FULL = 0.75
@@ -42,7 +42,7 @@ def compact(home: Home, dataset: str, name: str) -> Packed | None:
     Killed anywhere, what is published stays whole: new shards are complete before one step publishes them, and the
     old ones go last. Raises UserError where a row is damaged, or while an extraction of the name's stages is running.
     """
-    with locked(home, dataset, stages(home, dataset)):  # a derived stage may be reading these shards
+    with locked_wholly(home, dataset):  # a derived stage may be reading these shards
         if published(home, dataset, name) is None:
             return None
         features = opened(home, dataset, name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.cache import lengths_path
 from pipeline.configured import published, published_names
 from pipeline.errors import UserError
-from pipeline.locking import LOCK, locked
+from pipeline.locking import LOCK, locked_wholly
 from pipeline.manifest import Home
 from pipeline.upkeep.garbage import delete
 from pipeline.upkeep.places import PUBLISHED, chosen, identities, size_of, uses
@@ -32,7 +32,7 @@ def drop(home: Home, dataset: str, stage: str | None, *, yes: bool) -> list[Drop
     """
     names = [each for _, each in chosen(home, dataset, stage)]
     known = uses(home)
-    with locked(home, dataset, [each for _, each in chosen(home, dataset, None)]):  # a derived stage may be reading
+    with locked_wholly(home, dataset):  # a derived stage may be reading
         found = []
         for name in names:
             digests = identities(home, dataset, name)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-import xxhash
-
 from pipeline import index, shards
 from pipeline.configured import Published, of_published
 from pipeline.errors import NewerFormat, UserError
@@ -21,7 +19,6 @@ from pipeline.shards import MARKER_SUFFIX, Record
 from pipeline.upkeep.places import PUBLISHED, identities
 from pipeline.upkeep.verified import Verified
 
-PIECE = 4 << 20
 NEWER = "newer"
 Say = Callable[[str, int, int], None]
 """Told of a stage's `dataset/stage`, shards looked at, and how many there are."""
@@ -192,7 +189,7 @@ def _wrong_files(folder: Path, record: Record) -> tuple[int, list[str]]:
     size, wrong = 0, []
     for part, expected in record.checksums.items():
         try:
-            found, length = _file_sum(folder / part)
+            found, length = shards.file_sum(folder / part)
         except OSError as error:
             wrong.append(f"{part} is missing" if isinstance(error, FileNotFoundError) else f"{part} cannot be read ({error.strerror})")
             continue
@@ -200,15 +197,6 @@ def _wrong_files(folder: Path, record: Record) -> tuple[int, list[str]]:
         if found != expected:
             wrong.append(f"{part} differs from its checksum")
     return size, wrong
-
-
-def _file_sum(path: Path) -> tuple[str, int]:
-    hasher, size = xxhash.xxh3_128(), 0
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            hasher.update(piece)
-            size += len(piece)
-    return hasher.hexdigest(), size
 
 
 def _wrong_clips(folder: Path, record: Record) -> list[str]:
