@@ -29,7 +29,7 @@ class Extraction:
 
     def __init__(self, folder: Path) -> None:
         home, table = corpus(folder, balanced(1, 1, 1))
-        self.spool, self.passes = folder / "spool", list[list[int]]()
+        self.spool, self.passes, self.clips = folder / "spool", list[list[int]](), 0
         self.spool.mkdir()
         self.writer = ThreadPoolExecutor(1)
         stage = configure(home, table, "resnet50", now={"weights": "random:0"})
@@ -44,7 +44,8 @@ class Extraction:
         path = self.spool / clip
         np.array(numbers, np.int32).tofile(path)
         found = Prepared("content", Stat(1, 2), items={"resnet50": Items(path, (len(numbers), 1), "<i4")})
-        self.lane.add(0, clip, found)
+        self.lane.add(self.clips, clip, found)
+        self.clips += 1
         self.lane.close_if_full()
 
     def fail(self, clip: str) -> None:
@@ -52,7 +53,7 @@ class Extraction:
         self.lane.close_if_full()
 
     def markers(self) -> list[Marker]:
-        """The shards that are written by now."""
+        """The shards that are written by now, in the order of their first clips."""
         self.lane.finish()
         names = shards.marker_names(self.lane.folder)
         return [shards.read_marker(self.lane.folder / f"{name}.json") for name in names]
