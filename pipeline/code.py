@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -14,7 +14,8 @@ from typing import Any
 
 from pipeline.errors import UserError
 
-WATCHED, INIT = ("stages", "models"), "__init__.py"
+STAGES, INIT = "stages", "__init__.py"
+WATCHED = (STAGES, "models")
 _sources: dict[Path, bytes] = {}
 """What this process has loaded of `stages` and `models`, by file."""
 
@@ -28,17 +29,19 @@ def digest_of(value: Any) -> str:
 def code_hashes(
     file: str | Path, own_class: str = "", left_out: Container[str] = (), *, read: Callable[[Path], bytes] = Path.read_bytes
 ) -> dict[str, str]:
-    """`{"stages/resnet50.py": hash}` of a file and of the files of its outermost package that it imports, at any depth.
+    """`{"stages/resnet50.py": hash}` of a file and of those of its outermost package and of `stages` that it imports, at any depth.
 
     The methods and values of attributes `left_out` of the class `own_class` in `file` do not count. Raises UserError for what is no Python.
     """
     first = Path(file).resolve()
-    package = _outermost(first)
+    packages = _packages(first)
+    top, own = _package_of(first, packages)
     found: dict[str, str] = {}
-    waiting = [first, *_on_the_way(package, first.relative_to(package).parent.parts)]
+    waiting = [first, *_on_the_way(own, first.relative_to(own).parent.parts)]
     while waiting:
         path = waiting.pop(0)
-        name = f"{package.name}/{path.relative_to(package).as_posix()}"
+        top, folder = _package_of(path, packages)
+        name = Path(top, path.relative_to(folder)).as_posix()
         if name in found:
             continue
         tree = _parsed(path, name, read)
@@ -46,17 +49,23 @@ def code_hashes(
             if isinstance(node, ast.ClassDef) and node.name == own_class:
                 node.body = [part for part in (_without_value(part, left_out) for part in node.body) if part]
         found[name] = digest_of(canonical(tree))
-        waiting += _imported(tree, path, package)
-    own = next(iter(found))
-    return {name: digest for name, digest in sorted(found.items()) if digest != NOTHING or name == own}
+        waiting += _imported(tree, path, packages)
+    asked = next(iter(found))
+    return {name: digest for name, digest in sorted(found.items()) if digest != NOTHING or name == asked}
 
 
-def _outermost(file: Path) -> Path:
-    """The folder of the package that a file lies in, at any depth."""
+def _packages(file: Path) -> dict[str, Path]:
+    """Folders by the names of packages: `stages`, and the outermost one that a file lies in; "" where it lies in none."""
     folder = file.parent
     while (folder.parent / INIT).is_file():
         folder = folder.parent
-    return folder
+    is_package = folder not in {Path(place).resolve() for place in sys.path}
+    stages = {STAGES: Path(sys.modules[STAGES].__path__[0]).resolve()} if STAGES in sys.modules else {}
+    return {**stages, folder.name if is_package else "": folder}
+
+
+def _package_of(file: Path, packages: Mapping[str, Path]) -> tuple[str, Path]:
+    return next((name, folder) for name, folder in packages.items() if folder in file.parents)
 
 
 def _parsed(path: Path, name: str, read: Callable[[Path], bytes]) -> ast.Module:
@@ -79,9 +88,10 @@ def _without_value(part: ast.stmt, names: Container[str]) -> ast.stmt | None:
     return part
 
 
-def _imported(tree: ast.Module, file: Path, package: Path) -> Iterator[Path]:
-    """Files of `package` that run when what a file in it imports is imported."""
-    here = [package.name, *file.relative_to(package).parent.parts]
+def _imported(tree: ast.Module, file: Path, packages: Mapping[str, Path]) -> Iterator[Path]:
+    """Files of these packages that run when what a file in one of them imports is imported."""
+    own, folder = _package_of(file, packages)
+    here = [own, *file.relative_to(folder).parent.parts]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name.split(".") for alias in node.names]
@@ -92,8 +102,8 @@ def _imported(tree: ast.Module, file: Path, package: Path) -> Iterator[Path]:
         else:
             continue
         for top, *rest in filter(None, modules):
-            if top == package.name:
-                yield from _on_the_way(package, rest)
+            if top in packages:
+                yield from _on_the_way(packages[top], rest)
 
 
 def _on_the_way(package: Path, parts: Sequence[str]) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import registry
 from pipeline.code import code_hashes
 from pipeline.errors import UserError
 from tests.checkout import Checkout
@@ -52,6 +53,26 @@ def test_a_stage_that_is_a_package_is_all_that_it_imports(tmp_path: Path) -> Non
 def test_what_every_stage_runs_on_its_way_counts_where_there_is_any(tmp_path: Path) -> None:
     assert list(hashes(tmp_path, **{**FILES, "__init__": '"""The stages."""\n'})) == ["stages/stage.py"]
     assert list(hashes(tmp_path, **{**FILES, "__init__": "X = 1"})) == ["stages/__init__.py", "stages/stage.py"]
+
+
+def test_a_stage_of_another_package_counts_with_what_it_takes_from_stages(tmp_path: Path) -> None:
+    (tmp_path / "waving").mkdir()
+    (tmp_path / "waving/__init__.py").touch()
+    (tmp_path / "waving/bright.py").write_text("from stages._points import FIGURES\nfrom . import part")
+    (tmp_path / "waving/part.py").write_text("X = 1")
+    registry.find("stage", "kinematics")
+    assert list(code_hashes(tmp_path / "waving/bright.py")) == ["stages/_points.py", "waving/bright.py", "waving/part.py"]
+
+
+def test_a_stage_in_no_package_is_its_file_wherever_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for place in ("site-packages", "src"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "bright.py").write_text("X = 1")
+        monkeypatch.syspath_prepend(str(tmp_path / place))
+        found.append(code_hashes(tmp_path / place / "bright.py"))
+    assert list(found[0]) == ["bright.py"]
+    assert found[0] == found[1]
 
 
 def test_a_file_that_is_no_python_is_one_line(tmp_path: Path) -> None:
