@@ -16,7 +16,6 @@ from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
 from threading import Lock
-from types import SimpleNamespace
 from typing import Any, cast
 
 CHANGES = ("replace", "rename", "unlink", "rmdir", "link", "mkdir")
@@ -126,11 +125,11 @@ def _described(cache: str, manifests: str, name: str, *words: str) -> None:
 
 def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
     """Prints `{clip: rows}` of what a training on all clips that have features would read, or why it may not."""
-    from pipeline import manifest, reading
+    from pipeline import manifest, reading, types
     from pipeline.errors import UserError
 
     home = manifest.Home(Path(cache), Path(manifests))
-    recipe = cast(Any, SimpleNamespace(stages=(stage,), aids=()))
+    recipe = types.Recipe(stages=(stage,))
     try:
         table = manifest.read(home, name)
         read, missing = reading.read_for(home, table, recipe, table.samples, stale="refuse", allow_missing=len(table.samples))
