@@ -105,6 +105,10 @@ def at_work(folder: Path, *, again: bool = False) -> Iterator[bool]:
 
     With `again`, what a finished one left too.
     """
+    if devices.once(lambda: folder) != folder:
+        raise UserError(
+            "the processes of this training found different code or features: something changed meanwhile; run the same line again"
+        )
     busy = f"this training is running already, in {folder}; wait for it, or choose another --seed"
     with nullcontext() if devices.rank() else alone(folder / LOCK, busy):
         devices.once(lambda: _clear(folder) if again else _sweep(folder))

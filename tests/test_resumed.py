@@ -122,9 +122,17 @@ def test_the_first_process_says_for_all_whether_a_run_is_finished(
     if is_finished:
         (run.folder / "result.json").unlink()  # as a process sees it whose disk is late
     monkeypatch.setattr(devices, "rank", lambda: 1)
-    monkeypatch.setattr(devices, "once", lambda make: is_finished)
+    said = iter([run.folder, None, is_finished])
+    monkeypatch.setattr(devices, "once", lambda make: next(said))
     with at_work(run.folder) as found:
         assert found is is_finished
+
+
+def test_processes_that_found_different_features_do_not_train_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "rank", lambda: 1)
+    monkeypatch.setattr(devices, "once", lambda make: tmp_path / "other")
+    with pytest.raises(UserError, match="the processes of this training found different code or features"), at_work(tmp_path / "own"):
+        pass
 
 
 def test_a_run_being_trained_is_not_trained_twice_at_a_time(signs: Fixture) -> None:
