@@ -14,7 +14,9 @@ import pytest
 
 from pipeline.cache import open_stage
 from pipeline.data import batches
+from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
+from pipeline.sealed import seal, unseal
 from pipeline.types import Array
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -116,3 +118,17 @@ def test_a_reader_is_right_whenever_the_cache_changes(signs: Signs, happens: Cal
         if not has_happened():
             break
     assert number > 2, "it reads nothing of the cache"
+
+
+def test_a_reader_whose_features_are_replaced_and_collected_is_told_to_start_again(signs: Signs) -> None:
+    home = signs.copy("replaced")
+    features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
+    path = home.cache / "signs/resnet50/published.json"
+    content = unseal(path.read_bytes())
+    other = path.with_name("0" * 16)
+    shutil.copytree(features.folder, other)
+    path.write_bytes(seal({**content, "digest": other.name}))
+    shutil.rmtree(features.folder)
+    message = "other features of signs/resnet50 were published while these were read, and those of .* are gone; run the same line again"
+    with pytest.raises(UserError, match=message):
+        features["sign0/val0"]

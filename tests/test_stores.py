@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 import zarr
 
 from pipeline import registry, shards
@@ -147,3 +149,19 @@ def test_the_disk_is_asked_for_rows_and_the_ends_of_files_without_opening_the_sh
     asked.clear()
     shards.expect(path, 4096, [(10_000, 9)])  # of a file that lost its end
     assert len(asked) == sum(map(len, ends))
+
+
+def test_a_shard_is_summed_without_holding_it(tmp_path: Path) -> None:
+    values = np.ones((4096, 2048), np.float32)
+    name = shards.new_name(0)
+    marker = shards.Marker(name, f"{name}.h5", "hdf5", "float32", (2048,), (), ())
+    shards.write_shard(tmp_path / "warm", marker, values[:1], {})
+    tracemalloc.start()
+    try:
+        shards.write_shard(tmp_path / "shard", marker, values, {})
+        assert tracemalloc.get_traced_memory()[1] < values.nbytes / 2
+    finally:
+        tracemalloc.stop()
+    assert shards.read_record(tmp_path / "shard" / f"{name}.json").checksums == {
+        f"{name}.h5": xxhash.xxh3_128_hexdigest((tmp_path / "shard" / f"{name}.h5").read_bytes())
+    }
