@@ -27,7 +27,9 @@ from pipeline.types import Dataset, Grouping, Sample
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-RESERVED = re.compile(r"runs|.*(-predict|\.csv|\.json)", re.IGNORECASE)
+PREDICTED = "-predict"
+"""Ends the name under which the cache keeps features of the files that `predict` was given."""
+RESERVED = re.compile(rf"runs|.*({PREDICTED}|\.csv|\.json)", re.IGNORECASE)
 """What the cache and the folder of tables call their own: folders of runs, features of what `predict` was given, tables."""
 
 

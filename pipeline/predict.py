@@ -21,15 +21,12 @@ from pipeline.fingerprint import differences
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.locking import LOCK, alone
 from pipeline.machine import chosen_device
-from pipeline.manifest import Binding, Home, Manifest
+from pipeline.manifest import PREDICTED, Binding, Home, Manifest
 from pipeline.metrics import answers
 from pipeline.progress import Progress
 from pipeline.runs import Run
 from pipeline.training import as_trained, predictor_of
 from pipeline.types import Dataset, Recipe, Sample, Submission
-
-SUFFIX = "-predict"
-"""Features of files lie in the cache under the corpus' name with this: rows that no other name reads."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def predict_files(home: Home, folder: Path | str, places: Sequence[Path], *, dev
     Raises UserError where today's stages would make other features than those that it was trained on.
     """
     run, recipe = _finished(folder)
-    table, name = manifest.read(home, run.dataset), f"{run.dataset}{SUFFIX}"
+    table, name = manifest.read(home, run.dataset), f"{run.dataset}{PREDICTED}"
     stages = [_moved(_unchanged(home, run, table, stage), name) for stage in recipe.stages]
     chain = list({link.name: link for stage in stages for link in stage.chain}.values())
     modalities = list(dict.fromkeys(link.extractor.source for link in chain if link.upstream is None))

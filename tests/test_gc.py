@@ -128,6 +128,15 @@ def test_work_whose_identity_cannot_be_told_today_stays(checkout: Checkout, harm
     assert set(checkout.markers("colour")) == work
 
 
+def test_what_predict_made_with_older_code_goes(checkout: Checkout) -> None:
+    shutil.copytree(checkout.folder / "cache/tiny", checkout.folder / "cache/tiny-predict")
+    (checkout.folder / "cache/tiny-predict/palette/published.json").unlink()
+    old = checkout.folder / "cache/tiny-predict/colour" / ("0" * 16)
+    shutil.copytree(next(checkout.folder.glob("cache/tiny-predict/colour/[0-9a-f]*")), old)
+    assert checkout.ok("gc", "--yes").stdout.count("kept: today's stage") == 1
+    assert not old.exists()
+
+
 def test_what_a_killed_extraction_made_with_other_settings_stays_while_todays_code_makes_it(checkout: Checkout) -> None:
     published_before = set(checkout.markers("colour"))
     checkout.ok("extract", "tiny", "colour", "--limit", "2", "--set", "max_frames=5")

@@ -15,7 +15,7 @@ from pipeline.cache import COPY, INDEX_PREFIX
 from pipeline.configured import Published, configure, published
 from pipeline.errors import UserError
 from pipeline.locking import LOCK, locked
-from pipeline.manifest import Home
+from pipeline.manifest import PREDICTED, Home
 from pipeline.shards import MARKER_SUFFIX
 from pipeline.upkeep.places import ASIDE, PUBLISHED, RUNS, Uses, identities, size_of, uses
 from pipeline.upkeep.verified import NAME as VERIFIED
@@ -88,8 +88,8 @@ def _identities(home: Home, dataset: str, stage: str, known: Uses, runs_too: boo
 def _in_progress(home: Home, dataset: str, stage: str, folder: Path) -> str:
     """Why an identity may be work that is not published yet, or nothing: it is today's, or what today's is cannot be told."""
     try:
-        table, made = manifest.read(home, dataset), _begun(folder)
-        before = published(home, dataset, stage)
+        table, made = manifest.read(home, dataset.removesuffix(PREDICTED)), _begun(folder)
+        before = published(home, table.name, stage)
         settings = {**dict.fromkeys(before.settings if before else (), ""), **made["settings"]} if "settings" in made else {}
         today = configure(home, table, stage, now=settings, kind=made.get("stage", ""))
         return "today's stage, not published yet" if today.fingerprint.digest == folder.name else ""
