@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, clip_table, manifest, plan, registry, runs
+from pipeline import atomic, cache, clip_table, manifest, plan, registry, runs
 from pipeline.clips import ROOT, clips_at
 from pipeline.configured import Stage, configure, published
 from pipeline.data import UNKNOWN, Table
@@ -117,10 +117,16 @@ def _unchanged(home: Home, run: Run, table: Manifest, name: str) -> Stage:
 
 def _is_adopted(home: Home, run: Run, stage: Stage, digest: str) -> bool:
     """Whether today's features of the run's corpus were once those of this identity."""
-    said = published(home, run.dataset, stage.name)
-    if said is None or said.digest != stage.fingerprint.digest:
-        return False
-    return digest in Features(home, run.dataset, stage.name, said).adopted_from()
+    features = _of_today(home, run.dataset, stage)
+    return features is not None and digest in features.adopted_from()
+
+
+def _of_today(home: Home, dataset: str, stage: Stage) -> Features | None:
+    """What is published of a stage, where it is what the stage makes today."""
+    if published(home, dataset, stage.name) is None:
+        return None
+    features = cache.opened(home, dataset, stage.name)
+    return features if features.digest == stage.fingerprint.digest else None
 
 
 def _moved(stage: Stage, name: str) -> Stage:
@@ -138,9 +144,9 @@ def _opened(home: Home, listed: Manifest, stages: Sequence[Stage]) -> tuple[dict
     opened, reasons = dict[str, Features](), dict[str, str]()
     for stage in stages:
         failed = {failure.id: failure.reason for failure in plan.plan(home, listed, [stage])[stage.name].failed}
-        said = published(home, listed.name, stage.name)
-        if said and said.digest == stage.fingerprint.digest:
-            opened[stage.name] = Features(home, listed.name, stage.name, said)
+        features = _of_today(home, listed.name, stage)
+        if features is not None:
+            opened[stage.name] = features
         for sample in listed.samples:
             if sample.id not in opened.get(stage.name, ()):
                 reasons.setdefault(sample.id, f"{stage.name}: {failed.get(sample.id, 'not extracted')}")
