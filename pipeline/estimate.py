@@ -117,9 +117,10 @@ def _known_lengths(home: Home, result: StagePlan) -> Iterator[tuple[int, float]]
         if said is None or said.identity["fields"].get("source") != stage.extractor.source:
             continue
         path = home.cache / stage.dataset / name / said.digest / said.index
-        if not path.exists():
+        try:
+            columns = index.read(path, whole=False).columns
+        except FileNotFoundError:  # lost, or another one is published by now
             continue
-        columns = index.read(path, whole=False).columns
         pairs = list(zip(columns["source_length"][:CLIPS].tolist(), columns["rate_hz"][:CLIPS].tolist(), strict=True))
         if pairs:
             yield from pairs
