@@ -15,6 +15,8 @@ import av
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 900.0
+"""Seconds after which a command hangs: ten times what any takes on a host that is ten times slower."""
 
 COLOUR = '''"""Mean colours: a stage without a device, so that a run takes a second."""
 
@@ -141,7 +143,7 @@ class Checkout:
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def ok(self, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -39,14 +39,14 @@ def assert_equals_cache(table: Table, found: list[Batch]) -> None:
         assert batch.labels.tolist() == [int(table.labels[table.ids.index(clip)]) for clip in batch.ids]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(lengths=LENGTHS, size=st.integers(1, 9), seed=st.integers(0, 5), epoch=st.integers(0, 5), shuffle=st.booleans())
 def test_a_list_of_batches_equals_the_cache_for_any_lengths(lengths: list[int], size: int, seed: int, epoch: int, shuffle: bool) -> None:
     table = table_of(lengths, seed=seed, stages=("a", "b"))
     assert_equals_cache(table, list(table.batches(size, epoch=epoch, shuffle=shuffle)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(lengths=LENGTHS, size=st.integers(1, 9), seed=st.integers(0, 9), epoch=st.integers(0, 9))
 def test_the_order_comes_from_seed_and_epoch_alone(lengths: list[int], size: int, seed: int, epoch: int) -> None:
     array = np.array(lengths)
@@ -159,7 +159,7 @@ def test_an_error_in_the_thread_is_raised_in_the_consumer() -> None:
     assert not readers()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6))
 def test_stages_of_other_lengths_are_aligned_on_normalised_time(pairs: list[tuple[int, int]]) -> None:
     random = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.network import Network
 from pipeline.testing.models import table_of
+from tests.checkout import PATIENCE
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.killing import ROOT
 
@@ -101,7 +102,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, n
     command = [sys.executable, "-c", CHILD, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(command, env={**environment, **told(rank, 2, port)}) for rank in (0, 1)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert [process.wait(timeout=PATIENCE) for process in both] == [0, 0]
     names = [*CASES, "whole", "resumed"]
     return [{name: dict(np.load(folder / f"{name} {rank}.npz")) for name in names} for rank in (0, 1)]
 
@@ -179,7 +180,7 @@ def test_ctrl_c_ends_all_processes_with_one_line(trainings: Trainings) -> None:
     process = trainings.under_way(LONG)
     ranks = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.count("signcache: interrupted; finished clips are kept. Go on with: signcache --cache") == 1
     assert "Traceback" not in err
@@ -190,14 +191,14 @@ def test_a_killed_process_ends_the_others_and_torchrun_goes_on_in_the_same_folde
     process = trainings.under_way(150)
     ranks = psutil.Process(process.pid).children()
     next(rank for rank in ranks if rank.environ()["RANK"] == "1").kill()
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     said = "signcache: process 1 of 2 was killed by SIGKILL; the same line goes on from the last checkpoint\n"
     assert (process.returncode, err.endswith(said), "Traceback" in err) == (2, True, False), err
     assert not any(rank.is_running() for rank in ranks)
 
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
     process = trainings.start(*torchrun, *trainings.words("--json", epochs=150))
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert err.count("resumed after epoch") == 1
     run = Path(json.loads(out)["run"])  # nothing else on stdout
@@ -209,7 +210,7 @@ def test_a_killed_process_ends_the_others_and_torchrun_goes_on_in_the_same_folde
 
 def test_what_all_processes_find_wrong_is_said_once(trainings: Trainings) -> None:
     process = trainings.start("pipeline", *trainings.words("--devices", "2", "--set", "hidden=0", epochs=3))
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, len(err.splitlines())) == (2, "", 1), err
     assert err.startswith("signcache: model 'lstm_late': hidden=")
 

@@ -13,10 +13,9 @@ from typing import Any
 import av
 import numpy as np
 
-from tests.checkout import Checkout
+from tests.checkout import PATIENCE, Checkout
 from tests.video_files import write_clip
 
-PATIENCE = 300.0
 """Seconds in which what must happen happens, on any host."""
 
 BESIDE = """

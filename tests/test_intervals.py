@@ -101,7 +101,7 @@ def test_clips_that_hang_together_make_an_interval_wider() -> None:
     assert together.low < alone.low - 0.2
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 6)), min_size=1, max_size=40))
 def test_intervals_hold_what_was_found_and_stay_within_what_can_be(clips: list[tuple[bool, bool, int]]) -> None:
     first, second = (np.array(column, bool) for column in list(zip(*clips, strict=True))[:2])

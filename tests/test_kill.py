@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.checkout import Checkout
+from tests.checkout import PATIENCE, Checkout
 
 CLIPS = 24
 STAGES = ("resnet50", "colour")
@@ -101,7 +101,7 @@ def test_ctrl_c_keeps_finished_clips_and_says_how_to_go_on(unharmed: Checkout, t
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("colour: 3/"))
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.endswith("signcache: interrupted; finished clips are kept. Go on with: signcache extract tiny colour\n")
     assert "Traceback" not in err
@@ -134,7 +134,7 @@ def harm(image):
 @pytest.mark.parametrize(
     ("deed", "reason"),
     [
-        ("ctypes.PyDLL(None).sleep(1000)", "its decoding made no progress for 2 s"),
+        ("ctypes.PyDLL(None).sleep(1000)", "its decoding made no progress for 12 s"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "its decoding process was killed by SIGSEGV"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "its decoding process was killed by SIGKILL"),
         ("os._exit(3)", "its decoding process ended with status 3"),
@@ -149,7 +149,7 @@ def test_a_clip_that_harms_its_process_costs_that_clip_and_that_stage(unharmed: 
         victim = next(container.decode(video=0)).to_ndarray(format="rgb24")[0, 0].tolist()
     checkout.edit("stages/palette.py", "SCALE = 1.0", "SCALE = 1.0" + HARM.replace("VICTIM", str(victim)).replace("DEED", deed))
     checkout.edit("stages/colour.py", "        for (image,) in frames:", "        for (image,) in frames:\n            palette.harm(image)")
-    done = checkout.run("extract", "tiny", "colour", "palette", "--deadline", 2)
+    done = checkout.run("extract", "tiny", "colour", "palette", "--deadline", 12)
     assert done.returncode == 1
     assert f"failed: 'class1/clip 05': {reason}" in done.stderr
     plan = checkout.plan("colour", "palette")

@@ -131,7 +131,7 @@ def test_z_of_keypoints_is_zero() -> None:
     np.testing.assert_allclose(rows, made(holistic(without_z)), atol=2e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(["centroid", "shoulder"]), st.floats(-2, 2), st.floats(-2, 2), st.floats(0.2, 5), st.integers(0, 5))
 def test_place_and_size_in_the_image_do_not_count(by: str, right: float, down: float, size: float, seed: int) -> None:
     points = clip(seed=seed)
@@ -140,7 +140,7 @@ def test_place_and_size_in_the_image_do_not_count(by: str, right: float, down: f
     np.testing.assert_allclose(after, before, atol=2e-3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.sampled_from(["centroid", "shoulder"]), st.integers(0, 5))
 def test_a_mirrored_signer_gives_mirrored_features(by: str, seed: int) -> None:
     points = clip(seed=seed)

@@ -49,7 +49,7 @@ def test_a_label_that_the_model_never_heard_of_counts_as_wrong() -> None:
     assert (scores.top1, scores.unlearned, scores.classes) == (0.5, (1,), ("a", "b", "c", "new"))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(guesses=st.lists(st.integers(0, 2), min_size=1, max_size=40))
 def test_figures_are_fractions(guesses: list[int]) -> None:
     truth = [CLASSES[(guess + i % 2) % 3] for i, guess in enumerate(guesses)]

@@ -10,7 +10,7 @@ from scipy.signal import savgol_filter
 from stages._motion import aligned, cosines, difference, hull_shapes, smoothed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.sampled_from([3, 5, 11, 21]), st.integers(1, 4), st.integers(0, 9))
 def test_smoothing_is_that_of_savitzky_and_golay_with_the_longest_odd_window(length: int, window: int, order: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=(length, 3))
@@ -19,7 +19,7 @@ def test_smoothing_is_that_of_savitzky_and_golay_with_the_longest_odd_window(len
     np.testing.assert_allclose(smoothed(values, np.ones(length, bool), window, order), expected, atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 9))
 def test_smoothing_and_differences_never_cross_a_gap(seen: list[bool], seed: int) -> None:
     mask = np.array(seen)
@@ -52,7 +52,7 @@ def test_shapes_of_known_figures() -> None:
     assert hull_shapes(np.zeros((1, 21, 3))).tolist() == [[0, 0]]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 60), st.integers(0, 9))
 def test_an_aligned_path_keeps_its_ends_and_stays_where_the_clip_went(length: int, seed: int) -> None:
     path = np.random.default_rng(seed).normal(size=(length, 3)).cumsum(axis=0)

@@ -48,7 +48,7 @@ def windowed(shards: list[list[int]], batch_size: int, seed: int, epoch: int) ->
     return [batch.tolist() for batch in found]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9), epoch=st.integers(0, 9))
 def test_windows_hold_every_clip_once_in_an_order_of_seed_and_epoch(shards: list[list[int]], size: int, seed: int, epoch: int) -> None:
     found = windowed(shards, size, seed, epoch)
@@ -57,7 +57,7 @@ def test_windows_hold_every_clip_once_in_an_order_of_seed_and_epoch(shards: list
     assert sum(len(batch) < size for batch in found) <= 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(shards=SHARDS, seed=st.integers(0, 99))
 def test_the_neighbours_that_are_being_read_at_a_time_are_a_window_and_at_most_one_block_more(shards: list[list[int]], seed: int) -> None:
     size = places_of(shards).size
@@ -70,7 +70,7 @@ def test_the_neighbours_that_are_being_read_at_a_time_are_a_window_and_at_most_o
         assert begun <= WINDOW + BLOCK + size.max()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9), data=st.data())
 def test_the_order_does_not_depend_on_the_shards_that_clips_lie_in(
     shards: list[list[int]], size: int, seed: int, data: st.DataObject
@@ -92,7 +92,7 @@ def test_packed_shards_are_read_in_the_same_order(tmp_path: Path) -> None:
     assert [batch.ids for batch in read()] == before
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9))
 def test_every_clip_is_asked_for_once_no_later_than_read_and_one_window_ahead(shards: list[list[int]], size: int, seed: int) -> None:
     places = places_of(shards)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.sealed import seal, unseal
-from tests.checkout import ROOT, Checkout
+from tests.checkout import PATIENCE, ROOT, Checkout
 
 CLIPS = 24
 
@@ -177,7 +177,7 @@ def test_ctrl_c_in_any_phase_ends_in_one_line_and_loses_nothing(checkout: Checko
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode in (0, 130), err
     if process.returncode:
         one_line(err, "interrupted; finished clips are kept. Go on with: signcache extract tiny colour palette")

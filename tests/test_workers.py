@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.checkout import Checkout
+from tests.checkout import PATIENCE, Checkout
 from tests.test_kill import CLIPS, LINE, emptied, unharmed
 
 __all__ = ["unharmed"]  # the fixture
@@ -52,7 +52,7 @@ def test_a_worker_killed_twice_costs_its_shards_in_flight_only(unharmed: Checkou
         victims = workers_of(process)
         if victims:
             os.kill(victims[0].pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert checkout.rows("colour") == unharmed.rows("colour")
     again = sum(len(marker["rows"]) for marker in checkout.markers("colour").values()) - CLIPS
