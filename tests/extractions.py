@@ -117,8 +117,10 @@ class Extractions:
             os.rename(away, root)
         assert self.cache.files() == before
 
-    def extract(self, names: Sequence[str], options: Sequence[object] = (), events: Sequence[dict[str, Any]] = ()) -> Answer:
-        """Extract, and see that it does what is to be done and nothing else."""
+    def extract(
+        self, names: Sequence[str], options: Sequence[object] = (), *, events: Sequence[dict[str, Any]] = (), changing: str = ""
+    ) -> Answer:
+        """Extract, and see that it does what is to be done and nothing else; the clip that is `changing` meanwhile may be of any state."""
         words = [*names, *map(str, options)]
         if not self.world.clips:
             assert self.world.command("extract", "toys", *words).status == 2
@@ -128,7 +130,7 @@ class Extractions:
         digests = self.described(*names, *sets)
         before = self.cache.finished()
         answer = self.world.command("extract", "toys", *words, "--json", events=events)
-        made = self._made(before, words, digests)
+        made = self._made(before, words, digests, changing)
         for word in sets:
             self.given[names[0]].add(word.removeprefix("gain="))
         if not events:
@@ -149,7 +151,7 @@ class Extractions:
             assert self.world.numbers[digest].gain in gains, f"{stage} has another gain than was set: {gains}"
         return digests
 
-    def _made(self, before: Finished, words: Sequence[str], digests: dict[str, str]) -> dict[str, int]:
+    def _made(self, before: Finished, words: Sequence[str], digests: dict[str, str], changing: str) -> dict[str, int]:
         """How many clips of each stage were extracted: none whose rows or failure in this state were known."""
         after, limit = self.cache.finished(), int(words[words.index("--limit") + 1]) if "--limit" in words else 10**6
         self.nothing_is_lost(before, after, set())
@@ -163,10 +165,10 @@ class Extractions:
             if "--only" in words:
                 assert {clip for clip, _ in tried} <= {words[words.index("--only") + 1]}
             if "--rehash" not in words:
-                again = {each.content for each in made} & before.contents(digest)
+                again = {each.content for each in made if each.clip != changing} & before.contents(digest)
                 assert not again, f"{digest}: {[each for each in made if each.content in again]} were there already"
             if "--retry-failed" not in words:
-                known = [each for each in tried if each in before.failures.get(digest, ())]
+                known = [each for each in tried if each in before.failures.get(digest, ()) and each[0] != changing]
                 assert not known, f"{digest}: {known} had failed in this state"
             found[digest] = len(made)
         return {stage: found.get(digest, 0) for stage, digest in digests.items()}
@@ -222,9 +224,21 @@ class Extractions:
     def edit_meanwhile(self, names: Sequence[str], stage: str, at: int, code: Code, back: int | None) -> None:
         """A stage's file is edited while an extraction runs, and perhaps put back."""
         file, old = self.world.workshop.file(stage), self.world.code[stage]
-        events = [{"at": at, "file": str(file), "text": toys.text_of(stage, code)}]
-        events += [{"at": at + back, "file": str(file), "text": toys.text_of(stage, old)}] if back else []
+        events = [self._written(at, file, toys.text_of(stage, code).encode())]
+        events += [self._written(at + back, file, toys.text_of(stage, old).encode())] if back else []
         self.extract(names, events=events)
         self.world.code[stage] = next(each for each in (old, code) if file.read_text() == toys.text_of(stage, each))
         if self.world.clips:
             self.world.described(*toys.STAGES)
+
+    def put_meanwhile(self, names: Sequence[str], number: int, content: int, at: int) -> None:
+        """A clip gets other bytes while an extraction runs."""
+        clip = self.clip(number)
+        if clip:
+            event = self._written(at, self.world.path(clip), toys.bytes_of(content))
+            self.extract(names, events=[event], changing=clip)
+            if self.world.path(clip).stat().st_mtime_ns == event["mtime"]:
+                self.world.settle(clip, content, event["mtime"])
+
+    def _written(self, at: int, file: Path, content: bytes) -> dict[str, Any]:
+        return {"at": at, "file": str(file), "bytes": content.hex(), "mtime": self.world.now()}

@@ -46,6 +46,7 @@ EVENTS: Sequence[tuple[int, str, tuple[st.SearchStrategy[Any], ...]]] = (
     (2, "extract", (st.sampled_from([("steps",), ("sums",)]), st.tuples(st.just("--set"), st.sampled_from(["gain=", "gain=2", "gain=3"])))),
     (4, "kill_an_extraction", (chosen, at)),
     (2, "edit_meanwhile", (chosen, stages, at, codes, st.integers(1, 30) | st.none())),
+    (2, "put_meanwhile", (chosen, numbers, contents, at)),
     (1, "extract_twice", (chosen,)),
     (5, "read", (stages,)),
     (1, "verify", ()),

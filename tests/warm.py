@@ -92,7 +92,7 @@ def _status(words: list[str], events: list[dict[str, Any]]) -> int:
 
 
 def _watch(events: dict[int, dict[str, Any]]) -> None:
-    """Kill this process, or let a file be edited, just before its n-th change to the disk, counted from 0."""
+    """Kill this process, or write a file, just before its n-th change to the disk, counted from 0."""
     count, lock = [0], Lock()
 
     def counted(act: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,8 +100,9 @@ def _watch(events: dict[int, dict[str, Any]]) -> None:
             with lock:
                 event = events.get(count[0])
                 count[0] += 1
-            if event and "text" in event:
-                Path(event["file"]).write_text(event["text"])
+            if event and "file" in event:
+                Path(event["file"]).write_bytes(bytes.fromhex(event["bytes"]))
+                os.utime(event["file"], ns=(event["mtime"], event["mtime"]))
             elif event:
                 os.kill(os.getpid(), signal.SIGKILL)
             return act(*arguments, **options)
