@@ -40,8 +40,7 @@ class History(Extractions):
         self.nothing_is_lost(before, after, {digest})
         assert self.cache.published(stage) == rows
         assert before.contents(digest) & used <= after.contents(digest)
-        if digest:
-            assert before.failures[digest].keys() <= after.failures[digest].keys()
+        assert before.failures.get(digest, {}).keys() <= after.failures.get(digest, {}).keys()
 
     def adopt(self, stage: str, at: int | None) -> None:
         """Published rows become today's where today's code gives the same numbers."""
