@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from pipeline.augment import Augmentation, Blend
 from pipeline.batch import Batch, fused, shown
-from pipeline.data import Change, Table
+from pipeline.data import Change
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
-from pipeline.network import Network, NonNegative
+from pipeline.learner import NonNegative
+from pipeline.network import Network
+from pipeline.recipe import Training
 
 
 class Sequences(Augmentation, Network):
@@ -28,7 +30,7 @@ class Sequences(Augmentation, Network):
     """Above 0: each row is followed by its difference from the row before, times this; zeros in a clip's first row, and where a part
     of the row is missing in either."""
 
-    def change(self, train: Table, epoch: int) -> Change | None:
+    def change(self, train: Training, epoch: int) -> Change | None:
         return self.variation(train, epoch)
 
     def check(self, layouts: Mapping[str, Layout | None]) -> None:
@@ -45,10 +47,10 @@ class Sequences(Augmentation, Network):
     def blends(self) -> bool:
         return self.mixup > 0
 
-    def blend(self, batch: Batch, train: Table, epoch: int) -> Blend | None:
+    def blend(self, batch: Batch, train: Training, epoch: int) -> Blend | None:
         return self.blended(batch, train, epoch)
 
-    def prepare(self, module: nn.Module, train: Table) -> None:
+    def prepare(self, module: nn.Module, train: Training) -> None:
         inputs = module.get_submodule("inputs")
         if self.motion:
             inputs.get_buffer("told_by").copy_(told_by(train, self.stages))
@@ -97,7 +99,7 @@ class Inputs(nn.Module):
         return rows.where(real(lengths, rows.shape[1])[:, :, None], 0), lengths.clamp(min=1)
 
 
-def told_by(train: Table, stages: Sequence[str]) -> Tensor:
+def told_by(train: Training, stages: Sequence[str]) -> Tensor:
     """`(D, 2)` of the fused rows of stages, as `shown` takes it."""
     parts, width = [], 0
     for stage in stages:

@@ -13,7 +13,8 @@ from pipeline import registry, runs
 from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.mixing import probabilities
-from pipeline.types import Array, Predictor, Recipe, Trainer
+from pipeline.recipe import Predictor, Recipe, Trainer, Training
+from pipeline.types import Array
 
 
 class Member(BaseModel):
@@ -95,7 +96,7 @@ class Ensemble(Recipe):
 class Together:
     """Trains the members on tables in memory, where no run folders are asked for."""
 
-    def __init__(self, train: Table, val: Table, device: str) -> None:
+    def __init__(self, train: Training, val: Training, device: str) -> None:
         self.train, self.val, self.device = train, val, device
 
     def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
@@ -111,7 +112,7 @@ class Together:
         return recipe.fit(train, val, self.device)
 
 
-def trainer_of(train: Table, val: Table, device: str) -> Trainer:
+def trainer_of(train: Training, val: Training, device: str) -> Trainer:
     return train.trainer or Together(train, val, device)
 
 

@@ -18,7 +18,8 @@ from pipeline.batch import Batch
 from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.mixing import logarithms, probabilities
-from pipeline.types import Array, Predictor, Recipe
+from pipeline.recipe import Predictor, Recipe, Training
+from pipeline.types import Array
 
 if TYPE_CHECKING:
     from xgboost import Booster, DMatrix
@@ -55,7 +56,7 @@ class Stacked:
         self.models = list(models)
         self.booster: Booster | None = None
 
-    def boost(self, values: Array, train: Table, val: Table) -> None:
+    def boost(self, values: Array, train: Training, val: Training) -> None:
         """Grow trees on the `(N, F)` out-of-fold description of the training clips until validation gains no more."""
         import xgboost
 

@@ -14,8 +14,8 @@ from models._inputs import Inputs, Sequences
 from models._pooling import Pooling
 from models._recurrent import BiLstm
 from pipeline.batch import Batch
-from pipeline.data import Table
-from pipeline.network import Fraction, NonNegative
+from pipeline.learner import Fraction, NonNegative
+from pipeline.recipe import Training
 
 FEATURE = 128
 """Values of a sensor feature."""
@@ -76,7 +76,7 @@ class Generator(Seeing):
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         return Taught(VideoEncoder(self, dims, FEATURE), self._teacher)
 
-    def prepare(self, module: nn.Module, train: Table) -> None:
+    def prepare(self, module: nn.Module, train: Training) -> None:
         super().prepare(module.get_submodule("encoder"), train)
 
     def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
@@ -127,7 +127,7 @@ class Student(Seeing):
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         return Mlp(self, VideoEncoder(self, dims, FEATURE), n_classes)
 
-    def prepare(self, module: nn.Module, train: Table) -> None:
+    def prepare(self, module: nn.Module, train: Training) -> None:
         module.get_submodule("encoder").load_state_dict(self._encoder.state_dict())
 
 

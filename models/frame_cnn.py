@@ -13,8 +13,9 @@ from models._inputs import real
 from pipeline import losses
 from pipeline.batch import Batch
 from pipeline.errors import UserError
-from pipeline.network import Network, Positive
-from pipeline.types import Between, Choice, Recipe, Space
+from pipeline.learner import Positive
+from pipeline.network import Network
+from pipeline.recipe import Between, Choice, Recipe, Space
 
 
 class FrameCnn(Network):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from models._inception import Inception, Shape
 from models._inputs import Inputs, Sequences, real
 from pipeline.batch import Batch
-from pipeline.network import Fraction, Positive
-from pipeline.types import Between, Choice, Recipe, Space
+from pipeline.learner import Fraction, Positive
+from pipeline.recipe import Between, Choice, Recipe, Space
 
 
 class InceptionTime(Sequences):

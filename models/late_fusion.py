@@ -11,10 +11,10 @@ import numpy as np
 
 from models._members import Ensemble, Member, load_all, over, save_all, trainer_of
 from pipeline import atomic
-from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.mixing import Mixture
-from pipeline.types import Array, Predictor, Recipe
+from pipeline.recipe import Predictor, Recipe, Training
+from pipeline.types import Array
 
 WEIGHTS = "fusion.json"
 
@@ -32,7 +32,7 @@ class LateFusion(Ensemble):
     members: tuple[Member, ...] = (Member(model="inception_time"), Member(model="bilstm_attention"))
     combine: Literal["sum", "learned"] = "sum"
 
-    def fit(self, train: Table, val: Table, device: str) -> Predictor:
+    def fit(self, train: Training, val: Training, device: str) -> Predictor:
         if self.combine == "learned":
             self.keep_validation("combine=learned", "combine=sum")
         trainer = trainer_of(train, val, device)

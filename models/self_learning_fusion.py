@@ -12,13 +12,13 @@ from models._members import Member, trainer_of
 from models._transfer import Classifier, Generator, Seeing, Student
 from models.late_fusion import Fused
 from pipeline.augment import Augmentation
-from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.fitting import CHECKPOINT
 from pipeline.layouts import Layout
-from pipeline.network import Fraction, Network, NetworkPredictor, NonNegative, Positive
+from pipeline.learner import Fraction, NonNegative, Positive
+from pipeline.network import Network, NetworkPredictor
+from pipeline.recipe import Between, Predictor, Recipe, Space, Training
 from pipeline.schedule import Kind as Schedule
-from pipeline.types import Between, Predictor, Recipe, Space
 
 
 class SelfLearningFusion(Augmentation, Recipe):
@@ -111,7 +111,7 @@ class SelfLearningFusion(Augmentation, Recipe):
     def _student(self) -> Student:
         return Student(**self._last(), hidden=self.mlp_hidden, slope=self.slope, dropout=self.dropout)
 
-    def fit(self, train: Table, val: Table, device: str) -> Predictor:
+    def fit(self, train: Training, val: Training, device: str) -> Predictor:
         trainer = trainer_of(train, val, device)
         teacher: Any = trainer.whole(self.teacher.model, self.teacher.recipe, _seed(self.teacher, train))
         every = (*self.stages, self.sensor)
@@ -137,11 +137,11 @@ def _with_stages(member: Member, stages: tuple[str, ...]) -> Member:
     return Member(model=member.model, settings={**member.settings, "stages": stages}, seed=member.seed)
 
 
-def _seed(member: Member, train: Table) -> int:
+def _seed(member: Member, train: Training) -> int:
     return train.seed if member.seed is None else member.seed
 
 
-def _fitted(name: str, recipe: Network, train: Table, val: Table, device: str) -> NetworkPredictor:
+def _fitted(name: str, recipe: Network, train: Training, val: Training, device: str) -> NetworkPredictor:
     """A network of its own folder in that of the run, so that a killed training goes on where it was."""
     folder = None if train.folder is None else train.folder / name
     return recipe.fit(train.part(folder=folder), val.part(stages=tuple(train.stages)), device)

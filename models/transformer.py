@@ -15,9 +15,9 @@ from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
 from pipeline.batch import Batch
 from pipeline.errors import UserError
-from pipeline.network import Fraction, NonNegative
+from pipeline.learner import Fraction, NonNegative
+from pipeline.recipe import Between, Choice, Recipe, Space
 from pipeline.schedule import Kind as Schedule
-from pipeline.types import Between, Choice, Recipe, Space
 
 
 class Transformer(Sequences):

@@ -10,10 +10,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from models._members import Ensemble, Member, over, trainer_of
 from models._stacking import Stacked, described
-from pipeline.data import Table
 from pipeline.folds import folds_of
-from pipeline.network import NonNegative
-from pipeline.types import Between, Choice, Predictor, Recipe, Space
+from pipeline.learner import NonNegative
+from pipeline.recipe import Between, Choice, Predictor, Recipe, Space, Training
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -56,7 +55,7 @@ class XgbMeta(Ensemble):
     rounds: PositiveInt = 500
     patience: NonNegativeInt = 30
 
-    def fit(self, train: Table, val: Table, device: str) -> Predictor:
+    def fit(self, train: Training, val: Training, device: str) -> Predictor:
         if self.patience:
             self.keep_validation(f"patience={self.patience}", "patience=0")
         trainer = trainer_of(train, val, device)

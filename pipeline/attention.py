@@ -15,9 +15,10 @@ from pipeline.errors import UserError
 from pipeline.lacking import without_features
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading
+from pipeline.recipe import Recipe
 from pipeline.runs import Run
 from pipeline.training import as_trained
-from pipeline.types import Array, Recipe, Sample
+from pipeline.types import Array, Sample
 
 CLIPS = 4
 

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from pipeline.batch import Batch, shown
-from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.layouts import TIMES, Layout
 from pipeline.moving import Drawn, moved, rebuilt
+from pipeline.recipe import Training
 from pipeline.types import Array
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -64,7 +64,7 @@ class Augmentation(BaseModel):
     mixup: Amount = 0.0
     """Above 0: every clip is blended with another of its batch, by shares of Beta(mixup, mixup), and so are their losses."""
 
-    def variation(self, train: Table, epoch: int) -> Variation | None:
+    def variation(self, train: Training, epoch: int) -> Variation | None:
         """What changes the clips of an epoch; None where all is off. Raises UserError where the rows of a stage cannot be changed so."""
         if not any(getattr(self, name) for name in Augmentation.model_fields if name != "mixup"):
             return None
@@ -88,7 +88,7 @@ class Augmentation(BaseModel):
             if getattr(self, name) and (name not in PARTIAL or all(whys.values())):
                 yield name, whys[stage]
 
-    def blended(self, batch: Batch, train: Table, epoch: int) -> Blend | None:
+    def blended(self, batch: Batch, train: Training, epoch: int) -> Blend | None:
         """The clips of a batch, each with a share of the one before it; None where that is off.
 
         A part stays the clip's own where the other clip misses it at an instant at which this one does not.

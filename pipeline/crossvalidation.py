@@ -16,9 +16,10 @@ from pipeline.fingerprint import digest_of
 from pipeline.folds import folds_of, kept_together
 from pipeline.mixing import Mixture
 from pipeline.reading import Reading, count, some
+from pipeline.recipe import Predictor, Recipe
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, record_of, result_of, say
-from pipeline.types import Predictor, Recipe, Sample, Split
+from pipeline.types import Sample, Split
 
 FIGURES = ("n", "top1", "top5", "macro_f1", "seconds")
 

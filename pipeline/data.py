@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
@@ -22,10 +22,7 @@ from pipeline.cache import Features, open_stage
 from pipeline.errors import UserError
 from pipeline.manifest import Home
 from pipeline.order import Places, asked_for, order
-from pipeline.types import SPLITS, Array, Stale, Trainer
-
-if TYPE_CHECKING:
-    from pipeline.epochs import Epoch
+from pipeline.types import SPLITS, Array, Stale
 
 Change: TypeAlias = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 SCORING_BATCH = 64
@@ -35,24 +32,13 @@ UNKNOWN = -1
 
 @dataclass
 class Table:
-    """Clips of one split with their opened stages; `labels[i]` indexes `classes`.
-
-    A training takes its randomness from `seed`; `folder`, where given, survives a kill: checkpoints and figures go there.
-    `trainer` trains other recipes on the same clips.
-    """
+    """Clips of one split with their opened stages; `labels[i]` indexes `classes`."""
 
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     stages: Mapping[str, Features]
-    seed: int = 0
-    folder: Path | None = None
-    groups: tuple[str, ...] = ()
-    """What a fold keeps together, a name a clip; empty: each clip alone."""
-    trainer: Trainer | None = None
-    hears: Callable[[Epoch], None] | None = None
-    """Is told the figures of every epoch of a network that trains on just this table, and may end the training by raising."""
-    was_read: bool = False
+    was_read: bool = field(default=False, init=False)
     """Whether an epoch has read all of them; what is not too much for memory is then there."""
     rings: dict[str, Ring] = field(init=False, repr=False)
 
@@ -88,19 +74,11 @@ class Table:
         deviation = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
         return mean, np.where(deviation > 1e-6, deviation, 1.0)
 
-    def part(self, ids: Collection[str] | None = None, stages: Sequence[str] | None = None, *, folder: Path | None = None) -> Table:
-        """Some of the clips, in their order, and some of the stages; with a folder of its own, which is made."""
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+    def part(self, ids: Collection[str] | None = None, stages: Sequence[str] | None = None) -> Self:
+        """Some of the clips, in their order, and some of the stages."""
         kept = np.array([i for i, clip in enumerate(self.ids) if ids is None or clip in ids], np.int64)
-        groups = tuple(self.groups[i] for i in kept) if self.groups else ()
         opened = {stage: self.stages[stage] for stage in (self.stages if stages is None else stages)}
-        return Table(tuple(self.ids[i] for i in kept), self.labels[kept], self.classes, opened, self.seed, folder, groups, self.trainer)
-
-    def joined(self, other: Table) -> Table:
-        """These clips and then those of another split of the same corpus."""
-        labels = np.concatenate([self.labels, other.labels])
-        return replace(self, ids=self.ids + other.ids, labels=labels, groups=self.groups + other.groups)
+        return replace(self, ids=tuple(self.ids[i] for i in kept), labels=self.labels[kept], stages=opened)
 
     def batches(
         self,
@@ -108,7 +86,7 @@ class Table:
         *,
         epoch: int = 0,
         shuffle: bool = True,
-        seed: int | None = None,
+        seed: int = 0,
         change: Change | None = None,
         share: tuple[int, int] = (0, 1),
         alike_from: int | None = None,
@@ -120,7 +98,7 @@ class Table:
         """
         longest = np.max(list(self.lengths.values()), axis=0) if self.stages else np.zeros(len(self), np.int64)
         bucketed = longest if alike_from is None else np.minimum(longest, alike_from)
-        plan = order(bucketed, batch_size, seed=self.seed if seed is None else seed, epoch=epoch, shuffle=shuffle, places=self.places)
+        plan = order(bucketed, batch_size, seed=seed, epoch=epoch, shuffle=shuffle, places=self.places)
         return ahead(self._gathered(plan, change, share))
 
     def each(self, say: Callable[[Batch], Array], axis: int = 0) -> Array:

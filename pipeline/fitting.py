@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +17,14 @@ from lightning_fabric.plugins import MixedPrecision
 from rich.console import Console
 from torch import Tensor, nn
 
-from pipeline import atomic, devices, journal, losses, schedule
+from pipeline import atomic, devices, losses, schedule
 from pipeline.augment import Blend
 from pipeline.batch import Batch, share_of
-from pipeline.data import Table
 from pipeline.epochs import Display, Epoch, write_figures
 from pipeline.errors import Diverged, UserError
+from pipeline.learner import Learner
 from pipeline.machine import use_float32
-
-if TYPE_CHECKING:
-    from pipeline.network import Network
+from pipeline.recipe import Training
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SHARE = 0.1
@@ -39,7 +38,7 @@ class _Autocast(MixedPrecision):
         return data
 
 
-def fabric_of(recipe: Network, device: str) -> Fabric:
+def fabric_of(recipe: Learner, device: str) -> Fabric:
     """Fabric in the recipe's precision; raises UserError where the device has none of it."""
     use_float32()
     if recipe.precision == "float32":
@@ -67,7 +66,7 @@ class Fitting:
     Dropout draws other noise in each, and batch norm goes by the share: with these, another number of processes is another training.
     """
 
-    def __init__(self, recipe: Network, train: Table, val: Table, device: str) -> None:
+    def __init__(self, recipe: Learner, train: Training, val: Training, device: str) -> None:
         self.recipe, self.train, self.val, self.device = recipe, train, val, device
         self.fabric, self.share = fabric_of(recipe, device), (devices.rank(), devices.count())
         self.module = recipe.build(train.dims, len(train.classes))
@@ -83,18 +82,23 @@ class Fitting:
     def run(self) -> nn.Module:
         """The module with its best weights."""
         self._restore()
-        folder = None if self.share[0] else self.train.folder
-        with Display(self.recipe.epochs) as display, journal.opened(folder, self.state.figures) as log:
+        with Display(self.recipe.epochs) as display, self._journal() as log:
             while not self._is_over():
                 figures = self._epoch(len(self.state.figures))
                 self._judge(figures)
                 self._keep()
-                log(self.state.figures[-1])
+                if log:
+                    log(self.state.figures[-1])
                 if self.train.hears:
                     self.train.hears(figures)
                 display.show(figures)
         self.module.load_state_dict(self.state.best_weights)
         return self.module
+
+    def _journal(self) -> AbstractContextManager[Callable[[Epoch], None] | None]:
+        """What keeps the figures for other programs, in the first process."""
+        journal, folder = self.train.journal, self.train.folder
+        return nullcontext() if self.share[0] or journal is None or folder is None else journal(folder, self.state.figures)
 
     def _is_over(self) -> bool:
         done, patience = len(self.state.figures), self.recipe.patience
@@ -118,7 +122,9 @@ class Fitting:
         self.wrapped.train()
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         change, share = self.recipe.change(self.train, number), (0, 1) if self.recipe.blends else self.share
-        batches = self.train.batches(self.recipe.batch_size, epoch=number, change=change, share=share, alike_from=self.recipe.alike_from)
+        batches = self.train.batches(
+            self.recipe.batch_size, seed=self.train.seed, epoch=number, change=change, share=share, alike_from=self.recipe.alike_from
+        )
         while group := list(islice(batches, self.recipe.accumulate)):
             total += self._step(group)
         return float(self._summed(total) / self.class_weights[torch.from_numpy(self.train.labels)].sum())

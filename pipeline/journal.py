@@ -19,11 +19,8 @@ SCORES = ("top1", "top5", "macro_f1")
 
 
 @contextmanager
-def opened(folder: Path | None, before: Sequence[Epoch]) -> Iterator[Callable[[Epoch], None]]:
+def opened(folder: Path, before: Sequence[Epoch]) -> Iterator[Callable[[Epoch], None]]:
     """Takes the figures of every epoch that follows those of `before`, which are written again, so that no step is there twice."""
-    if folder is None:
-        yield lambda figures: None
-        return
     from tensorboardX import SummaryWriter
 
     shutil.rmtree(folder / EVENTS, ignore_errors=True)

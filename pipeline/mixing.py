@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import softmax
 
 from pipeline.batch import Batch
-from pipeline.types import Array, Predictor
+from pipeline.recipe import Predictor
+from pipeline.types import Array
 
 
 def probabilities(models: Sequence[Predictor], batch: Batch) -> Array:

@@ -24,9 +24,10 @@ from pipeline.machine import chosen_device
 from pipeline.manifest import PREDICTED, Binding, Home, Manifest
 from pipeline.metrics import answers
 from pipeline.progress import Progress
+from pipeline.recipe import Recipe
 from pipeline.runs import Run
 from pipeline.training import as_trained, predictor_of
-from pipeline.types import Dataset, Recipe, Sample, Submission
+from pipeline.types import Dataset, Sample, Submission
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from pipeline import registry
+from pipeline import journal, registry
 from pipeline.cache import Features, open_stage
 from pipeline.configured import published_names
 from pipeline.data import UNKNOWN, Table
@@ -18,8 +18,9 @@ from pipeline.fingerprint import digest_of
 from pipeline.folds import kept_together
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.manifest import Home, Manifest
+from pipeline.recipe import Recipe, Training
 from pipeline.splits import crossing_duplicates, crossing_signers, with_cut
-from pipeline.types import SPLITS, STAGE_PREFIX, Array, Recipe, Sample, Split, Stale
+from pipeline.types import SPLITS, STAGE_PREFIX, Array, Sample, Split, Stale
 
 
 def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) -> dict[str, Features]:
@@ -94,13 +95,14 @@ class Reading:
         """Labels that the training of a recipe sees."""
         return sorted({str(sample.label) for sample in self.training(recipe)})
 
-    def fold(self, split: str, seed: int, folder: Path | None = None) -> Table:
+    def fold(self, split: str, seed: int, folder: Path | None = None) -> Training:
         """The clips of a split for the training of a recipe."""
-        table = self.rows(self.of(split), self.table.classes, seed, folder)
+        table = self.rows(self.of(split), self.table.classes)
         partial = {name: cast(Features, Partial(features)) for name, features in self.aids.items()}
         stages = {**table.stages, **partial}
         _, groups = kept_together(self.of(split), self.table)
-        return Table(table.ids, table.labels, table.classes, stages, seed, folder, groups)
+        own = (table.ids, table.labels, table.classes, stages)
+        return Training(*own, seed=seed, folder=folder, groups=groups, journal=journal.opened)
 
     def narrowed(self, recipe: Recipe) -> Reading:
         """The stages of a recipe that is a part of the one that opened them, and the clips that have these."""
@@ -121,10 +123,11 @@ class Reading:
         splits: dict[str, Split] = {sample.id: sample.split for sample in with_cut(train, self.table.groups, seed)}
         return replace(self, samples=tuple(replace(s, split=splits.get(s.id, "test")) for s in own), part=part)
 
-    def rows(self, samples: Sequence[Sample], classes: tuple[str, ...], seed: int = 0, folder: Path | None = None) -> Table:
+    def rows(self, samples: Sequence[Sample], classes: tuple[str, ...]) -> Table:
+        """Clips to be scored; a label that is none of `classes` is unknown."""
         index = {label: number for number, label in enumerate(classes)}
         labels = np.array([index.get(str(sample.label), UNKNOWN) for sample in samples], np.int64)
-        return Table(tuple(sample.id for sample in samples), labels, classes, self.opened, seed, folder)
+        return Table(tuple(sample.id for sample in samples), labels, classes, self.opened)
 
     def check(self) -> None:
         """Raise UserError where a fold is empty, or nothing can be told apart."""

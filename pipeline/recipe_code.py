@@ -17,7 +17,7 @@ from types import ModuleType
 from pipeline import atomic, epochs, errors, journal, machine, manifest, processes, registry, runs, types
 from pipeline import cache as features
 from pipeline.code import canonical, digest_of, loaded
-from pipeline.types import Recipe
+from pipeline.recipe import Recipe
 
 PACKAGES = ("models", "pipeline")
 OUTSIDE = tuple(

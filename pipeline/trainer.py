@@ -19,8 +19,9 @@ from pipeline.folds import kept_together
 from pipeline.manifest import Home
 from pipeline.predictions import Predictions
 from pipeline.reading import Reading, count, some
+from pipeline.recipe import Predictor, Recipe
 from pipeline.recipe_code import code_of
-from pipeline.types import SPLITS, Predictor, Recipe, Sample
+from pipeline.types import SPLITS, Sample
 
 
 @dataclass(frozen=True)

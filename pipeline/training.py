@@ -16,10 +16,11 @@ from pipeline.lacking import refuse_missing, without_features
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, labelled_splits, open_stages, read_for
+from pipeline.recipe import Predictor, Recipe
 from pipeline.recipe_code import code_of
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, scored
-from pipeline.types import SPLITS, Predictor, Recipe
+from pipeline.types import SPLITS
 
 
 def train(

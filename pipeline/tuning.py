@@ -24,10 +24,10 @@ from pipeline.locking import alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, read_for
+from pipeline.recipe import Between, Choice, Predictor, Recipe, Space
 from pipeline.trainer import RunTrainer, record_of
 from pipeline.training import configured
 from pipeline.trials import Found, Tried, words
-from pipeline.types import Between, Choice, Predictor, Recipe, Space
 
 STARTUP_TRIALS = 5
 """Trials before any is pruned; later ones are once they are worse than the median of the others at the same epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from pipeline.batch import Batch
-    from pipeline.data import Table
     from pipeline.layouts import Layout
 
 Split: TypeAlias = Literal["train", "val", "test", "unassigned"]
@@ -143,94 +141,3 @@ class Dataset(Protocol):
 
     def classes(self, labels: set[str]) -> list[str]:
         """Labels in class order: the position is the class index."""
-
-
-class Predictor(Protocol):
-    """A trained model."""
-
-    @property
-    def parameters(self) -> int:
-        """Values of the weights that predicting needs, frozen ones too; of one made of others, all of theirs. Trees are none."""
-
-    def logits(self, batch: Batch) -> Array:
-        """`(B, C)` float32 scores, higher is likelier."""
-
-    def save(self, folder: Path) -> None: ...
-
-    def load(self, folder: Path) -> None: ...
-
-
-class Trainer(Protocol):
-    """Trains other recipes on the clips of a training, or finds them trained: what recipes made of recipes are given."""
-
-    def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
-        """One trained on all training clips."""
-
-    def fold(self, model: str, recipe: Recipe, seed: int, held: Collection[str]) -> Predictor:
-        """One trained on all training clips but these ids."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a search may set a field to: one of these."""
-
-    values: tuple[str | int | float | bool, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """What a search may set a field to: any number from `low` to `high`; with `log`, every order of magnitude as often."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-Space: TypeAlias = Mapping[str, Choice | Between]
-
-
-class Recipe(BaseModel):
-    """A model with its training settings; every hyperparameter is a field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    space: ClassVar[Space] = {}
-    """The fields that `signcache tune` searches, and where. No part of a run's identity."""
-
-    stages: tuple[str, ...]
-
-    @property
-    def aids(self) -> tuple[str, ...]:
-        """Stages read in training only; a clip may lack them."""
-        return ()
-
-    @property
-    def parts(self) -> tuple[Recipe, ...]:
-        """The recipes that this one is made of."""
-        return ()
-
-    @property
-    def learns_validation(self) -> bool:
-        """Whether validation clips train it, or a recipe that it is made of."""
-        return getattr(self, "learn", "train") == "all" or any(part.learns_validation for part in self.parts)
-
-    def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Recipe:
-        """This recipe for a corpus with these settings of models: one made of other recipes takes theirs from there."""
-        return self
-
-    def check(self, layouts: Mapping[str, Layout | None]) -> None:
-        """Raise UserError for settings that rows of these layouts, by stage, cannot take: before anything is trained."""
-        for part in self.parts:
-            part.check({stage: layouts[stage] for stage in (*part.stages, *part.aids)})
-
-    def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
-        """A module that maps a Batch to `(B, n_classes)` logits; `dims` are the values a row of each stage."""
-        raise NotImplementedError
-
-    def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> Predictor:
-        """An untrained one, to `load` a run's weights into."""
-        raise NotImplementedError
-
-    def fit(self, train: Table, val: Table, device: str) -> Predictor:
-        """Train on one table, stop and select on the other; neither is ever the scored one."""
-        raise NotImplementedError

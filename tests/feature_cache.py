@@ -9,9 +9,9 @@ import numpy as np
 
 from pipeline import cache, manifest, media, shards
 from pipeline.configured import Stage, configure
-from pipeline.data import Table
 from pipeline.inputs import inputs_of
 from pipeline.manifest import Home, Manifest
+from pipeline.recipe import Training
 from pipeline.shards import Failure, Marker, Row
 from pipeline.testing.models import Rows
 from pipeline.types import Array
@@ -89,7 +89,7 @@ def publish(
     return configured
 
 
-def table_of(lengths: Sequence[int], width: int = 3, *, classes: int = 2, seed: int = 0, stages: Sequence[str] = ("a",)) -> Table:
+def table_of(lengths: Sequence[int], width: int = 3, *, classes: int = 2, seed: int = 0, stages: Sequence[str] = ("a",)) -> Training:
     """A table in memory: clip i has `lengths[i]` rows of unmistakable values in every stage."""
     ids = tuple(f"clip{i}" for i in range(len(lengths)))
     opened = {}
@@ -100,7 +100,7 @@ def table_of(lengths: Sequence[int], width: int = 3, *, classes: int = 2, seed: 
         }
         opened[stage] = Rows(rows, (width,))
     labels = np.arange(len(lengths), dtype=np.int64) % classes
-    return Table(ids, labels, tuple(f"class{i}" for i in range(classes)), opened, seed)  # type: ignore[arg-type]
+    return Training(ids, labels, tuple(f"class{i}" for i in range(classes)), opened, seed)  # type: ignore[arg-type]
 
 
 __all__ = ["balanced", "corpus", "publish", "signals", "table_of"]

@@ -13,8 +13,8 @@ import torch
 from models.bilstm_attention import BilstmAttention
 from pipeline import fitting, registry
 from pipeline.augment import Augmentation, Variation
-from pipeline.data import Table
 from pipeline.fitting import Fitting
+from pipeline.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.types import Array
 from tests.test_fitting import stopping_at
@@ -38,14 +38,14 @@ def landmarks(stage: str, rows: Mapping[str, Array], row_shape: tuple[int, ...])
     return found
 
 
-def table_of(lengths: list[int], stage: str = "skeleton", width: int = 60, **more: int) -> Table:
+def table_of(lengths: list[int], stage: str = "skeleton", width: int = 60, **more: int) -> Training:
     ids = tuple(f"clip{number}" for number in range(len(lengths)))
     stages = {
         name: landmarks(name, {clip: rows_of(n, size, seed) for seed, (clip, n) in enumerate(zip(ids, lengths, strict=True))}, (size,))
         for name, size in {stage: width, **more}.items()
     }
     labels = np.arange(len(lengths), dtype=np.int64) % 2
-    return Table(ids, labels, ("a", "b"), stages, seed=3)  # type: ignore[arg-type]
+    return Training(ids, labels, ("a", "b"), stages, seed=3)  # type: ignore[arg-type]
 
 
 def variation(epoch: int = 0, seed: int = 3, stage: str = "skeleton", **settings: float) -> Variation:

@@ -19,10 +19,10 @@ from safetensors.numpy import load_file
 from models.lstm_late import LstmLate
 from pipeline import devices, fitting, processes
 from pipeline.batch import share_of
-from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.network import Network
+from pipeline.recipe import Training
 from pipeline.testing.models import table_of
 from tests.checkout import PATIENCE
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -64,7 +64,7 @@ def trained(recipe: Network, folder: Path | None = None) -> dict[str, np.ndarray
         folder.mkdir(exist_ok=True)
     train, val = table_of(recipe, LENGTHS), table_of(recipe, LENGTHS[:9], seed=1)
     torch.manual_seed(0)
-    fit = Fitting(recipe, Table(train.ids, train.labels, train.classes, train.stages, 3, folder), val, "cpu")
+    fit = Fitting(recipe, Training(train.ids, train.labels, train.classes, train.stages, 3, folder), val, "cpu")
     weights = {name: values.numpy() for name, values in fit.run().state_dict().items()}
     figures = [[row.loss, row.val_loss, row.val_top1, row.lr, row.best] for row in fit.state.figures]
     return {**weights, "figures": np.array(figures), "noise": torch.rand(3).numpy()}

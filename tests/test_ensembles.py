@@ -19,13 +19,13 @@ from models.late_fusion import LateFusion, mixture
 from models.xgb_meta import XgbMeta
 from pipeline import registry
 from pipeline.batch import Batch
-from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.manifest import Home, Manifest
 from pipeline.mixing import probabilities
+from pipeline.recipe import Predictor, Recipe, Training
 from pipeline.runs import Run
 from pipeline.training import evaluate, train
-from pipeline.types import Array, Predictor, Recipe
+from pipeline.types import Array
 
 torch.set_num_threads(1)
 TINY = {"stages": ("resnet50",), "epochs": 3, "batch_size": 8, "lr": 0.003}
@@ -132,8 +132,8 @@ def test_learned_weights_are_those_of_the_likeliest_mixture() -> None:
 class Watching:
     """Trains as asked and remembers what was held back."""
 
-    table: Table
-    val: Table
+    table: Training
+    val: Training
     held: list[tuple[str, frozenset[str]]] = field(default_factory=list)
 
     def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
@@ -145,7 +145,7 @@ class Watching:
         return recipe.fit(part, self.val, "cpu")
 
 
-def tables(lengths: int = 18) -> tuple[XgbMeta, Table, Table]:
+def tables(lengths: int = 18) -> tuple[XgbMeta, Training, Training]:
     from pipeline.testing.models import table_of
 
     recipe = XgbMeta(members=(LSTM, ATTENTION), stages=("resnet50",), folds=3, rounds=12, eta=0.3, max_depth=3)

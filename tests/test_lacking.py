@@ -12,7 +12,8 @@ from pipeline.lacking import without_features
 from pipeline.manifest import Home, Manifest
 from pipeline.plan import CHANGED
 from pipeline.reading import open_stages, read_for
-from pipeline.types import Array, Recipe
+from pipeline.recipe import Recipe
+from pipeline.types import Array
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals
 

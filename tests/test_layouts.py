@@ -15,8 +15,8 @@ from pipeline.formats import import_rows
 from pipeline.layouts import LANDMARKS, Layout
 from pipeline.looking import health
 from pipeline.manifest import Home
+from pipeline.recipe import Recipe
 from pipeline.testing.stages import created, layout_fits
-from pipeline.types import Recipe
 from tests.checkout import Checkout
 from tests.import_sources import sequences
 

@@ -13,8 +13,8 @@ from models.lstm_late import LstmLate
 from pipeline import registry
 from pipeline.batch import Batch
 from pipeline.errors import UserError
+from pipeline.recipe import Recipe
 from pipeline.testing.models import Rows
-from pipeline.types import Recipe
 from tests.feature_cache import table_of
 
 torch.set_num_threads(1)

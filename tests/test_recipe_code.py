@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import registry
+from pipeline.recipe import Recipe
 from pipeline.recipe_code import _modules
-from pipeline.types import Recipe
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.killing import ROOT
 

@@ -16,8 +16,8 @@ from models._transfer import Generator, Student, VideoEncoder
 from models.inception_time import InceptionTime
 from models.self_learning_fusion import SelfLearningFusion
 from pipeline.batch import Batch
-from pipeline.data import Table
 from pipeline.errors import UserError
+from pipeline.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.training import evaluate, train
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -33,7 +33,7 @@ def recipe_of(**fields: object) -> SelfLearningFusion:
     return made
 
 
-def table_of(count: int, seed: int = 0, *, unpaired: int = 0) -> Table:
+def table_of(count: int, seed: int = 0, *, unpaired: int = 0) -> Training:
     """Clips whose video and sensor rows tell their class; the last `unpaired` ones have no sensor rows."""
     random, labels = np.random.default_rng(seed), np.arange(count) % 3
     ids = tuple(f"clip{number}" for number in range(count))
@@ -46,7 +46,7 @@ def table_of(count: int, seed: int = 0, *, unpaired: int = 0) -> Table:
             if stage == "video" or number < count - unpaired
         }
         stages[stage] = Rows(rows, (width,))
-    return Table(ids, labels.astype(np.int64), ("a", "b", "c"), stages, seed)  # type: ignore[arg-type]
+    return Training(ids, labels.astype(np.int64), ("a", "b", "c"), stages, seed)  # type: ignore[arg-type]
 
 
 class Lacking(Rows):

@@ -15,9 +15,9 @@ from models._inputs import Inputs
 from models.lstm_late import LstmLate
 from pipeline import registry
 from pipeline.augment import Augmentation
-from pipeline.data import Table
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
+from pipeline.recipe import Training
 from pipeline.tables import read_rows
 from pipeline.testing.models import Rows
 from pipeline.types import Array
@@ -27,20 +27,20 @@ from tests.test_augment import rows_of
 HANDS = {"left_hand": slice(66, 108), "right_hand": slice(108, 150)}
 
 
-def table_of(*clips: Array, stage: str = "keypoints", **fields: Any) -> Table:
+def table_of(*clips: Array, stage: str = "keypoints", **fields: Any) -> Training:
     """Clips of a stage that says what its rows are."""
     extractor = registry.create("stage", stage, fields)
     rows = Rows({f"clip{number}": clip for number, clip in enumerate(clips)}, extractor.row_shape)
     rows.layout = extractor.row_layout
     opened: Any = {stage: rows}
-    return Table(tuple(rows), np.zeros(len(clips), np.int64), ("a",), opened, seed=3)
+    return Training(tuple(rows), np.zeros(len(clips), np.int64), ("a",), opened, seed=3)
 
 
-def recipe_of(table: Table, **fields: Any) -> LstmLate:
+def recipe_of(table: Training, **fields: Any) -> LstmLate:
     return LstmLate.model_validate({"stages": tuple(table.stages), "motion": 4.0, **fields})
 
 
-def inputs_of(table: Table, **fields: Any) -> Inputs:
+def inputs_of(table: Training, **fields: Any) -> Inputs:
     """As a training of these settings has them."""
     recipe = recipe_of(table, **fields)
     inputs = Inputs(recipe, table.dims)
@@ -48,7 +48,7 @@ def inputs_of(table: Table, **fields: Any) -> Inputs:
     return inputs
 
 
-def motion_of(table: Table, **fields: Any) -> Array:
+def motion_of(table: Training, **fields: Any) -> Array:
     """`(B, T, D)`."""
     rows, _ = inputs_of(table, **fields)(table.gather(np.arange(len(table))))
     return np.asarray(rows[:, :, rows.shape[2] // 2 :].numpy())

@@ -14,8 +14,8 @@ import torch
 from models.transformer import Transformer
 from pipeline import registry
 from pipeline.manifest import Home
+from pipeline.recipe import Between, Choice, Recipe
 from pipeline.trials import training_line
-from pipeline.types import Between, Choice, Recipe
 from tests.checkout import ROOT
 
 torch.set_num_threads(1)

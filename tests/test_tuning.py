@@ -19,11 +19,11 @@ from pipeline import fitting, tuning
 from pipeline.epochs import Epoch
 from pipeline.errors import Diverged, UserError
 from pipeline.manifest import Home, Manifest
+from pipeline.recipe import Between
 from pipeline.runs import read as read_run
 from pipeline.training import train
 from pipeline.trials import Found
 from pipeline.tuning import Search, score, search_for, tune
-from pipeline.types import Between
 from tests.checkout import ROOT
 from tests.commands import run, said
 from tests.feature_cache import balanced, corpus, publish, signals

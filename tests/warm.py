@@ -126,11 +126,12 @@ def _described(cache: str, manifests: str, name: str, *words: str) -> None:
 
 def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
     """Prints `{clip: rows}` of what a training on all clips that have features would read, or why it may not."""
-    from pipeline import manifest, reading, types
+    from pipeline import manifest, reading
     from pipeline.errors import UserError
+    from pipeline.recipe import Recipe
 
     home = manifest.Home(Path(cache), Path(manifests))
-    recipe = types.Recipe(stages=(stage,))
+    recipe = Recipe(stages=(stage,))
     try:
         table = manifest.read(home, name)
         read, missing = reading.read_for(home, table, recipe, table.samples, stale="refuse", allow_missing=len(table.samples))

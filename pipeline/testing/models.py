@@ -14,11 +14,11 @@ from torch import nn
 
 from pipeline import registry
 from pipeline.batch import Batch
-from pipeline.data import Table
 from pipeline.layouts import Layout
 from pipeline.network import Network
+from pipeline.recipe import Recipe, Training
 from pipeline.testing._contract import Contract
-from pipeline.types import Array, Recipe
+from pipeline.types import Array
 
 CLASSES = 3
 SMALL = {"hidden": 4, "layers": 2, "width": 8, "heads": 2, "feed_forward": 8, "filters": 2, "kernel": 8, "steps": 12, "channels": 4}
@@ -37,7 +37,7 @@ def row_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     return {stage: (2, 7, 7) if takes_maps else (4 + place,) for place, stage in enumerate(recipe.stages)}
 
 
-def table_of(recipe: Recipe, lengths: list[int], seed: int = 0) -> Table:
+def table_of(recipe: Recipe, lengths: list[int], seed: int = 0) -> Training:
     """Clips whose rows tell their class, of these lengths in every stage."""
     random = np.random.default_rng(seed)
     ids = tuple(f"clip{number}" for number in range(len(lengths)))
@@ -50,7 +50,7 @@ def table_of(recipe: Recipe, lengths: list[int], seed: int = 0) -> Table:
             for clip, label, length in zip(ids, labels, lengths, strict=True)
         }
         stages[stage] = Rows(rows, shape)
-    return Table(ids, labels, tuple(f"class{number}" for number in range(CLASSES)), stages, seed)  # type: ignore[arg-type]
+    return Training(ids, labels, tuple(f"class{number}" for number in range(CLASSES)), stages, seed)  # type: ignore[arg-type]
 
 
 def batch_of(recipe: Recipe, lengths: list[int]) -> Batch:

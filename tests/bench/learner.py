@@ -18,11 +18,11 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from pipeline import registry
 from pipeline.batch import Batch, fused
-from pipeline.data import Table
 from pipeline.fitting import Fitting
 from pipeline.machine import chosen_device, cores
 from pipeline.network import Network
 from pipeline.order import order
+from pipeline.recipe import Training
 from tests.bench.clips import CLASSES, Clips, number_of
 from tests.bench.contest import serve
 from tests.bench.readers import KINDS, Ours, Padded, Reader
@@ -99,7 +99,8 @@ class Learner:
         torch.set_num_threads(cores())
         ours = Ours(folder / "ours-float32", clips)
         ours.open()
-        self.table: Table = ours.table
+        table = ours.table
+        self.table = Training(table.ids, table.labels, table.classes, table.stages)
         self.table.labels, self.table.classes = np.arange(clips.count) % CLASSES, tuple(map(str, range(CLASSES)))
         self.reader = READERS[kind](folder / f"{kind}-float32", clips)
         self.reader.open()
