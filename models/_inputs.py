@@ -44,6 +44,10 @@ class Sequences(Augmentation, Network):
         super().refuse(layouts)
 
     @property
+    def alike_from(self) -> int | None:
+        return self.frames or None
+
+    @property
     def blends(self) -> bool:
         return self.mixup > 0
 
