@@ -36,6 +36,8 @@ class Finished:
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
     """Clips that the index lists in shards that are gone."""
+    is_whole: bool = True
+    """Whether none of the index' shards is gone, those of rows that no clip has among them."""
 
     @cached_property
     def rows(self) -> Index:
@@ -118,7 +120,7 @@ def _finished(folder: Path, before: Published | None) -> Finished:
     held = {shard.name for shard in whole.shards}
     failures = _by_clip([*whole.past, *whole.failures.values()])
     later = _rows_of(_markers(folder, [name for name in names if name not in held]), failures)
-    return Finished(whole, later, failures, lost)
+    return Finished(whole, later, failures, lost, whole is last)
 
 
 def _by_clip(failures: Iterable[Failure]) -> dict[str, list[Failure]]:

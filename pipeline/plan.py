@@ -74,10 +74,10 @@ class StagePlan:
     def needs_publishing(self) -> bool:
         """Whether what is published differs from what is finished, though nothing is to be extracted."""
         if self.stage.is_imported:
-            return bool(self.done.later.shards or self.done.lost)  # its row index, or some of its shards, were lost
+            return bool(self.done.later.shards) or not self.done.is_whole  # its row index, or some of its shards, were lost
         if self.before is None or self.before.settings != self.stage.settings or not self.has_lengths:
             return True
-        stale = not self.is_published or bool(self.removed or self.found or self.changed or self.done.later.shards)
+        stale = not (self.is_published and self.done.is_whole) or bool(self.removed or self.found or self.changed or self.done.later.shards)
         return stale or {failure.id for failure in self.failed} != set(self.done.index.failures)
 
     @property

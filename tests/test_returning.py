@@ -70,3 +70,18 @@ def test_a_bad_clip_that_returns_is_not_tried_again(checkout: Checkout, tmp_path
         assert "nothing to do" in checkout.ok("extract", "tiny", "colour").stderr
         assert checkout.markers("colour") == before
         assert checkout.plan("colour")["colour"]["failed"] == 1
+
+
+def test_the_rows_of_a_clip_that_is_away_may_be_lost(checkout: Checkout, tmp_path: Path) -> None:
+    first = checkout.markers("colour").keys()
+    write_clip(checkout.clip(6), 6)
+    checkout.ok("extract", "tiny", "colour")
+    (own,) = checkout.markers("colour").keys() - first
+    shutil.move(checkout.clip(6), tmp_path / "away")
+    checkout.ok("extract", "tiny", "colour")
+    own.write_text("damaged")
+    checkout.ok("verify", "tiny", "colour", "--mend")
+    assert checkout.extracted("colour") == {}
+    assert "all whole" in checkout.ok("verify", "tiny", "colour").stderr
+    shutil.move(tmp_path / "away", checkout.clip(6))
+    assert checkout.extracted("colour") == {"colour": 1}
