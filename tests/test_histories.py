@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.errors import Flaky
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests import toys
 from tests.history import History
@@ -68,6 +69,8 @@ class Histories(RuleBasedStateMachine):
     workshop: ClassVar[Workshop]
     folder: ClassVar[Path]
     count: ClassVar[Iterator[int]]
+    failed: ClassVar[list[str]]
+    """What went wrong, and after what, of every history that failed."""
 
     @initialize(first=st.lists(contents, min_size=5, max_size=8))
     def begin(self, first: list[int]) -> None:
@@ -75,14 +78,17 @@ class Histories(RuleBasedStateMachine):
         for clip, content in zip(CLIPS[::-1], first, strict=False):
             self.history.put(clip, content)
         self.history.bind()
+        self.past: list[object] = [first]
 
     @rule(event=events)
     def happens(self, event: tuple[Any, ...]) -> None:
-        getattr(self.history, event[0])(*event[1:])
-
-    @invariant()
-    def all_is_well(self) -> None:
-        self.history.check()
+        self.past.append(event)
+        try:
+            getattr(self.history, event[0])(*event[1:])
+            self.history.check()
+        except Exception as error:
+            self.failed.append(f"{error}\nafter {self.past}")
+            raise
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,8 @@ def test_whatever_happens_published_rows_are_those_of_a_fresh_extraction(
     workshop: Workshop, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     steps, examples = pytestconfig.getoption("--steps"), pytestconfig.getoption("--examples")
-    machine = type("Histories", (Histories,), {"workshop": workshop, "folder": tmp_path, "count": count()})
+    failed: list[str] = []
+    machine = type("Histories", (Histories,), {"workshop": workshop, "folder": tmp_path, "count": count(), "failed": failed})
     how = settings(
         max_examples=examples,
         stateful_step_count=steps,
@@ -106,4 +113,7 @@ def test_whatever_happens_published_rows_are_those_of_a_fresh_extraction(
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate, *([Phase.shrink] if pytestconfig.getoption("--shrink") else [])],
     )
-    run_state_machine_as_test(seed(pytestconfig.getoption("--seed"))(machine), settings=how)
+    try:
+        run_state_machine_as_test(seed(pytestconfig.getoption("--seed"))(machine), settings=how)
+    except Flaky:
+        pytest.fail(f"a history that does not fail every time: {failed[0]}")
