@@ -135,7 +135,8 @@ class Extractions:
             self.given[names[0]].add(word.removeprefix("gain="))
         if not events:
             assert answer.status != 2, answer.err
-            assert json.loads(answer.out)["extracted"] == {stage: count for stage, count in made.items() if count}
+            assert json.loads(answer.out)["extracted"] == {stage: rows for stage, (rows, _) in made.items() if rows}
+            assert answer.status == any(failures for _, failures in made.values()), answer
             if not {"--limit", "--only"} & set(words):
                 for word in sets:
                     self.given[names[0]] = {word.removeprefix("gain=")}
@@ -151,8 +152,8 @@ class Extractions:
             assert self.world.numbers[digest].gain in gains, f"{stage} has another gain than was set: {gains}"
         return digests
 
-    def _made(self, before: Finished, words: Sequence[str], digests: dict[str, str], changing: str) -> dict[str, int]:
-        """How many clips of each stage were extracted: none whose rows or failure in this state were known."""
+    def _made(self, before: Finished, words: Sequence[str], digests: dict[str, str], changing: str) -> dict[str, tuple[int, int]]:
+        """{stage: (clips extracted, clips failed)}: none whose rows or failure in this state were known."""
         after, limit = self.cache.finished(), int(words[words.index("--limit") + 1]) if "--limit" in words else 10**6
         self.nothing_is_lost(before, after, set())
         found = {}
@@ -170,8 +171,8 @@ class Extractions:
             if "--retry-failed" not in words:
                 known = [each for each in tried if each in before.failures.get(digest, ()) and each[0] != changing]
                 assert not known, f"{digest}: {known} had failed in this state"
-            found[digest] = len(made)
-        return {stage: found.get(digest, 0) for stage, digest in digests.items()}
+            found[digest] = len(made), failed.total()
+        return {stage: found.get(digest, (0, 0)) for stage, digest in digests.items()}
 
     def nothing_is_lost(self, before: Finished, after: Finished, but: set[str]) -> None:
         """Finished rows and recorded failures stay, but of some digests."""
