@@ -20,6 +20,7 @@ from pipeline.batch import Batch, share_of
 from pipeline.buffers import Ring, ahead
 from pipeline.cache import Features, open_stage
 from pipeline.errors import UserError
+from pipeline.lacking import without_features
 from pipeline.manifest import Home
 from pipeline.order import Places, asked_for, order
 from pipeline.types import SPLITS, Array, Stale
@@ -179,7 +180,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of a split, every clip once, in an order that comes from (seed, epoch) alone, or that of the manifest.
 
-    A batch may be kept: it never changes. Clips without features are refused beyond `allow_missing`. As in::
+    A batch may be kept: it never changes. Clips without features of what their files hold now are refused beyond
+    `allow_missing`. As in::
 
         for epoch in range(50):
             for batch in batches("lis", ["resnet50", "radar_cnn"], epoch=epoch):
@@ -202,15 +204,17 @@ def _opened(home: Home, dataset: str, stages: tuple[str, ...], split: str, stale
     table = manifest.read(home, dataset)
     opened = {stage: open_stage(dataset, stage, cache=home.cache, manifests=home.manifests, stale=stale) for stage in stages}
     samples = [sample for sample in table.samples if sample.split == split]
-    missing = [sample.id for sample in samples if any(sample.id not in features for features in opened.values())]
+    missing = without_features(home, table, opened, samples, stale)
     if len(missing) > allow_missing:
+        clip, reason = next(iter(missing.items()))
         raise UserError(
-            f"{len(missing)} of {len(samples)} {split} clips of {dataset} have no features in {', '.join(stages)} (first: {missing[0]}); "
-            f"run: signcache extract {dataset} {' '.join(stages)}, or go on without them: allow_missing={len(missing)}"
+            f"{len(missing)} of {len(samples)} {split} clips of {dataset} have no features in {', '.join(stages)} "
+            f"(first: {clip}: {reason}); run: signcache extract {dataset} {' '.join(stages)}, "
+            f"or go on without them: allow_missing={len(missing)}"
         )
     if len(samples) == len(missing):
         raise UserError(f"{dataset} has no {split} clips{' with features' * bool(samples)}; see: manifests/{dataset}.csv")
-    gone, index = set(missing), table.class_index
-    samples = [sample for sample in samples if sample.id not in gone]
+    index = table.class_index
+    samples = [sample for sample in samples if sample.id not in missing]
     labels = np.array([UNKNOWN if s.label is None else index[s.label] for s in samples], np.int64)
     return Table(tuple(sample.id for sample in samples), labels, table.classes, opened)

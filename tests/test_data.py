@@ -207,10 +207,24 @@ def test_batches_refuse_to_drop_clips_silently(tmp_path: Path) -> None:
     del rows["sign0/train0"]
     publish(home, table, rows)
     where = {"cache": home.cache, "manifests": home.manifests}
-    with pytest.raises(UserError, match=r"1 of 18 train clips of signs have no features in resnet50 \(first: sign0/train0\)"):
+    with pytest.raises(UserError, match=r"1 of 18 train clips .* in resnet50 \(first: sign0/train0: resnet50: new\); run: "):
         batches("signs", ["resnet50"], **where)  # type: ignore[arg-type]
     kept = list(batches("signs", ["resnet50"], allow_missing=1, **where))  # type: ignore[arg-type]
     assert sum(len(batch) for batch in kept) == 17
+
+
+def test_batches_read_no_rows_of_what_a_clip_held_before(tmp_path: Path) -> None:
+    home, table = corpus(tmp_path, balanced())
+    publish(home, table, signals(table))
+    a, b = (table.paths(table.samples[table.places[clip]], "rgb")[0] for clip in ("sign0/train0", "sign0/train1"))
+    a.rename(tmp_path / "held")
+    b.rename(a)
+    (tmp_path / "held").rename(b)
+    where = {"cache": home.cache, "manifests": home.manifests}
+    with pytest.raises(UserError, match=r"2 of 18 train clips .* in resnet50 \(first: sign0/train0: resnet50: changed input\)"):
+        batches("signs", ["resnet50"], **where)  # type: ignore[arg-type]
+    kept = list(batches("signs", ["resnet50"], allow_missing=2, **where))  # type: ignore[arg-type]
+    assert sum(len(batch) for batch in kept) == 16
 
 
 def test_a_split_without_clips_is_named(tmp_path: Path) -> None:

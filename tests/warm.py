@@ -130,7 +130,7 @@ def _described(cache: str, manifests: str, name: str, *words: str) -> None:
 
 def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
     """Prints `{clip: rows}` of what a training on all clips that have features would read, or why it may not."""
-    from pipeline import manifest, reading
+    from pipeline import data, manifest, reading
     from pipeline.errors import UserError
     from pipeline.recipe import Recipe
 
@@ -140,8 +140,12 @@ def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
         table = manifest.read(home, name)
         read, missing = reading.read_for(home, table, recipe, table.samples, stale="refuse", allow_missing=len(table.samples))
         found = {sample.id: read.opened[stage][sample.id].tolist() for sample in read.samples}
+        where: dict[str, Any] = {"cache": cache, "manifests": manifests, "allow_missing": len(table.samples)}
+        every = [batch for split in {s.split for s in read.samples} for batch in data.batches(name, [stage], split=split, **where)]
     except UserError as error:
         print(f"signcache: {error}", file=sys.stderr)
         return 2
+    rows = {clip: batch.features[stage][i, : batch.lengths[stage][i]].tolist() for batch in every for i, clip in enumerate(batch.ids)}
+    assert rows == found, f"batches give {rows}, not {found}"
     print(json.dumps([found, missing]))
     return 0
