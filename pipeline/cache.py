@@ -60,8 +60,8 @@ def _orphans(rows: Index, bound: Index) -> Index:
     def starts(table: Index) -> NDArray[np.int64]:
         """Where a row begins, as one number a row; of what has no length, and begins where the next does, what it was made from."""
         places = np.array([number[shard] for shard in table.shards], np.int64)[table.shard_of] << 32 | table.columns["start"]
-        empty = table.columns["length"] == 0
-        places[empty] = [~(xxhash.xxh3_64_intdigest(content) >> 1) for content in table.columns["content"][empty].tolist()]
+        for row in np.flatnonzero(table.columns["length"] == 0).tolist():
+            places[row] = ~(xxhash.xxh3_64_intdigest(table.columns["content"][row], int(places[row] >> 32)) >> 1)
         return places
 
     every, first = np.unique(starts(rows), return_index=True)

@@ -62,3 +62,9 @@ def test_packed_clips_stay_themselves(signs: Signs) -> None:
     home, _, rows, _ = signs
     said(home, "compact")
     assert {clip: len(opened(home)[clip]) for clip in opened(home)} == {clip: len(values) for clip, values in rows.items()}
+
+
+def test_the_same_rows_in_two_shards_are_both_known(signs: Signs) -> None:
+    home, table, rows, stage = signs
+    publish(home, table, rows, shard_clips=8)
+    assert len(finished(stage, home).rows) == 2 * len(rows)
