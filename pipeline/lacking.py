@@ -10,10 +10,10 @@ from pipeline import media
 from pipeline.cache import Features
 from pipeline.configured import Stage, configure
 from pipeline.errors import UserError
+from pipeline.extraction.plan import CHANGED, StagePlan, plan
+from pipeline.extraction.recognition import settle
 from pipeline.index import COLUMNS, Index
 from pipeline.manifest import Home, Manifest
-from pipeline.plan import CHANGED, StagePlan, plan
-from pipeline.settling import settle
 from pipeline.types import Sample
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, cache, clip_table, manifest, plan, registry, runs
+from pipeline import atomic, cache, clip_table, manifest, registry, runs
 from pipeline.clips import ROOT, clips_at
 from pipeline.configured import Stage, configure, published
 from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError
-from pipeline.extract import Options, extract
+from pipeline.extraction import plan
+from pipeline.extraction.extract import Options, extract
+from pipeline.extraction.progress import Progress
 from pipeline.features import Features
 from pipeline.fingerprint import differences
 from pipeline.lacking import refuse_missing, without_features
@@ -23,7 +25,6 @@ from pipeline.locking import LOCK, alone
 from pipeline.machine import chosen_device
 from pipeline.manifest import PREDICTED, Binding, Home, Manifest
 from pipeline.metrics import answers
-from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.runs import Run
 from pipeline.training import as_trained, predictor_of

@@ -10,14 +10,14 @@ import click
 import numpy as np
 
 from pipeline.configured import default_stages
+from pipeline.extraction.plan import StagePlan
 from pipeline.manifest import groupings
-from pipeline.plan import StagePlan
 from pipeline.splits import crossing_duplicates, crossing_groups, crossing_signers
 
 if TYPE_CHECKING:
     from pipeline.comparison import Compared
-    from pipeline.estimate import Estimate
-    from pipeline.extract import Outcome
+    from pipeline.extraction.estimate import Estimate
+    from pipeline.extraction.extract import Outcome
     from pipeline.index import Index
     from pipeline.manifest import Manifest
 

@@ -171,7 +171,7 @@ class Checkout:
         """Every frame of the stage takes this long, and every clip is told: time to do something to a run."""
         loop = "        for (image,) in frames:"
         self.edit(f"stages/{stage}.py", loop, f"        import time\n{loop}\n            time.sleep({seconds})")
-        self.edit("pipeline/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
+        self.edit("pipeline/extraction/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
 
     def clip(self, number: int, classes: int = 2) -> Path:
         return self.folder / "clips" / f"class{number % classes}" / f"clip {number:02d}.mp4"

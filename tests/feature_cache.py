@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline import cache, manifest, media, shards
 from pipeline.configured import Stage, configure
-from pipeline.inputs import inputs_of
+from pipeline.extraction.inputs import inputs_of
 from pipeline.manifest import Home, Manifest
 from pipeline.recipe import Training
 from pipeline.shards import Failure, Marker, Row

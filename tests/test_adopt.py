@@ -21,7 +21,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with `colour` in shards of two, one clip that cannot be decoded, and `brightness`, which derives from it."""
     checkout = Checkout.make(tmp_path_factory.mktemp("extracted") / "checkout")
     checkout.clip(7).write_text("no video at all")
-    checkout.edit("pipeline/lanes.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
+    checkout.edit("pipeline/extraction/shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     assert checkout.run("extract", "tiny", "colour", "brightness").returncode == 1
     return checkout.folder
 
@@ -117,9 +117,9 @@ stage = Colour
 def test_packed_rows_are_tried_with_the_threads_that_made_them(checkout: Checkout) -> None:
     checkout.edit("stages/colour.py", "\n\nstage = Colour\n", THREADS)
     for number, threads in enumerate((1, 2)):
-        checkout.edit("pipeline/extract.py", "threads: int = 0", f"threads: int = {threads}")
+        checkout.edit("pipeline/extraction/extract.py", "threads: int = 0", f"threads: int = {threads}")
         checkout.run("extract", "tiny", "colour", *([] if number else ["--limit", "3"]))
-        checkout.edit("pipeline/extract.py", f"threads: int = {threads}", "threads: int = 0")
+        checkout.edit("pipeline/extraction/extract.py", f"threads: int = {threads}", "threads: int = 0")
     checkout.ok("compact", "tiny", "colour")
     rows = checkout.rows("colour")
     assert len(set(rows.values())) == 2

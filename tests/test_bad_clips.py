@@ -122,7 +122,9 @@ def test_a_clip_that_vanishes_during_the_run_costs_that_clip(tmp_path: Path) -> 
     checkout = Checkout.make(tmp_path / "checkout", clips=6)
     gone = checkout.clip(5)
     death = f"    import os\n    if os.path.exists({str(gone)!r}): os.unlink({str(gone)!r})\n    pool = "
-    checkout.edit("pipeline/engine.py", "        self.pool = ", death.replace("    ", "        ").replace("pool =", "self.pool ="))
+    checkout.edit(
+        "pipeline/extraction/engine.py", "        self.pool = ", death.replace("    ", "        ").replace("pool =", "self.pool =")
+    )
     done = checkout.run("extract", "tiny", "colour")
     assert done.returncode == 1
     assert "failed: 'class1/clip 05': clip 05.mp4 is missing" in done.stderr

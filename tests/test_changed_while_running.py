@@ -9,7 +9,7 @@ import pytest
 from tests.checkout import Checkout, write_clip
 
 PLANNED = "    spool = _spool("
-"""In `pipeline/extract.py`: the stages are fingerprinted, no decode process has started."""
+"""In `pipeline/extraction/extract.py`: the stages are fingerprinted, no decode process has started."""
 SCALED = '''"""Mean colours times a weight, on the device."""
 
 import numpy as np
@@ -51,7 +51,7 @@ def edited_by_the_run(checkout: Checkout, file: str, old: str, new: str, at: str
     """Once the run is there, before its decode processes start, it makes this edit itself."""
     path = str(checkout.folder / file)
     edit = f"import pathlib; p = pathlib.Path({path!r}); p.write_text(p.read_text().replace({old!r}, {new!r}))"
-    checkout.edit("pipeline/extract.py", at, f"    {edit}\n{at}")
+    checkout.edit("pipeline/extraction/extract.py", at, f"    {edit}\n{at}")
 
 
 def put_back(checkout: Checkout, texts: dict[str, str]) -> None:
@@ -77,7 +77,7 @@ def refused(checkout: Checkout, *arguments: str, reason: str) -> None:
 )
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_code_edited_after_planning_makes_no_rows(copy: Checkout, tmp_path: Path, file: str, old: str, new: str, workers: str) -> None:
-    texts = {name: (copy.folder / name).read_text() for name in (file, "pipeline/extract.py")}
+    texts = {name: (copy.folder / name).read_text() for name in (file, "pipeline/extraction/extract.py")}
     edited_by_the_run(copy, file, old, new)
     refused(copy, "colour", "--workers", workers, reason=f"stage 'colour' changed while it ran (code of {file}); finished clips are kept")
     put_back(copy, texts)
@@ -90,14 +90,14 @@ def test_a_piece_that_is_imported_only_when_frames_come_is_compared_too(copy: Ch
     loop, begun = "        for (image,) in frames:", "    job.moved()\n    prepared"
     copy.edit("stages/colour.py", loop, f"        from stages import _late\n{loop}")
     copy.edit("stages/colour.py", "* palette.SCALE", "* palette.SCALE * _late.GAIN")
-    copy.edit("pipeline/spool.py", begun, f"    Path({str(late)!r}).write_text('GAIN = 2.0')\n{begun}")
+    copy.edit("pipeline/extraction/preparation.py", begun, f"    Path({str(late)!r}).write_text('GAIN = 2.0')\n{begun}")
     refused(copy, "colour", reason="stage 'colour' changed while it ran (code of stages/_late.py)")
     late.write_text("GAIN = 1.0\n")
     assert copy.plan("colour")["colour"]["fresh"] == 0
 
 
 def test_a_derived_stage_edited_while_the_others_run_makes_no_rows(copy: Checkout) -> None:
-    texts = {name: (copy.folder / name).read_text() for name in ("stages/brightness.py", "pipeline/extract.py")}
+    texts = {name: (copy.folder / name).read_text() for name in ("stages/brightness.py", "pipeline/extraction/extract.py")}
     edited_by_the_run(copy, "stages/brightness.py", "* self.gain", "+ self.gain")
     refused(copy, "brightness", reason="stage 'brightness' changed while it ran (code of stages/brightness.py)")
     put_back(copy, texts)
@@ -105,7 +105,7 @@ def test_a_derived_stage_edited_while_the_others_run_makes_no_rows(copy: Checkou
 
 
 def test_code_that_no_decode_process_can_import_ends_the_run(copy: Checkout) -> None:
-    texts = {name: (copy.folder / name).read_text() for name in ("stages/colour.py", "pipeline/extract.py")}
+    texts = {name: (copy.folder / name).read_text() for name in ("stages/colour.py", "pipeline/extraction/extract.py")}
     edited_by_the_run(copy, "stages/colour.py", "return (3,)", "return (3,")
     refused(
         copy,
@@ -122,10 +122,10 @@ def test_weights_replaced_between_planning_and_loading_make_no_rows(copy: Checko
     (copy.folder / "stages/scaled.py").write_text(SCALED)
     weights = copy.folder / "scale.bin"
     np.array([1.0]).tofile(weights)
-    before = (copy.folder / "pipeline/extract.py").read_text()
+    before = (copy.folder / "pipeline/extraction/extract.py").read_text()
     swap = f"import numpy; numpy.array([2.0]).tofile({str(weights)!r})"
-    copy.edit("pipeline/extract.py", PLANNED, f"    {swap}\n{PLANNED}")
+    copy.edit("pipeline/extraction/extract.py", PLANNED, f"    {swap}\n{PLANNED}")
     refused(copy, "scaled", reason="stage 'scaled' changed while it ran (weights file ")
-    put_back(copy, {"pipeline/extract.py": before})
+    put_back(copy, {"pipeline/extraction/extract.py": before})
     np.array([1.0]).tofile(weights)
     assert copy.extracted("scaled") == {"scaled": 7}

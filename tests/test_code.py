@@ -87,8 +87,8 @@ PLACES = {
     "another order": ("from pipeline.types import Array, evenly", "from pipeline.types import evenly, Array"),
     "another place": ("import numpy\nfrom pipeline.types import Array, evenly", "from pipeline.types import Array, evenly\nimport numpy"),
     "under a name": ("from pipeline import weights as w", "from pipeline.cache import weights as w"),
-    "a module": ("import pipeline.decode as d", "import pipeline.decoding.video as d"),
-    "within a function": ("from pipeline.decode import gray", "from pipeline.decoding import gray"),
+    "a module": ("import pipeline.decode as d", "import pipeline.extraction.decode_processes.video as d"),
+    "within a function": ("from pipeline.decode import gray", "from pipeline.extraction.decode_processes import gray"),
 }
 NAMES = {
     "another name": ("import Array, evenly", "import Array, oddly"),

@@ -14,8 +14,8 @@ from pipeline.configured import configure
 from pipeline.datasets.include24 import WORDS
 from pipeline.decode import open_clip
 from pipeline.errors import UserError
+from pipeline.extraction.plan import wanted_stages
 from pipeline.manifest import Home, Manifest
-from pipeline.plan import wanted_stages
 from pipeline.types import Array, Sample
 from tests.test_datasets import touch
 

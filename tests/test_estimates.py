@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.amounts import shown_size, shown_time
-from pipeline.logs import KEPT, without_secrets
+from pipeline.extraction.log import KEPT, without_secrets
 from tests.checkout import Checkout, write_clip
 
 
@@ -55,7 +55,7 @@ def test_lengths_that_another_stage_found_tell_a_new_one_its_size(checkout: Chec
 
 
 def test_what_the_disk_cannot_hold_does_not_start(checkout: Checkout) -> None:
-    checkout.edit("pipeline/estimate.py", "free = free_bytes(home.cache)", "free = 500_000")
+    checkout.edit("pipeline/extraction/estimate.py", "free = free_bytes(home.cache)", "free = 500_000")
     done = checkout.run("extract", "tiny", "colour")
     assert done.returncode == 2
     line = f"signcache: the cache {checkout.folder / 'cache'} has 500 kB free and this needs about 576 kB; "

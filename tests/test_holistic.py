@@ -17,11 +17,11 @@ from pipeline.cache import open_stage
 from pipeline.configured import configure
 from pipeline.drawing.clip import make_clip
 from pipeline.errors import UserError
-from pipeline.extract import Options, extract
+from pipeline.extraction.extract import Options, extract
+from pipeline.extraction.preparation import Job, prepare_clip
+from pipeline.extraction.progress import Progress
 from pipeline.manifest import Home
 from pipeline.media import Stat
-from pipeline.progress import Progress
-from pipeline.spool import Job, prepare_clip
 from pipeline.types import Array, Extractor
 from stages import holistic
 from stages.holistic import PARTS, blocks, seen

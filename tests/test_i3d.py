@@ -17,10 +17,10 @@ from pipeline import manifest, registry
 from pipeline.cache import open_stage
 from pipeline.configured import configure
 from pipeline.errors import UserError
-from pipeline.extract import Options, extract
+from pipeline.extraction.extract import Options, extract
+from pipeline.extraction.progress import Progress
 from pipeline.fingerprint import fingerprint
 from pipeline.manifest import Home
-from pipeline.progress import Progress
 from pipeline.types import Array
 from stages import i3d
 from stages.i3d import I3D

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline import media
+from pipeline.extraction.preparation import Job, Prepared, prepare_clip
 from pipeline.media import stat_of
-from pipeline.spool import Job, Prepared, prepare_clip
 from pipeline.types import Array, Extractor, Frame
 from tests.video_files import write_clip
 

@@ -7,14 +7,14 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.progress import Progress
+from pipeline.extraction.progress import Progress
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which only a test changes."""
     now = [1000.0]
-    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.extraction.progress.time.monotonic", lambda: now[0])
     return now
 
 

@@ -70,9 +70,9 @@ def test_bytes_that_were_put_back_find_their_rows_again(checkout: Checkout, tmp_
 def test_a_rehash_that_is_killed_before_it_publishes_is_settled_by_the_bytes(checkout: Checkout, tmp_path: Path, token: str) -> None:
     rewrite(checkout.clip(2), other(tmp_path))
     name_shards(checkout, token)
-    checkout.edit("pipeline/extract.py", "        publish(home,", "        raise SystemExit(9)\n        publish(home,")
+    checkout.edit("pipeline/extraction/extract.py", "        publish(home,", "        raise SystemExit(9)\n        publish(home,")
     assert checkout.run("extract", "tiny", "colour", "--rehash").returncode == 9
-    checkout.edit("pipeline/extract.py", "        raise SystemExit(9)\n", "")
+    checkout.edit("pipeline/extraction/extract.py", "        raise SystemExit(9)\n", "")
     assert checkout.plan("colour")["colour"]["reasons"] == {"changed input": 1}
     assert checkout.extracted("colour") == {}
     assert checkout.rows("colour") == fresh_rows(checkout, tmp_path, "colour")

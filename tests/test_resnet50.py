@@ -19,10 +19,10 @@ from pipeline import manifest, registry, weights
 from pipeline.cache import open_stage
 from pipeline.configured import configure
 from pipeline.errors import UserError
-from pipeline.extract import Options, extract
+from pipeline.extraction.extract import Options, extract
+from pipeline.extraction.progress import Progress
 from pipeline.fingerprint import fingerprint
 from pipeline.manifest import Home
-from pipeline.progress import Progress
 from pipeline.types import Array, evenly
 from tests.video_files import coloured, write_clip
 

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import cache, index, inputs, manifest, media, shards, show
+from pipeline import cache, index, manifest, media, shards, show
 from pipeline.cache import DISPUTED, Finished
 from pipeline.configured import Stage, configure
+from pipeline.extraction import inputs
+from pipeline.extraction.plan import plan
 from pipeline.index import Entry, Index, Shard
 from pipeline.manifest import Binding, Home, Manifest
 from pipeline.media import States
-from pipeline.plan import plan
 from pipeline.shards import Failure, Row
 from pipeline.splits import crossing_duplicates
 from pipeline.types import Sample, Split

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import decode, spool, video
+from pipeline import decode, video
 from pipeline.decode import Clip, Track
 from pipeline.errors import ClipError
+from pipeline.extraction import preparation
+from pipeline.extraction.preparation import Job, Prepared, prepare_clip
 from pipeline.media import Stat, stat_of
-from pipeline.spool import Job, Prepared, prepare_clip
 from pipeline.types import Array, Extractor, Frame, evenly
 from tests.video_files import beheaded, cut, edited, number_of, write_clip
 
@@ -229,7 +230,7 @@ def test_a_clip_that_changes_between_hash_and_decode_fails(clip: Path, tmp_path:
         write_clip(clip, 5)
         return "hash of the old bytes"
 
-    monkeypatch.setattr(spool, "hashed", hashed)
+    monkeypatch.setattr(preparation, "hashed", hashed)
     found = prepare(tmp_path / "spool", clip, every=Numbers())
     assert found.failures == {"every": "the file changed while it was read"}
     assert found.stat == before
@@ -271,7 +272,7 @@ def test_the_alarm_is_off_when_a_clip_is_done(clip: Path, tmp_path: Path) -> Non
 def test_a_decode_process_dies_with_its_parent_and_leaves_ctrl_c_to_it() -> None:
     asked = """if True:
         import ctypes, signal
-        from pipeline.spool import start_decoder
+        from pipeline.extraction.preparation import start_decoder
         start_decoder()
         told = ctypes.c_int()
         ctypes.CDLL(None).prctl(2, ctypes.byref(told))  # PR_GET_PDEATHSIG

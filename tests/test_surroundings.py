@@ -24,7 +24,7 @@ CLIPS = 24
 def template(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A corpus whose shards close at four clips and whose rows are wide enough to fill a small disk."""
     checkout = Checkout.make(tmp_path_factory.mktemp("template") / "checkout", clips=CLIPS)
-    checkout.edit("pipeline/lanes.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 4")
+    checkout.edit("pipeline/extraction/shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 4")
     checkout.edit("stages/colour.py", "return (3,)", "return (3, 1000)")
     checkout.edit("stages/colour.py", "yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)", WIDE)
     return checkout
@@ -61,7 +61,7 @@ def one_line(err: str, text: str) -> None:
 
 
 def test_a_full_disk_is_one_line_and_finished_clips_go_on_from_there(checkout: Checkout, small_disk: Path) -> None:
-    checkout.edit("pipeline/estimate.py", "PROBED = 8, 64, 5", "PROBED = 8, 64, 0")  # lengths unknown: it starts
+    checkout.edit("pipeline/extraction/estimate.py", "PROBED = 8, 64, 5", "PROBED = 8, 64, 0")  # lengths unknown: it starts
     full = checkout.run("extract", "tiny", "colour")
     assert full.returncode == 2
     one_line(full.stderr, f"cannot write to the cache {small_disk}: No space left on device; finished clips and what is published are kept")

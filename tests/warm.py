@@ -56,7 +56,7 @@ def _warm_up() -> None:
 
 def _start_fork_server() -> None:
     """The engine's fork server, shared by all commands: to start it takes longer than all the rest. Its decode processes go with it."""
-    from pipeline import engine
+    from pipeline.extraction import engine
 
     server: Any = vars(forkserver)["_forkserver"]
     vars(server).pop("ensure_running", None)
@@ -119,8 +119,9 @@ def _watch(events: dict[int, dict[str, Any]]) -> None:
 
 def _described(cache: str, manifests: str, name: str, *words: str) -> None:
     """Prints `{stage: [digest, gain]}` of what `extract NAME WORDS` would run."""
-    from pipeline import manifest, plan
+    from pipeline import manifest
     from pipeline.commands.options import pairs
+    from pipeline.extraction import plan
 
     home = manifest.Home(Path(cache), Path(manifests))
     given = tuple(word for word in words if "=" in word)

@@ -51,8 +51,8 @@ def plan(
 ) -> None:
     """Say what extract would do and why; reads no media."""
     from pipeline import manifest
-    from pipeline import plan as planning
-    from pipeline.estimate import estimates
+    from pipeline.extraction import plan as planning
+    from pipeline.extraction.estimate import estimates
 
     table = manifest.bind(home_of(ctx), name, root=root)
     wanted = planning.wanted_stages(home_of(ctx), table, stages, pairs(settings), second_name)
@@ -97,8 +97,8 @@ def plan(
 def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Path | None, as_json: bool, **given: Any) -> None:
     """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
     from pipeline import manifest, registry
-    from pipeline import plan as planning
-    from pipeline.estimate import estimates
+    from pipeline.extraction import plan as planning
+    from pipeline.extraction.estimate import estimates
     from pipeline.show import outcome_lines, plan_lines, print_absent, print_apart, print_untrained
 
     registry.find("store", given["store"])
@@ -113,10 +113,10 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     lines = plan_lines(before, estimates(home, table, before))
     click.echo("\n".join(lines), err=True)
     print_untrained(before)
-    from pipeline.extract import Options, Outcome
-    from pipeline.extract import extract as run
-    from pipeline.logs import logged
-    from pipeline.progress import Progress
+    from pipeline.extraction.extract import Options, Outcome
+    from pipeline.extraction.extract import extract as run
+    from pipeline.extraction.log import logged
+    from pipeline.extraction.progress import Progress
 
     outcome, after = Outcome(), before
     if given["rehash"] or given["only"] or any(result.needs_work for result in before.values()):
@@ -140,8 +140,8 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
 def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> None:
     """What is published, fresh, stale and failed; of every bound name if none is given."""
     from pipeline import manifest
-    from pipeline import plan as planning
     from pipeline.errors import UserError
+    from pipeline.extraction import plan as planning
     from pipeline.looking.health import health
     from pipeline.looking.health import line as health_line
     from pipeline.show import print_status

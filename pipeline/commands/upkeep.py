@@ -105,7 +105,7 @@ def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: 
     """
     from pipeline import manifest
     from pipeline.configured import configure
-    from pipeline.progress import Progress
+    from pipeline.extraction.progress import Progress
     from pipeline.upkeep.adopt import Trial
     from pipeline.upkeep.adopt import adopt as run
 

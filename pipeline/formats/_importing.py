@@ -14,15 +14,15 @@ from pipeline import __version__, cache, configured, manifest, shards
 from pipeline.configured import Stage, configure
 from pipeline.datasets.imported import write_table
 from pipeline.errors import UserError
+from pipeline.extraction.inputs import imported_states
+from pipeline.extraction.plan import NOT_IMPORTED
+from pipeline.extraction.shard_building import SHARD_BYTES, SHARD_CLIPS
 from pipeline.fingerprint import digest_of
 from pipeline.formats._clips import Incoming
 from pipeline.formats._reading import clips_of
-from pipeline.inputs import imported_states
-from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
 from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.media import Stat, composed
-from pipeline.plan import NOT_IMPORTED
 from pipeline.shards import Failure, Marker, Row
 from pipeline.types import IMPORT_PREFIX, Array, Sample
 

@@ -12,8 +12,8 @@ from pipeline import __version__, index, registry, shards
 from pipeline.cache import opened, publish_index
 from pipeline.configured import Published, published
 from pipeline.errors import UserError
+from pipeline.extraction.shard_building import SHARD_BYTES, SHARD_CLIPS
 from pipeline.index import ORPHAN, Entry, Index, Shard
-from pipeline.lanes import SHARD_BYTES, SHARD_CLIPS
 from pipeline.locking import locked_wholly
 from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Record, Row

@@ -21,10 +21,10 @@ from pipeline import machine, manifest, registry
 from pipeline.cache import open_stage
 from pipeline.configured import configure
 from pipeline.decode import open_clip
-from pipeline.engine import use_threads
-from pipeline.extract import Options, extract
+from pipeline.extraction.engine import use_threads
+from pipeline.extraction.extract import Options, extract
+from pipeline.extraction.progress import Progress
 from pipeline.manifest import Home
-from pipeline.progress import Progress
 from pipeline.types import Array, Extractor
 from tests.bench import gpu
 from tests.bench.contest import serve

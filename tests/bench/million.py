@@ -34,7 +34,7 @@ FLOORS: Mapping[int, tuple[float, int]] = {100_000: (2.0, 2 << 30), 1_000_000: (
 """Seconds and bytes of a run with nothing to do, by clips."""
 TIMED = """
 import sys, time
-from pipeline import inputs
+from pipeline.extraction import inputs
 from pipeline.cli import main
 looked, spent = inputs.inputs_of, [0.0, 0.0]
 
@@ -44,8 +44,8 @@ def timed(*arguments):
     spent[:] = spent[0] + time.perf_counter() - began[0], spent[1] + time.process_time() - began[1]
     return found
 
-import pipeline.plan
-pipeline.plan.inputs_of = timed
+import pipeline.extraction.plan
+pipeline.extraction.plan.inputs_of = timed
 main(sys.argv[1:], standalone_mode=False)
 print("seconds of stat:", *spent, file=sys.stderr)
 """
@@ -120,7 +120,7 @@ def fill() -> None:
     from pipeline import cache, index, manifest
     from pipeline.cache import Finished
     from pipeline.configured import configure
-    from pipeline.inputs import derived_states, inputs_of
+    from pipeline.extraction.inputs import derived_states, inputs_of
     from pipeline.manifest import Home
     from pipeline.shards import MARKER_SUFFIX
 

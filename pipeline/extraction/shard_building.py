@@ -16,10 +16,10 @@ import numpy as np
 from pipeline import registry, shards
 from pipeline.configured import Stage
 from pipeline.errors import ClipError, UserError
+from pipeline.extraction.forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
+from pipeline.extraction.preparation import Items, Prepared
 from pipeline.fingerprint import refuse_changed
-from pipeline.passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.shards import Failure, Marker, Row
-from pipeline.spool import Items, Prepared
 from pipeline.types import Array, Forward
 
 SHARD_CLIPS = 64

@@ -11,22 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import engine, machine
+from pipeline import machine
 from pipeline.cache import publish
 from pipeline.configured import Stage
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
-from pipeline.estimate import refuse_without_room
+from pipeline.extraction import engine
+from pipeline.extraction.estimate import refuse_without_room
+from pipeline.extraction.inputs import derived_content, derived_stat
+from pipeline.extraction.plan import StagePlan, Todo, plan
+from pipeline.extraction.preparation import Job
+from pipeline.extraction.progress import Progress
+from pipeline.extraction.recognition import settle, settle_disputes
 from pipeline.index import Entry, Index, build, joined
-from pipeline.inputs import derived_content, derived_stat
 from pipeline.locking import locked
 from pipeline.manifest import Home, Manifest
 from pipeline.media import States
-from pipeline.plan import StagePlan, Todo, plan
-from pipeline.progress import Progress
-from pipeline.settling import settle, settle_disputes
 from pipeline.shards import Failure
-from pipeline.spool import Job
 
 SPOOL_PREFIX = ".spool-"
 
@@ -127,7 +128,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     progress.start({name: len(result.todo) for name, result in todo.items()})
     try:
         if options.workers:
-            from pipeline.cluster import run_on_workers
+            from pipeline.extraction.workers import run_on_workers
 
             run_on_workers(work, list(jobs), options.workers, report)
         else:

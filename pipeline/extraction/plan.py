@@ -16,8 +16,8 @@ from pipeline import index, registry
 from pipeline.cache import DISPUTED, Finished, finished, has_lengths
 from pipeline.configured import Published, Stage, configure, default_stages, kind_of, of_published, published, published_names, staleness
 from pipeline.errors import UserError
+from pipeline.extraction.inputs import Rows, derived_states, inputs_of
 from pipeline.index import Entry
-from pipeline.inputs import Rows, derived_states, inputs_of
 from pipeline.manifest import Home, Manifest
 from pipeline.media import Stat, States
 from pipeline.shards import Failure

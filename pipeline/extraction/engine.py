@@ -14,13 +14,13 @@ from typing import TypeAlias
 
 from pipeline import __version__
 from pipeline.configured import Stage
-from pipeline.decoding import Decoding, Pulse, start_pool
 from pipeline.errors import ClipError
+from pipeline.extraction.decode_processes import Decoding, Pulse, start_pool
+from pipeline.extraction.preparation import Job, Prepared
+from pipeline.extraction.shard_building import Lane, own_mistakes
 from pipeline.fingerprint import refuse_changed
-from pipeline.lanes import Lane, own_mistakes
 from pipeline.machine import use_float32
 from pipeline.shards import Failure
-from pipeline.spool import Job, Prepared
 from pipeline.types import Extractor, Forward
 
 Report: TypeAlias = Callable[[str, int, Failure | None], None]

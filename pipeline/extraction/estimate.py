@@ -15,9 +15,9 @@ from pipeline.amounts import shown_size, shown_time
 from pipeline.configured import Stage, published, published_names
 from pipeline.decode import open_clip
 from pipeline.errors import ClipError, UserError
+from pipeline.extraction.plan import StagePlan
 from pipeline.machine import free_bytes
 from pipeline.manifest import Home, Manifest
-from pipeline.plan import StagePlan
 from pipeline.shards import MARKER_SUFFIX
 
 MARKERS, CLIPS, PROBED = 8, 64, 5

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.cache import DISPUTED
+from pipeline.extraction.inputs import derived_content
+from pipeline.extraction.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
 from pipeline.index import Entry
-from pipeline.inputs import derived_content
 from pipeline.manifest import Manifest
 from pipeline.media import content_of
-from pipeline.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
 
 
 def settle(result: StagePlan, table: Manifest, *, rehash: bool = False, retry_failed: bool = False) -> StagePlan:
