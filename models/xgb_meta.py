@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from models._members import Ensemble, Member, over, trainer_of
 from models._stacking import Stacked, described
-from pipeline.folds import folds_of
+from pipeline.corpus.folds import folds_of
 from pipeline.learner import NonNegative
 from pipeline.recipe import Between, Choice, Predictor, Recipe, Space, Training
 

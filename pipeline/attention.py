@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from pipeline import manifest, predictions, registry, runs
+from pipeline import predictions, registry, runs
 from pipeline.cache import Features
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import fold_folders
 from pipeline.errors import UserError
 from pipeline.lacking import without_features
-from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading
 from pipeline.recipe import Recipe
 from pipeline.runs import Run

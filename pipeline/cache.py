@@ -13,8 +13,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from pipeline import atomic, clip_table, index, manifest
+from pipeline import atomic, index
 from pipeline.configured import FORMAT, Published, Stage, configure, of_published, staleness
+from pipeline.corpus import clip_table, manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.features import Features as Features
 from pipeline.finished import DISPUTED as DISPUTED
@@ -22,7 +24,6 @@ from pipeline.finished import INDEX_PREFIX as INDEX_PREFIX
 from pipeline.finished import Finished as Finished
 from pipeline.finished import finished as finished
 from pipeline.index import Index
-from pipeline.manifest import Home
 from pipeline.sealed import seal, unseal
 from pipeline.shards import Failure
 from pipeline.types import Stale

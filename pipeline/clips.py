@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.corpus.media import FRAME, natural, series_name, walk
 from pipeline.datasets.folder import VIDEO_SUFFIXES
 from pipeline.errors import UserError
-from pipeline.media import FRAME, natural, series_name, walk
 from pipeline.types import Sample
 
 TABLES = frozenset({".npy", ".mat", ".txt", ".csv", ".json"})

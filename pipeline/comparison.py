@@ -12,10 +12,10 @@ import numpy as np
 
 from pipeline import atomic, predictions
 from pipeline.amounts import shown_size, shown_time
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest_of
 from pipeline.intervals import difference
-from pipeline.manifest import Home
 from pipeline.pictures import draw_attention, draw_reliability, picture
 from pipeline.predictions import Predictions
 from pipeline.report import percent

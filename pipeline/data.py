@@ -15,13 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import manifest
 from pipeline.batch import Batch, share_of
 from pipeline.buffers import Ring, ahead
 from pipeline.cache import Features, open_stage
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.lacking import without_features
-from pipeline.manifest import Home
 from pipeline.order import Places, asked_for, order
 from pipeline.types import SPLITS, Array, Stale
 

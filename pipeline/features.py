@@ -11,10 +11,10 @@ import numpy as np
 
 from pipeline import index, shards
 from pipeline.configured import Published, layout_of, of_published
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.index import Index
 from pipeline.layouts import Layout
-from pipeline.manifest import Home
 from pipeline.types import Array
 
 

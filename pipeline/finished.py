@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline import index, shards
 from pipeline.configured import Published, Stage, of_published
+from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.media import States
 from pipeline.index import Entry, Index, Shard
-from pipeline.manifest import Home, Manifest
-from pipeline.media import States
 from pipeline.shards import Failure, Marker
 
 INDEX_PREFIX = "rows-"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 
 LOCK, GATE = ".lock", ".gate"
 GATE_SECONDS = 10.0

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, cache, clip_table, manifest, registry, runs
+from pipeline import atomic, cache, registry, runs
 from pipeline.clips import ROOT, clips_at
 from pipeline.configured import Stage, configure, published
+from pipeline.corpus import clip_table, manifest
+from pipeline.corpus.manifest import PREDICTED, Binding, Home, Manifest
 from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError
 from pipeline.extraction import plan
@@ -23,7 +25,6 @@ from pipeline.fingerprint import differences
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.locking import LOCK, alone
 from pipeline.machine import chosen_device
-from pipeline.manifest import PREDICTED, Binding, Home, Manifest
 from pipeline.metrics import answers
 from pipeline.recipe import Recipe
 from pipeline.runs import Run

@@ -14,9 +14,10 @@ from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
-from pipeline import atomic, epochs, errors, journal, machine, manifest, processes, registry, runs, types
+from pipeline import atomic, epochs, errors, journal, machine, processes, registry, runs, types
 from pipeline import cache as features
 from pipeline.code import canonical, digest_of, loaded
+from pipeline.corpus import manifest
 from pipeline.recipe import Recipe
 
 PACKAGES = ("models", "pipeline")

@@ -10,16 +10,16 @@ import click
 import numpy as np
 
 from pipeline.configured import default_stages
+from pipeline.corpus.manifest import groupings
+from pipeline.corpus.splits import crossing_duplicates, crossing_groups, crossing_signers
 from pipeline.extraction.plan import StagePlan
-from pipeline.manifest import groupings
-from pipeline.splits import crossing_duplicates, crossing_groups, crossing_signers
 
 if TYPE_CHECKING:
     from pipeline.comparison import Compared
+    from pipeline.corpus.manifest import Manifest
     from pipeline.extraction.estimate import Estimate
     from pipeline.extraction.extract import Outcome
     from pipeline.index import Index
-    from pipeline.manifest import Manifest
 
 FAILURES_SHOWN = 5
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.corpus.media import FRAME, IMAGES, files_of
 from pipeline.errors import ClipError
-from pipeline.media import FRAME, IMAGES, files_of
 from pipeline.types import Array
 
 Reader = Literal["numpy", "scipy", "text", "json", "pillow"]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import runs
+from pipeline.corpus.manifest import Home
 from pipeline.epochs import FIGURES
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from pipeline.runs import Run
 
 ADDRESS, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import manifest, registry, runs
+from pipeline import registry, runs
 from pipeline.cache import Features
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.errors import UserError
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.machine import chosen_device
-from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, labelled_splits, open_stages, read_for
 from pipeline.recipe import Predictor, Recipe
 from pipeline.recipe_code import code_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 
 PLAIN = re.compile(r"[A-Za-z0-9_.,:/+=-]+")
 """A word that neither make nor a shell reads otherwise."""

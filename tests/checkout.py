@@ -180,7 +180,7 @@ class Checkout:
         """Shape and bytes of every clip's published rows."""
         from pipeline.cache import Features
         from pipeline.configured import published
-        from pipeline.manifest import Home
+        from pipeline.corpus.manifest import Home
 
         home = Home(self.folder / "cache", self.folder / "manifests")
         said = published(home, "tiny", stage)

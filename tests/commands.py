@@ -5,7 +5,7 @@ from __future__ import annotations
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 
 
 def run(home: Home, *arguments: object) -> Result:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from pipeline.manifest import Home, Manifest
+    from pipeline.corpus.manifest import Home, Manifest
     from tests.checkout import Checkout
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import cache, manifest, media, shards
+from pipeline import cache, shards
 from pipeline.configured import Stage, configure
+from pipeline.corpus import manifest, media
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.extraction.inputs import inputs_of
-from pipeline.manifest import Home, Manifest
 from pipeline.recipe import Training
 from pipeline.shards import Failure, Marker, Row
 from pipeline.testing.models import Rows

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from pipeline.cache import open_stage
 from pipeline.cli import main
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 from pipeline.types import Array
 
 LABELS = ("0_SI", "2_NO", "10_CASA")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 
 ROOT = Path(__file__).resolve().parents[1]
 CHILD = """

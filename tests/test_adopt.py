@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 from tests.checkout import Checkout
 from tests.commands import said
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.types import Sample
 from tests.commands import said
 from tests.test_datasets import lis_clip, touch

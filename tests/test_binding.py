@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from tests.commands import said
 from tests.test_manifest import filled, splits
 
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(file: str, home: H
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import manifest
+from pipeline.corpus import manifest
 
 steps, replace = int(sys.argv[4]), os.replace
 

@@ -14,9 +14,9 @@ from filelock import FileLock
 from pipeline import cache
 from pipeline.cache import Features
 from pipeline.configured import Stage, published
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.locking import locked
-from pipeline.manifest import Home, Manifest
 from pipeline.sealed import seal, unseal
 from pipeline.types import Array
 from tests.checkout import Checkout, write_clip

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from pipeline import comparison, predictions, report, runs
 from pipeline.attention import Attention, attentions, over_time
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.metrics import judge
 from pipeline.predictions import Predictions
 from pipeline.runs import Run

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import manifest, registry
+from pipeline import registry
 from pipeline.configured import configure
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.datasets.include24 import WORDS
 from pipeline.decode import open_clip
 from pipeline.errors import UserError
 from pipeline.extraction.plan import wanted_stages
-from pipeline.manifest import Home, Manifest
 from pipeline.types import Array, Sample
 from tests.test_datasets import touch
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import manifest, registry
+from pipeline import registry
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from pipeline.testing import DatasetContract
 from pipeline.testing.datasets import corpus
 from pipeline.types import SPLITS, Sample

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.corpus.media import hashed, stat_of
 from pipeline.extraction import preparation
 from pipeline.extraction.preparation import Job, Prepared, prepare_clip
-from pipeline.media import hashed, stat_of
 from pipeline.types import Array, Extractor, Frame
 from tests.video_files import write_clip
 

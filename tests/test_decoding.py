@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pebble import ProcessExpired
 
+from pipeline.corpus.media import Stat
 from pipeline.extraction import decode_processes
 from pipeline.extraction.decode_processes import Decoding, Pulse
 from pipeline.extraction.preparation import Job, Prepared
-from pipeline.media import Stat
 from pipeline.types import Extractor
 
 

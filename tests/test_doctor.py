@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline import registry
+from pipeline.corpus.manifest import Home
 from pipeline.looking import doctor
 from pipeline.machine import cores
-from pipeline.manifest import Home
 from tests.commands import run
 
 QUOTA = "/sys/fs/cgroup/cpu.max"

@@ -12,7 +12,7 @@ import pytest
 from pipeline import cache
 from pipeline.cache import Features, finished
 from pipeline.configured import Stage, published
-from pipeline.manifest import Home, Manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.types import Array
 from pipeline.upkeep.restamp import restamp
 from tests.commands import said

@@ -19,8 +19,8 @@ from models.late_fusion import LateFusion, mixture
 from models.xgb_meta import XgbMeta
 from pipeline import registry
 from pipeline.batch import Batch
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.mixing import probabilities
 from pipeline.recipe import Predictor, Recipe, Training
 from pipeline.runs import Run

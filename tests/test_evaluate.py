@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import manifest
 from pipeline.cache import open_stage
 from pipeline.configured import configure
+from pipeline.corpus import manifest
 from pipeline.errors import UserError
 from pipeline.runs import read
 from pipeline.training import evaluate

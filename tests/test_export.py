@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline import manifest
-from pipeline.manifest import Home, Manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.types import Array
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals

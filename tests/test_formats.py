@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import registry
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.formats import readable, writable
-from pipeline.manifest import Home, Manifest
 from pipeline.testing import FormatContract
 from tests.commands import said
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from pipeline.cache import Features
 from pipeline.configured import published
-from pipeline.manifest import Home, Manifest
+from pipeline.corpus.manifest import Home, Manifest
 from tests.checkout import Checkout
 from tests.commands import run, said
 from tests.feature_cache import balanced, corpus, publish, signals

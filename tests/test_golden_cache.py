@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline import index, manifest, runs, shards
+from pipeline import index, runs, shards
 from pipeline.cache import open_stage
 from pipeline.configured import published
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from tests.commands import said
 
 GOLDEN = Path(__file__).parent / "golden" / "cache_v1"

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import manifest, predictions
+from pipeline import predictions
 from pipeline.comparison import compare
+from pipeline.corpus import manifest
+from pipeline.corpus.folds import folds_of, kept_together
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import folded
-from pipeline.folds import folds_of, kept_together
 from pipeline.intervals import interval
-from pipeline.manifest import Home, Manifest
 from pipeline.reading import Reading, open_stages
 from pipeline.runs import Run
 from pipeline.show import scores_line

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.looking import health
-from pipeline.manifest import Home, Manifest
 from pipeline.types import Array
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals

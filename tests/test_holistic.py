@@ -12,16 +12,17 @@ import av
 import numpy as np
 import pytest
 
-from pipeline import manifest, registry
+from pipeline import registry
 from pipeline.cache import open_stage
 from pipeline.configured import configure
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
+from pipeline.corpus.media import Stat
 from pipeline.drawing.clip import make_clip
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.preparation import Job, prepare_clip
 from pipeline.extraction.progress import Progress
-from pipeline.manifest import Home
-from pipeline.media import Stat
 from pipeline.types import Array, Extractor
 from stages import holistic
 from stages.holistic import PARTS, blocks, seen

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import manifest, registry
+from pipeline import registry
 from pipeline.cache import open_stage
 from pipeline.configured import configure
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
 from pipeline.fingerprint import fingerprint
-from pipeline.manifest import Home
 from pipeline.types import Array
 from stages import i3d
 from stages.i3d import I3D

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import manifest
 from pipeline.configured import published
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.plan import wanted_stages
 from pipeline.formats import import_rows
-from pipeline.manifest import Home
 from pipeline.predict import Prediction, write_submission
 from pipeline.predict import write_table as write_predictions
 from tests.feature_cache import corpus, publish, signals

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.formats import import_rows
-from pipeline.manifest import Home
 from tests.feature_cache import corpus, publish, signals
 from tests.import_sources import lis, rows, run, sequences
 

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import manifest, registry
+from pipeline import registry
 from pipeline.cli import main
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.datasets.include50 import SIBLINGS, WORDS, recordings, word
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.types import Dataset, Sample
 from tests.shared_data import shared
 from tests.test_keypoints import points, write

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.extraction.plan import CHANGED
 from pipeline.lacking import without_features
-from pipeline.manifest import Home, Manifest
 from pipeline.reading import open_stages, read_for
 from pipeline.recipe import Recipe
 from pipeline.types import Array

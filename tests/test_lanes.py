@@ -12,10 +12,10 @@ import pytest
 
 from pipeline import shards
 from pipeline.configured import configure
+from pipeline.corpus.media import Stat
 from pipeline.extraction import shard_building
 from pipeline.extraction.preparation import Items, Prepared
 from pipeline.extraction.shard_building import Lane
-from pipeline.media import Stat
 from pipeline.shards import Failure, Marker
 from tests.feature_cache import balanced, corpus
 

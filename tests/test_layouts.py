@@ -11,10 +11,10 @@ import pytest
 
 from pipeline import registry
 from pipeline.configured import layout_of, published
+from pipeline.corpus.manifest import Home
 from pipeline.formats import import_rows
 from pipeline.layouts import LANDMARKS, Layout
 from pipeline.looking import health
-from pipeline.manifest import Home
 from pipeline.recipe import Recipe
 from pipeline.testing.stages import created, layout_fits
 from tests.checkout import Checkout

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import folded
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.predict import predict_splits
 from pipeline.reading import Reading, open_stages
 from pipeline.runs import Run

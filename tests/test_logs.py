@@ -13,11 +13,11 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from pipeline import fitting, tracking
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.epochs import read_figures, write_figures
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.journal import FIGURES
-from pipeline.manifest import Home, Manifest
 from pipeline.runs import Run
 from pipeline.training import train
 

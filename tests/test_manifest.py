@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import manifest, registry
+from pipeline import registry
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Binding, Home, Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Binding, Home, Manifest
 from pipeline.types import Sample
 
 

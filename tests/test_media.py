@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.media import content_of, stat_of
+from pipeline.corpus.media import content_of, stat_of
 
 
 def files(folder: Path, *contents: bytes) -> list[Path]:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from tests.commands import run, said
 from tests.feature_cache import corpus
 

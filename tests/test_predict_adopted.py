@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import fingerprint
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 from tests.commands import said
 from tests.test_predict import Trained, train, write_frames
 

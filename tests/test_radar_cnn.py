@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pipeline import registry
+from pipeline.corpus.media import stat_of
 from pipeline.extraction.preparation import Job, Prepared, prepare_clip
-from pipeline.media import stat_of
 from pipeline.types import Array, Extractor
 from stages import radar_cnn
 from tests.video_files import coloured, write_clip

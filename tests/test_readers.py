@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from pipeline.cache import open_stage
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.data import batches
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.sealed import seal, unseal
 from pipeline.types import Array
 from tests.commands import said

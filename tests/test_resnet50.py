@@ -15,14 +15,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet50
 
-from pipeline import manifest, registry, weights
+from pipeline import registry, weights
 from pipeline.cache import open_stage
 from pipeline.configured import configure
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
 from pipeline.fingerprint import fingerprint
-from pipeline.manifest import Home
 from pipeline.types import Array, evenly
 from tests.video_files import coloured, write_clip
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pipeline import devices, fitting
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from pipeline.runs import at_work
 from pipeline.training import train
 from tests.test_training import SETTINGS, Fixture, assert_same_weights, trained, weights
@@ -55,7 +55,7 @@ from pathlib import Path
 import torch
 from pipeline import fitting
 from pipeline.data import Table
-from pipeline.manifest import Home, read
+from pipeline.corpus.manifest import Home, read
 from pipeline.training import train
 
 torch.set_num_threads(1)

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import cache, index, manifest, media, shards, show
+from pipeline import cache, index, shards, show
 from pipeline.cache import DISPUTED, Finished
 from pipeline.configured import Stage, configure
+from pipeline.corpus import manifest, media
+from pipeline.corpus.manifest import Binding, Home, Manifest
+from pipeline.corpus.media import States
+from pipeline.corpus.splits import crossing_duplicates
 from pipeline.extraction import inputs
 from pipeline.extraction.plan import plan
 from pipeline.index import Entry, Index, Shard
-from pipeline.manifest import Binding, Home, Manifest
-from pipeline.media import States
 from pipeline.shards import Failure, Row
-from pipeline.splits import crossing_duplicates
 from pipeline.types import Sample, Split
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals

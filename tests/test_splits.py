@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.corpus.splits import assign, crossing_duplicates, crossing_signers, describe
 from pipeline.errors import UserError
-from pipeline.splits import assign, crossing_duplicates, crossing_signers, describe
 from pipeline.types import SPLITS, Sample, Split
 
 

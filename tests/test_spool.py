@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline import decode, video
+from pipeline.corpus.media import Stat, stat_of
 from pipeline.decode import Clip, Track
 from pipeline.errors import ClipError
 from pipeline.extraction import preparation
 from pipeline.extraction.preparation import Job, Prepared, prepare_clip
-from pipeline.media import Stat, stat_of
 from pipeline.types import Array, Extractor, Frame, evenly
 from tests.video_files import beheaded, cut, edited, number_of, write_clip
 

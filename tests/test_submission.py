@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.corpus.manifest import Home
 from pipeline.datasets import lis
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from tests.commands import said
 from tests.test_main_job import CLASSES, SMALL, write_lis
 from tests.test_predict import Trained, rows_of, train

@@ -106,7 +106,7 @@ def test_readers_keep_what_they_opened_while_the_stage_is_rebuilt(checkout: Chec
     checkout.ok("extract", "tiny", "colour")
     from pipeline.cache import Features
     from pipeline.configured import published
-    from pipeline.manifest import Home
+    from pipeline.corpus.manifest import Home
 
     home = Home(checkout.folder / "cache", checkout.folder / "manifests")
     said = published(home, "tiny", "colour")

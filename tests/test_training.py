@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 
 from pipeline import devices, network
 from pipeline.cache import open_stage
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.reading import read_for
 from pipeline.runs import Run
 from pipeline.trainer import record_of

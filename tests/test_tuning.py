@@ -16,9 +16,9 @@ import torch
 
 from models.lstm_late import LstmLate
 from pipeline import fitting, tuning
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.epochs import Epoch
 from pipeline.errors import Diverged, UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.recipe import Between
 from pipeline.runs import read as read_run
 from pipeline.training import train
@@ -122,7 +122,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from pipeline.data import Table
-from pipeline.manifest import Home, read
+from pipeline.corpus.manifest import Home, read
 from pipeline.tuning import Search, search_for, tune
 
 torch.set_num_threads(1)

@@ -11,11 +11,12 @@ import pytest
 import scipy.io
 from click.testing import CliRunner
 
-from pipeline import manifest, registry
+from pipeline import registry
 from pipeline.cli import main
 from pipeline.configured import default_stages
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.types import Sample
 from tests.shared_data import shared
 

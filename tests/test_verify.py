@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import cache, index, media
+from pipeline import cache, index
 from pipeline.configured import Stage, published
+from pipeline.corpus import media
+from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Home, Manifest
 from pipeline.upkeep.verify import Report, verify
 from tests.checkout import Checkout
 from tests.commands import said

@@ -16,7 +16,7 @@ import zarr
 
 from pipeline.cache import Features
 from pipeline.configured import published
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 from tests.toys import Plain
 from tests.world import World
 

@@ -119,8 +119,8 @@ def _watch(events: dict[int, dict[str, Any]]) -> None:
 
 def _described(cache: str, manifests: str, name: str, *words: str) -> None:
     """Prints `{stage: [digest, gain]}` of what `extract NAME WORDS` would run."""
-    from pipeline import manifest
     from pipeline.commands.options import pairs
+    from pipeline.corpus import manifest
     from pipeline.extraction import plan
 
     home = manifest.Home(Path(cache), Path(manifests))
@@ -131,7 +131,8 @@ def _described(cache: str, manifests: str, name: str, *words: str) -> None:
 
 def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
     """Prints `{clip: rows}` of what a training on all clips that have features would read, or why it may not."""
-    from pipeline import data, manifest, reading
+    from pipeline import reading
+    from pipeline.corpus import manifest
     from pipeline.errors import UserError
     from pipeline.recipe import Recipe
 

@@ -10,7 +10,7 @@ import click
 from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json, root_option, settings_option
 
 if TYPE_CHECKING:
-    from pipeline.media import States
+    from pipeline.corpus.media import States
 
 EXIT_FAILURES = 1
 
@@ -24,7 +24,7 @@ EXIT_FAILURES = 1
 @click.pass_context
 def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Path | None, split: str | None, seed: int | None) -> None:
     """Bind NAME to a corpus and list its clips."""
-    from pipeline import manifest
+    from pipeline.corpus import manifest
     from pipeline.show import print_absent, print_apart, print_crossing, print_unlearned
 
     table = manifest.bind(home_of(ctx), name, corpus=corpus, root=root, split=split, seed=seed)
@@ -50,7 +50,7 @@ def plan(
     ctx: click.Context, name: str, stages: tuple[str, ...], settings: tuple[str, ...], root: Path | None, second_name: str, as_json: bool
 ) -> None:
     """Say what extract would do and why; reads no media."""
-    from pipeline import manifest
+    from pipeline.corpus import manifest
     from pipeline.extraction import plan as planning
     from pipeline.extraction.estimate import estimates
 
@@ -96,7 +96,8 @@ def plan(
 @click.pass_context
 def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Path | None, as_json: bool, **given: Any) -> None:
     """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
-    from pipeline import manifest, registry
+    from pipeline import registry
+    from pipeline.corpus import manifest
     from pipeline.extraction import plan as planning
     from pipeline.extraction.estimate import estimates
     from pipeline.show import outcome_lines, plan_lines, print_absent, print_apart, print_untrained
@@ -139,7 +140,7 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
 @click.pass_context
 def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> None:
     """What is published, fresh, stale and failed; of every bound name if none is given."""
-    from pipeline import manifest
+    from pipeline.corpus import manifest
     from pipeline.errors import UserError
     from pipeline.extraction import plan as planning
     from pipeline.looking.health import health

@@ -11,7 +11,7 @@ from pipeline.commands.options import home_of, json_option, print_json
 
 if TYPE_CHECKING:
     from pipeline.cache import Features
-    from pipeline.manifest import Home, Manifest
+    from pipeline.corpus.manifest import Home, Manifest
     from pipeline.types import Stale
 
 SHOWN = 3
@@ -22,8 +22,8 @@ stale_option = click.option(
 
 
 def _opened(home: Home, name: str, stage: str, stale: Stale) -> tuple[Manifest, Features]:
-    from pipeline import manifest
     from pipeline.cache import open_stage
+    from pipeline.corpus import manifest
 
     return manifest.read(home, name), open_stage(name, stage, cache=home.cache, manifests=home.manifests, stale=stale)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pipeline.manifest import Home
+    from pipeline.corpus.manifest import Home
 
 
 def home_of(ctx: click.Context) -> Home:
     """The folders given before the command, else the checkout's."""
-    from pipeline.manifest import Home
+    from pipeline.corpus.manifest import Home
 
     home = Home.at(*ctx.obj)
     return Home(home.cache.absolute(), home.manifests.absolute())

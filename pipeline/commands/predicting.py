@@ -30,7 +30,8 @@ def predict(
 
     What is not in the cache yet is extracted. Exit status 1 where a clip could not be labelled; it is listed with its reason.
     """
-    from pipeline import manifest, predict, runs
+    from pipeline import predict, runs
+    from pipeline.corpus import manifest
     from pipeline.errors import UserError
 
     if bool(places) == bool(splits):

@@ -20,7 +20,7 @@ from pipeline.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.manifest import Home
+    from pipeline.corpus.manifest import Home
 
 
 @click.command()
@@ -44,7 +44,8 @@ def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...
 
     home = home_of(ctx)
     with devices.joined(given.pop("count"), given["device"]):
-        from pipeline import manifest, tracking
+        from pipeline import tracking
+        from pipeline.corpus import manifest
         from pipeline.show import print_apart
         from pipeline.training import train as run
 
@@ -60,7 +61,7 @@ def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...
 
 def _bind(home: Home, name: str, root: Path | None) -> None:
     """Bind a name that has a root now, or none yet."""
-    from pipeline import manifest
+    from pipeline.corpus import manifest
 
     if root or not manifest.is_bound(home, name):
         manifest.bind(home, name, root=root)

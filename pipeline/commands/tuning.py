@@ -39,7 +39,7 @@ def tune(
     """
     from dataclasses import asdict
 
-    from pipeline import manifest
+    from pipeline.corpus import manifest
     from pipeline.errors import UserError
     from pipeline.trials import training_line
     from pipeline.tuning import search_for

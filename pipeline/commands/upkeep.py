@@ -9,7 +9,7 @@ import click
 from pipeline.commands.options import device_option, home_of, json_option, print_json
 
 if TYPE_CHECKING:
-    from pipeline.manifest import Home
+    from pipeline.corpus.manifest import Home
     from pipeline.upkeep.verify import Damage, Report
 
 EXIT_DAMAGED = 1
@@ -103,8 +103,8 @@ def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: 
     K random clips are extracted with today's code; if they agree with what is published, that becomes today's, and the runs
     that were trained on it are evaluated on it as before.
     """
-    from pipeline import manifest
     from pipeline.configured import configure
+    from pipeline.corpus import manifest
     from pipeline.extraction.progress import Progress
     from pipeline.upkeep.adopt import Trial
     from pipeline.upkeep.adopt import adopt as run

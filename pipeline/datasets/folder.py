@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.media import composed, walk
 from pipeline.errors import UserError
-from pipeline.media import composed, walk
 from pipeline.types import SPLITS, Dataset, Sample, Split
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})

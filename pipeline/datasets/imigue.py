@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.media import FRAME, IMAGES, natural, series_name
 from pipeline.errors import UserError
-from pipeline.media import FRAME, IMAGES, natural, series_name
 from pipeline.types import Dataset, Sample, Split
 
 CLASSES = tuple(str(number) for number in range(1, 33))

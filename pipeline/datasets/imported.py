@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
+from pipeline.corpus.media import natural
 from pipeline.errors import UserError
-from pipeline.media import natural
 from pipeline.types import SPLITS, Dataset, Sample
 
 TABLE = "clips.csv"

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.corpus.media import natural, walk
 from pipeline.datasets.folder import videos
 from pipeline.errors import UserError
-from pipeline.media import natural, walk
 from pipeline.types import Dataset, Sample, Split
 
 COLUMNS = ("Category", "Word", "Video", "FilePath")

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.media import walk
 from pipeline.datasets.include import listed_videos
 from pipeline.errors import UserError
-from pipeline.media import walk
 from pipeline.types import Dataset, Sample, Split
 
 WORDS = (

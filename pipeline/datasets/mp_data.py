@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.media import natural
 from pipeline.errors import UserError
-from pipeline.media import natural
 from pipeline.types import Dataset, Sample
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.media import walk
 from pipeline.errors import UserError
-from pipeline.media import walk
 from pipeline.types import Dataset, Sample, Split
 
 MODALITIES: Mapping[str, str] = {"color": "rgb", "inertial": "inertial", "skeleton": "skeleton", "depth": "depth"}

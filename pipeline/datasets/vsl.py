@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.media import natural, walk
 from pipeline.errors import UserError
-from pipeline.media import natural, walk
 from pipeline.types import Dataset, Sample, Split
 
 TEST_PERSONS = ("N6", "N7", "N8", "N9")

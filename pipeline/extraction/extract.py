@@ -14,6 +14,8 @@ import numpy as np
 from pipeline import machine
 from pipeline.cache import publish
 from pipeline.configured import Stage
+from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.media import States
 from pipeline.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.extraction import engine
@@ -25,8 +27,6 @@ from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import settle, settle_disputes
 from pipeline.index import Entry, Index, build, joined
 from pipeline.locking import locked
-from pipeline.manifest import Home, Manifest
-from pipeline.media import States
 from pipeline.shards import Failure
 
 SPOOL_PREFIX = ".spool-"

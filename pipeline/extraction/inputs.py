@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.cache import Finished, finished
 from pipeline.configured import Stage, published
+from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.media import Stat, States, token_and_size
 from pipeline.errors import UserError
 from pipeline.index import Entry, Index
-from pipeline.manifest import Home, Manifest
-from pipeline.media import Stat, States, token_and_size
 
 
 class Rows(Mapping[str, Entry]):

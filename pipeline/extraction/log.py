@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 
 KEPT = 50
 SECRET = re.compile(r"(?i)(\b[\w.-]*(?:token|secret|password|passwd|api[_-]?key)[\w.-]*[= ])\S+|(://[^/\s:@]+:)[^@\s/]+(?=@)")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pipeline import index, registry
 from pipeline.cache import DISPUTED, Finished, finished, has_lengths
 from pipeline.configured import Published, Stage, configure, default_stages, kind_of, of_published, published, published_names, staleness
+from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.media import Stat, States
 from pipeline.errors import UserError
 from pipeline.extraction.inputs import Rows, derived_states, inputs_of
 from pipeline.index import Entry
-from pipeline.manifest import Home, Manifest
-from pipeline.media import Stat, States
 from pipeline.shards import Failure
 from pipeline.types import STAGE_PREFIX, Sample
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.cache import DISPUTED
+from pipeline.corpus.manifest import Manifest
+from pipeline.corpus.media import content_of
 from pipeline.extraction.inputs import derived_content
 from pipeline.extraction.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
 from pipeline.index import Entry
-from pipeline.manifest import Manifest
-from pipeline.media import content_of
 
 
 def settle(result: StagePlan, table: Manifest, *, rehash: bool = False, retry_failed: bool = False) -> StagePlan:

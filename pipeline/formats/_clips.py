@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache import Features
+from pipeline.corpus.manifest import Manifest
 from pipeline.errors import UserError
-from pipeline.manifest import Manifest
 from pipeline.types import SPLITS, Array, Sample, Split
 
 GROUP_BYTES = 64 << 20

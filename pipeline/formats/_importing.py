@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from pipeline import __version__, cache, configured, manifest, shards
+from pipeline import __version__, cache, configured, shards
 from pipeline.configured import Stage, configure
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.media import Stat, composed
 from pipeline.datasets.imported import write_table
 from pipeline.errors import UserError
 from pipeline.extraction.inputs import imported_states
@@ -21,8 +24,6 @@ from pipeline.fingerprint import digest_of
 from pipeline.formats._clips import Incoming
 from pipeline.formats._reading import clips_of
 from pipeline.locking import locked
-from pipeline.manifest import Home, Manifest
-from pipeline.media import Stat, composed
 from pipeline.shards import Failure, Marker, Row
 from pipeline.types import IMPORT_PREFIX, Array, Sample
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import registry
+from pipeline.corpus.media import composed
 from pipeline.errors import ClipError, UserError
 from pipeline.formats._clips import Format, Incoming
-from pipeline.media import composed
 
 
 def clips_of(source: Path, form: str) -> Iterator[Incoming]:

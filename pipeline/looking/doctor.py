@@ -16,8 +16,8 @@ from typing import Literal
 
 from pipeline import registry
 from pipeline.amounts import shown_size
+from pipeline.corpus.manifest import CHECKOUT, Home
 from pipeline.machine import cores, free_bytes
-from pipeline.manifest import CHECKOUT, Home
 
 State = Literal["ok", "note", "missing"]
 LEAST_FREE = 1 << 30

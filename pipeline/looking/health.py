@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pipeline import atomic
 from pipeline.cache import Features, opened
 from pipeline.configured import Published, published
+from pipeline.corpus.manifest import Home
 from pipeline.looking.statistics import Sums
-from pipeline.manifest import Home
 
 NAMED, RUN = 20, 3
 """Clips that are named of each kind; neighbouring values that count as a part where the stage names none."""

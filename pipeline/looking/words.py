@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.amounts import shown_size
+from pipeline.corpus.media import exists, stat_of
 from pipeline.looking.clip import Seen
 from pipeline.looking.statistics import Sums, by_dimension
-from pipeline.media import exists, stat_of
 
 DIMENSIONS, INDICES = 12, 64
 

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline import manifest, registry
+from pipeline import registry
 from pipeline.configured import second_names
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.manifest import Home
 from pipeline.testing._contract import Contract
 from pipeline.types import Dataset
 

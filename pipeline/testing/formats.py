@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline import registry
+from pipeline.corpus.manifest import Binding, Manifest
 from pipeline.errors import UserError
 from pipeline.formats import Format, Incoming, Outgoing, clips_of
-from pipeline.manifest import Binding, Manifest
 from pipeline.testing._contract import Contract
 from pipeline.testing.models import Rows
 from pipeline.types import Array, Sample

@@ -16,14 +16,14 @@ import numpy as np
 from pipeline import shards
 from pipeline.cache import Features
 from pipeline.configured import Published, Stage, published, published_names, staleness
+from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.media import stat_of
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.inputs import derived_content, derived_stat
 from pipeline.extraction.progress import Progress
 from pipeline.index import Entry
 from pipeline.locking import locked
-from pipeline.manifest import Home, Manifest
-from pipeline.media import stat_of
 from pipeline.shards import MARKER_SUFFIX
 from pipeline.types import Array
 from pipeline.upkeep.restamp import restamp

@@ -11,11 +11,11 @@ from typing import Any
 from pipeline import __version__, index, registry, shards
 from pipeline.cache import opened, publish_index
 from pipeline.configured import Published, published
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.extraction.shard_building import SHARD_BYTES, SHARD_CLIPS
 from pipeline.index import ORPHAN, Entry, Index, Shard
 from pipeline.locking import locked_wholly
-from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Record, Row
 from pipeline.types import Array
 from pipeline.upkeep.garbage import delete

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline.cache import lengths_path
 from pipeline.configured import published, published_names
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.locking import LOCK, locked_wholly
-from pipeline.manifest import Home
 from pipeline.upkeep.garbage import delete
 from pipeline.upkeep.places import PUBLISHED, chosen, identities, size_of, uses
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline.atomic import replace, sync
 from pipeline.cache import COPY
+from pipeline.corpus.manifest import Home
 from pipeline.locking import locked
-from pipeline.manifest import Home
 from pipeline.sealed import unseal
 from pipeline.shards import MARKER_SUFFIX
 from pipeline.upkeep.places import ASIDE, PUBLISHED

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError, did_you_mean
-from pipeline.manifest import Home
 
 DIGEST = re.compile(r"[0-9a-f]{16}")
 RUNS, PUBLISHED, ASIDE = "runs", "published.json", "damaged"

@@ -14,8 +14,8 @@ from pipeline import cache, index, shards
 from pipeline.atomic import sync
 from pipeline.cache import Features, finished
 from pipeline.configured import Stage
+from pipeline.corpus.manifest import Home
 from pipeline.index import Entry
-from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX, Record
 
 

@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from pipeline import index, shards
 from pipeline.configured import Published, of_published
+from pipeline.corpus.manifest import Home
 from pipeline.errors import NewerFormat, UserError
 from pipeline.fingerprint import digest_of
 from pipeline.index import Index
 from pipeline.machine import cores
-from pipeline.manifest import Home
 from pipeline.shards import MARKER_SUFFIX, Record
 from pipeline.upkeep.places import PUBLISHED, identities
 from pipeline.upkeep.verified import Verified

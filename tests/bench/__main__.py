@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from pipeline.manifest import Home
+from pipeline.corpus.manifest import Home
 from tests.bench import extracting, gpu, memory, planning, reader, results, training
 from tests.bench.rows import Row
 

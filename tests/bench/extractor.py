@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import machine, manifest, registry
+from pipeline import machine, registry
 from pipeline.cache import open_stage
 from pipeline.configured import configure
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.decode import open_clip
 from pipeline.extraction.engine import use_threads
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
-from pipeline.manifest import Home
 from pipeline.types import Array, Extractor
 from tests.bench import gpu
 from tests.bench.contest import serve

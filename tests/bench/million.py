@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from pipeline.corpus.media import States
 from pipeline.index import Index, Shard
-from pipeline.media import States
 from tests.bench.contest import serve
 from tests.checkout import ROOT, Checkout, write_clip
 
@@ -117,11 +117,12 @@ def place(checkout: Checkout, number: int) -> Path:
 
 def fill() -> None:
     """Publish rows of every clip in every stage, as an extraction leaves them; what they say is made up, and markers hold nothing."""
-    from pipeline import cache, index, manifest
+    from pipeline import cache, index
     from pipeline.cache import Finished
     from pipeline.configured import configure
+    from pipeline.corpus import manifest
+    from pipeline.corpus.manifest import Home
     from pipeline.extraction.inputs import derived_states, inputs_of
-    from pipeline.manifest import Home
     from pipeline.shards import MARKER_SUFFIX
 
     home, published = Home(), dict[str, Index]()

@@ -54,8 +54,8 @@ class Ours(Reader):
     """Batches of this project, from features that `signcache import` took over."""
 
     def write(self) -> None:
+        from pipeline.corpus.manifest import Home
         from pipeline.formats import import_rows
-        from pipeline.manifest import Home
 
         npy = Npy(self.folder.parent / f"npy-{self.clips.dtype}", self.clips)
         if not npy.folder.exists():

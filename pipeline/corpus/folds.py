@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.types import Sample
 
 if TYPE_CHECKING:
-    from pipeline.manifest import Manifest
+    from pipeline.corpus.manifest import Manifest
 
 
 def kept_together(samples: Sequence[Sample], table: Manifest) -> tuple[str, tuple[str, ...]]:

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import binding, clip_table, registry
-from pipeline.binding import Binding as Binding
-from pipeline.binding import Bound
+from pipeline import registry
+from pipeline.corpus import binding, clip_table
+from pipeline.corpus.binding import Binding as Binding
+from pipeline.corpus.binding import Bound
+from pipeline.corpus.listing import checked, listed
+from pipeline.corpus.media import exists
+from pipeline.corpus.splits import assign, declared, describe
 from pipeline.errors import UserError, did_you_mean
 from pipeline.fingerprint import digest_of
-from pipeline.listing import checked, listed
-from pipeline.media import exists
-from pipeline.splits import assign, declared, describe
 from pipeline.types import Dataset, Grouping, Sample
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 PREDICTED = "-predict"
 """Ends the name under which the cache keeps features of the files that `predict` was given."""

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import atomic, clip_table
+from pipeline import atomic
+from pipeline.corpus import clip_table
 from pipeline.errors import NewerFormat, UserError
 from pipeline.types import Sample
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
+from pipeline.corpus.media import composed, listing
 from pipeline.errors import UserError
-from pipeline.media import composed, listing
 from pipeline.types import Sample, Split
 
 
