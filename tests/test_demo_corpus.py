@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.datasets import demo
-from pipeline.drawing.body import CAMERA_HZ, TICK_HZ, Motion
-from pipeline.drawing.clip import clip_media, clip_motion, make_clip
-from pipeline.drawing.glosses import GLOSSES
-from pipeline.drawing.inertial import GRAVITY, SENSOR_HZ, track, turning, wrist_axes
-from pipeline.drawing.radar import DOPPLERS, FASTEST, NEAREST, RADAR_HZ, RANGE_STEP, RANGES, RECEIVERS, maps, scatterers, seen
-from pipeline.drawing.signers import SIGNERS
+from pipeline.datasets._drawing.body import CAMERA_HZ, TICK_HZ, Motion
+from pipeline.datasets._drawing.clip import clip_media, clip_motion, make_clip
+from pipeline.datasets._drawing.glosses import GLOSSES
+from pipeline.datasets._drawing.inertial import GRAVITY, SENSOR_HZ, track, turning, wrist_axes
+from pipeline.datasets._drawing.radar import DOPPLERS, FASTEST, NEAREST, RADAR_HZ, RANGE_STEP, RANGES, RECEIVERS, maps, scatterers, seen
+from pipeline.datasets._drawing.signers import SIGNERS
 from pipeline.errors import UserError
 
 CLIPS = [("HELLO", "signer1", 1), ("RAIN", "signer3", 2), ("LOOK", "signer5", 3), ("BOOK", "signer2", 1)]
@@ -131,8 +131,8 @@ def test_without_a_terminal_every_tenth_of_the_clips_is_told(tmp_path: Path, cap
 
 def test_a_part_of_the_picture_is_blurred_as_the_whole_would_be() -> None:
     """Only what was painted is drawn at the final size in every picture."""
-    from pipeline.drawing.canvas import Canvas
-    from pipeline.drawing.figure import _softened, _wall, paint, seen
+    from pipeline.datasets._drawing.canvas import Canvas
+    from pipeline.datasets._drawing.figure import _softened, _wall, paint, seen
 
     for clip in CLIPS:
         motion, signer = clip_motion(*clip), SIGNERS[clip[1]]

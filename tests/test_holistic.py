@@ -18,7 +18,7 @@ from pipeline.configured import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.corpus.media import Stat
-from pipeline.drawing.clip import make_clip
+from pipeline.datasets._drawing.clip import make_clip
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.preparation import Job, prepare_clip

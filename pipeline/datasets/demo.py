@@ -15,9 +15,9 @@ from threading import Thread
 from time import monotonic
 from typing import Any, TypeAlias
 
-from pipeline.drawing.clip import clip_media, make_clip
-from pipeline.drawing.glosses import GLOSSES
-from pipeline.drawing.signers import REPETITIONS, SIGNERS, clip_name
+from pipeline.datasets._drawing.clip import clip_media, make_clip
+from pipeline.datasets._drawing.glosses import GLOSSES
+from pipeline.datasets._drawing.signers import REPETITIONS, SIGNERS, clip_name
 from pipeline.errors import UserError
 from pipeline.machine import cores
 from pipeline.types import Dataset, Sample

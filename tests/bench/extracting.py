@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.drawing.clip import clip_media, make_clip
-from pipeline.drawing.glosses import GLOSSES
-from pipeline.drawing.signers import SIGNERS
+from pipeline.datasets._drawing.clip import clip_media, make_clip
+from pipeline.datasets._drawing.glosses import GLOSSES
+from pipeline.datasets._drawing.signers import SIGNERS
 from pipeline.machine import cores
 from tests.bench.contest import ROOT, Contestant
 from tests.bench.rows import Row, faster

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from pipeline.drawing.body import TICK_HZ, Arm, Floats, Motion
-from pipeline.drawing.signers import Signer
+from pipeline.datasets._drawing.body import TICK_HZ, Arm, Floats, Motion
+from pipeline.datasets._drawing.signers import Signer
 
 RADAR_HZ = 20
 RECEIVERS = ((-0.75, -0.35, 1.35), (0.0, 0.55, 1.45), (0.75, -0.35, 1.35))

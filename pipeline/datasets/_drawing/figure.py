@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.body import CAMERA_HZ, TICK_HZ, Arm, Floats, Motion
-from pipeline.drawing.canvas import HEIGHT, OVERSAMPLING, WIDTH, Canvas, shade
-from pipeline.drawing.hands import paint_hand
-from pipeline.drawing.head import Head
-from pipeline.drawing.signers import Look, Signer
+from pipeline.datasets._drawing.body import CAMERA_HZ, TICK_HZ, Arm, Floats, Motion
+from pipeline.datasets._drawing.canvas import HEIGHT, OVERSAMPLING, WIDTH, Canvas, shade
+from pipeline.datasets._drawing.hands import paint_hand
+from pipeline.datasets._drawing.head import Head
+from pipeline.datasets._drawing.signers import Look, Signer
 
 NOISE = 4.0
 """Standard deviation in gray levels, as of a small camera indoors."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.body import Floats
-from pipeline.drawing.signers import Colour, Signer
+from pipeline.datasets._drawing.body import Floats
+from pipeline.datasets._drawing.signers import Colour, Signer
 
 WIDTH, HEIGHT, OVERSAMPLING = 640, 480, 2
 DISTANCE = 2.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.drawing.body import Arm, Floats, unit
-from pipeline.drawing.canvas import Canvas, shade
-from pipeline.drawing.signers import Colour
+from pipeline.datasets._drawing.body import Arm, Floats, unit
+from pipeline.datasets._drawing.canvas import Canvas, shade
+from pipeline.datasets._drawing.signers import Colour
 
 KNUCKLES = np.array([(0.088, 0.034), (0.094, 0.011), (0.089, -0.012), (0.079, -0.033)])
 """Of index, middle, ring and little finger: metres from the wrist along the fingers, and towards the thumb."""

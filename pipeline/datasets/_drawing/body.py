@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.glosses import RELAXED, Gloss, Stroke
-from pipeline.drawing.signers import Signer
+from pipeline.datasets._drawing.glosses import RELAXED, Gloss, Stroke
+from pipeline.datasets._drawing.signers import Signer
 
 Floats = NDArray[np.float64]
 

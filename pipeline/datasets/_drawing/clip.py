@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.body import CAMERA_HZ, Motion, perform
-from pipeline.drawing.glosses import GLOSSES
-from pipeline.drawing.signers import SIGNERS, Signer, clip_name, generator
+from pipeline.datasets._drawing.body import CAMERA_HZ, Motion, perform
+from pipeline.datasets._drawing.glosses import GLOSSES
+from pipeline.datasets._drawing.signers import SIGNERS, Signer, clip_name, generator
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -51,15 +51,15 @@ def make_clip(root: Path, gloss: str, signer: str, repetition: int) -> None:
 def _write_rgb(paths: list[Path], motion: Motion, signer: Signer, rng: np.random.Generator) -> None:
     import cv2
 
-    from pipeline.drawing.canvas import HEIGHT, WIDTH
-    from pipeline.drawing.figure import pictures
+    from pipeline.datasets._drawing.canvas import HEIGHT, WIDTH
+    from pipeline.datasets._drawing.figure import pictures
 
     cv2.setNumThreads(1)  # a process draws on each core
     _write_video(paths[0], pictures(motion, signer, rng), (HEIGHT, WIDTH), CAMERA_HZ, CAMERA_QUALITY)
 
 
 def _write_radar(paths: list[Path], motion: Motion, signer: Signer, rng: np.random.Generator) -> None:
-    from pipeline.drawing.radar import RADAR_HZ, maps
+    from pipeline.datasets._drawing.radar import RADAR_HZ, maps
 
     for path, frames in zip(paths, maps(motion, signer, rng), strict=True):
         if not path.is_file():
@@ -67,7 +67,7 @@ def _write_radar(paths: list[Path], motion: Motion, signer: Signer, rng: np.rand
 
 
 def _write_inertial(paths: list[Path], motion: Motion, _: Signer, rng: np.random.Generator) -> None:
-    from pipeline.drawing.inertial import track
+    from pipeline.datasets._drawing.inertial import track
 
     part = _part(paths[0])
     with part.open("wb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.body import TICK_HZ, Arm, Floats, Motion
+from pipeline.datasets._drawing.body import TICK_HZ, Arm, Floats, Motion
 
 SENSOR_HZ = 50
 GRAVITY = 9.80665

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.drawing.body import Floats
-from pipeline.drawing.canvas import Canvas, Point, shade
-from pipeline.drawing.signers import Look
+from pipeline.datasets._drawing.body import Floats
+from pipeline.datasets._drawing.canvas import Canvas, Point, shade
+from pipeline.datasets._drawing.signers import Look
 
 FACE = (0.076, 0.108)
 """Half width and half height of the face in metres."""
