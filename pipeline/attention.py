@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline import predictions, registry, runs
-from pipeline.cache import Features
+from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import fold_folders

@@ -12,9 +12,9 @@ import numpy as np
 
 from pipeline import atomic, predictions
 from pipeline.amounts import shown_size, shown_time
+from pipeline.cache.identity import digest_of
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.fingerprint import digest_of
 from pipeline.intervals import difference
 from pipeline.pictures import draw_attention, draw_reliability, picture
 from pipeline.predictions import Predictions

@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from pipeline import metrics, predictions, runs
+from pipeline.cache.identity import digest_of
 from pipeline.corpus.folds import folds_of, kept_together
 from pipeline.errors import UserError
-from pipeline.fingerprint import digest_of
 from pipeline.mixing import Mixture
 from pipeline.reading import Reading, count, some
 from pipeline.recipe import Predictor, Recipe

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.batch import Batch, share_of
 from pipeline.buffers import Ring, ahead
-from pipeline.cache import Features, open_stage
+from pipeline.cache.publishing import Features, open_stage
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError

@@ -12,8 +12,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.shards import checked_rows, open_shard
 from pipeline.errors import ClipError
-from pipeline.shards import checked_rows, open_shard
 from pipeline.tables import Reader, read_rows, reader_of
 from pipeline.types import Array, Frame
 from pipeline.video import (

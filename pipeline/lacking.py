@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.cache import Features
-from pipeline.configured import Stage, configure
+from pipeline.cache.index import COLUMNS, Index
+from pipeline.cache.publishing import Features
+from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import media
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.extraction.plan import CHANGED, StagePlan, plan
 from pipeline.extraction.recognition import settle
-from pipeline.index import COLUMNS, Index
 from pipeline.types import Sample
 
 

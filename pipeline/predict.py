@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, cache, registry, runs
+from pipeline import atomic, registry, runs
+from pipeline.cache import publishing
+from pipeline.cache.features import Features
+from pipeline.cache.identity import differences
+from pipeline.cache.locking import LOCK, alone
+from pipeline.cache.stage import Stage, configure, published
 from pipeline.clips import ROOT, clips_at
-from pipeline.configured import Stage, configure, published
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import PREDICTED, Binding, Home, Manifest
 from pipeline.data import UNKNOWN, Table
@@ -20,10 +24,7 @@ from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
-from pipeline.features import Features
-from pipeline.fingerprint import differences
 from pipeline.lacking import refuse_missing, without_features
-from pipeline.locking import LOCK, alone
 from pipeline.machine import chosen_device
 from pipeline.metrics import answers
 from pipeline.recipe import Recipe
@@ -128,7 +129,7 @@ def _of_today(home: Home, dataset: str, stage: Stage) -> Features | None:
     """What is published of a stage, where it is what the stage makes today."""
     if published(home, dataset, stage.name) is None:
         return None
-    features = cache.opened(home, dataset, stage.name)
+    features = publishing.opened(home, dataset, stage.name)
     return features if features.digest == stage.fingerprint.digest else None
 
 

@@ -10,14 +10,14 @@ from typing import cast
 import numpy as np
 
 from pipeline import journal, registry
-from pipeline.cache import Features, open_stage
-from pipeline.configured import published_names
+from pipeline.cache.identity import digest_of
+from pipeline.cache.publishing import Features, open_stage
+from pipeline.cache.stage import published_names
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
 from pipeline.data import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
-from pipeline.fingerprint import digest_of
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.recipe import Recipe, Training
 from pipeline.types import SPLITS, STAGE_PREFIX, Array, Sample, Split, Stale

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 from pipeline import atomic, epochs, errors, journal, machine, processes, registry, runs, types
-from pipeline import cache as features
-from pipeline.code import canonical, digest_of, loaded
+from pipeline.cache import publishing as features
+from pipeline.cache.code import canonical, digest_of, loaded
 from pipeline.corpus import manifest
 from pipeline.recipe import Recipe
 

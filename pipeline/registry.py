@@ -19,7 +19,7 @@ PACKAGES: Mapping[Kind, str] = {
     "stage": "stages",
     "model": "models",
     "dataset": "pipeline.datasets",
-    "store": "pipeline.stores",
+    "store": "pipeline.cache.stores",
     "format": "pipeline.formats",
 }
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic, devices
+from pipeline.cache.locking import LOCK, alone
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.locking import LOCK, alone
 
 FORMAT = 1
 RECORD, RESULT, REPORT = "run.json", "result.json", "report.html"

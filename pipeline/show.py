@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from pipeline.configured import default_stages
+from pipeline.cache.stage import default_stages
 from pipeline.corpus.manifest import groupings
 from pipeline.corpus.splits import crossing_duplicates, crossing_groups, crossing_signers
 from pipeline.extraction.plan import StagePlan
 
 if TYPE_CHECKING:
+    from pipeline.cache.index import Index
     from pipeline.comparison import Compared
     from pipeline.corpus.manifest import Manifest
     from pipeline.extraction.estimate import Estimate
     from pipeline.extraction.extract import Outcome
-    from pipeline.index import Index
 
 FAILURES_SHOWN = 5
 

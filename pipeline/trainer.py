@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from pipeline import devices, fitting, journal, metrics, predictions, runs
-from pipeline.cache import Features
-from pipeline.configured import published
+from pipeline.cache.identity import digest_of
+from pipeline.cache.publishing import Features
+from pipeline.cache.stage import published
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home
 from pipeline.cost import Clock
-from pipeline.fingerprint import digest_of
 from pipeline.predictions import Predictions
 from pipeline.reading import Reading, count, some
 from pipeline.recipe import Predictor, Recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import registry, runs
-from pipeline.cache import Features
+from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import Mean, fold_folders, train_folds

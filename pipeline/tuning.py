@@ -17,11 +17,11 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import registry
+from pipeline.cache.identity import digest_of
+from pipeline.cache.locking import alone
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.epochs import Epoch
 from pipeline.errors import Diverged, UserError
-from pipeline.fingerprint import digest_of
-from pipeline.locking import alone
 from pipeline.machine import chosen_device
 from pipeline.reading import Reading, read_for
 from pipeline.recipe import Between, Choice, Predictor, Recipe, Space

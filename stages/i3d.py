@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from pipeline import weights as checkpoint
+from pipeline.cache import weights as checkpoint
 from pipeline.decode import resized
 from pipeline.errors import UserError
 from pipeline.types import Array, Extractor, Forward, Frame

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from pipeline import weights as checkpoint
+from pipeline.cache import weights as checkpoint
 from pipeline.decode import gray, nearest
 from pipeline.errors import ClipError
 from pipeline.types import Array, Extractor, Forward, Frame, evenly

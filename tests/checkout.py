@@ -178,8 +178,8 @@ class Checkout:
 
     def rows(self, stage: str) -> dict[str, tuple[tuple[int, ...], bytes]]:
         """Shape and bytes of every clip's published rows."""
-        from pipeline.cache import Features
-        from pipeline.configured import published
+        from pipeline.cache.publishing import Features
+        from pipeline.cache.stage import published
         from pipeline.corpus.manifest import Home
 
         home = Home(self.folder / "cache", self.folder / "manifests")

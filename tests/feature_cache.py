@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import cache, shards
-from pipeline.configured import Stage, configure
+from pipeline.cache import publishing, shards
+from pipeline.cache.shards import Failure, Marker, Row
+from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import manifest, media
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.extraction.inputs import inputs_of
 from pipeline.recipe import Training
-from pipeline.shards import Failure, Marker, Row
 from pipeline.testing.models import Rows
 from pipeline.types import Array
 
@@ -83,10 +83,10 @@ def publish(
         marker = Marker(name, f"{name}.zarr", "zarr", dtype, shape, tuple(made), tuple(failures) if not order else ())
         values = shards.joined([rows[clip] for clip in group], shape, dtype)
         shards.write_shard(configured.folder(home), marker, values, {})
-    done = cache.finished(configured, home)
+    done = publishing.finished(configured, home)
     numbers = done.current(done.places(table), inputs_of(home, table, configured))
     bound = {clip: number for clip, number in zip(table.ids, numbers.tolist(), strict=True) if number >= 0 and clip in rows}
-    cache.publish(home, configured, done, done.rows.taken(np.array([*bound.values()], np.int64), list(bound)), failures)
+    publishing.publish(home, configured, done, done.rows.taken(np.array([*bound.values()], np.int64), list(bound)), failures)
     return configured
 
 

@@ -140,9 +140,9 @@ def test_killed_while_adopting_nothing_is_lost_and_it_goes_on(checkout: Checkout
     checkout.edit("stages/colour.py", *REFACTOR)
     moment = "len(list(folder.glob('*.json'))) >= 2 and " if "marker" in line else ""
     death = f"{line[: len(line) - len(line.lstrip())]}{moment}__import__('os').kill(__import__('os').getpid(), 9)\n"
-    checkout.edit("pipeline/upkeep/restamp.py", line, death + line)
+    checkout.edit("pipeline/cache/upkeep/restamp.py", line, death + line)
     assert checkout.run("adopt", "tiny", "colour", "--sample", "1").returncode == -signal.SIGKILL
-    checkout.edit("pipeline/upkeep/restamp.py", death + line, line)
+    checkout.edit("pipeline/cache/upkeep/restamp.py", death + line, line)
     assert (checkout.rows("colour"), digest(checkout)) == (before, old)
     assert "all whole" in said(home, "verify")
     checkout.ok("adopt", "tiny", "colour", "--sample", "1")

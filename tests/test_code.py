@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import registry
-from pipeline.code import code_hashes
+from pipeline.cache.code import code_hashes
 from pipeline.errors import UserError
 from tests.checkout import Checkout
 from tests.test_fingerprint import hashes
@@ -86,7 +86,7 @@ PLACES = {
     "two modules": ("from pipeline.types import Array, evenly", "from pipeline.a import Array\nfrom pipeline.b import evenly"),
     "another order": ("from pipeline.types import Array, evenly", "from pipeline.types import evenly, Array"),
     "another place": ("import numpy\nfrom pipeline.types import Array, evenly", "from pipeline.types import Array, evenly\nimport numpy"),
-    "under a name": ("from pipeline import weights as w", "from pipeline.cache import weights as w"),
+    "under a name": ("from pipeline import weights as w", "from pipeline.cache.publishing import weights as w"),
     "a module": ("import pipeline.decode as d", "import pipeline.extraction.decode_processes.video as d"),
     "within a function": ("from pipeline.decode import gray", "from pipeline.extraction.decode_processes import gray"),
 }
@@ -142,12 +142,12 @@ def test_a_function_of_the_machinery_that_moved_to_another_module_keeps_the_cach
 
 
 def test_features_from_before_places_stopped_counting_are_adopted(checkout: Checkout) -> None:
-    checkout.edit("pipeline/code.py", '.partition(".")[0] == "pipeline"', '.partition(".")[0] == "nowhere"')
+    checkout.edit("pipeline/cache/code.py", '.partition(".")[0] == "pipeline"', '.partition(".")[0] == "nowhere"')
     old = checkout.plan("colour")["colour"]
     assert (old["fresh"], list(old["reasons"])) == (0, ["stale: code of stages/colour.py; code of stages/palette.py"])
     checkout.ok("extract", "tiny", "colour", "brightness")
     rows = checkout.rows("colour"), checkout.rows("brightness")
-    checkout.edit("pipeline/code.py", '"nowhere"', '"pipeline"')
+    checkout.edit("pipeline/cache/code.py", '"nowhere"', '"pipeline"')
     for marker in checkout.markers("colour"):
         if marker.parent.name != old["digest"]:
             marker.unlink()  # what the fixture extracted with today's identity

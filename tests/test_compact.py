@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from pipeline import cache
-from pipeline.cache import Features
-from pipeline.configured import Stage, published
+from pipeline.cache import publishing
+from pipeline.cache.locking import locked
+from pipeline.cache.publishing import Features
+from pipeline.cache.stage import Stage, published
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.locking import locked
 from pipeline.sealed import seal, unseal
 from pipeline.types import Array
 from tests.checkout import Checkout, write_clip
@@ -60,12 +60,12 @@ def test_many_small_shards_become_one_with_the_same_rows(signs: Signs) -> None:
     assert said(home, "gc") == "0 things, 0 B, may go\n"
     assert said(home, "compact", "signs", "resnet50") == "signs/resnet50: 1 shards, packed already\n"
     next(features.folder.glob("rows-*.npz")).unlink()
-    assert "sign1/train2" in cache.finished(stage, home).failures, "the marker holds the failure too"
+    assert "sign1/train2" in publishing.finished(stage, home).failures, "the marker holds the failure too"
 
 
 def test_a_shard_is_never_larger_than_a_full_one(signs: Signs, monkeypatch: pytest.MonkeyPatch) -> None:
     home, _, rows, _ = signs
-    monkeypatch.setattr("pipeline.upkeep.compact.SHARD_CLIPS", 4)
+    monkeypatch.setattr("pipeline.cache.upkeep.compact.SHARD_CLIPS", 4)
     assert "11 shards -> 3" in said(home, "compact")
     assert sorted(len(json.loads(path.read_bytes())["rows"]) for path in opened(home).folder.glob("*.json")) == [3, 4, 4]
     assert_rows(opened(home), rows)
@@ -73,7 +73,7 @@ def test_a_shard_is_never_larger_than_a_full_one(signs: Signs, monkeypatch: pyte
 
 def test_a_shard_never_holds_more_bytes_than_a_full_one(signs: Signs, monkeypatch: pytest.MonkeyPatch) -> None:
     home, _, rows, _ = signs
-    monkeypatch.setattr("pipeline.upkeep.compact.SHARD_BYTES", 2048 * 4 * 15)
+    monkeypatch.setattr("pipeline.cache.upkeep.compact.SHARD_BYTES", 2048 * 4 * 15)
     said(home, "compact")
     for path in opened(home).folder.glob("*.json"):
         lengths = [row["length"] for row in json.loads(path.read_bytes())["rows"]]
@@ -154,7 +154,7 @@ def test_packing_waits_for_no_stage_that_may_be_reading_for_the_first_time(signs
 
 def test_no_extraction_begins_while_shards_are_packed(signs: Signs, monkeypatch: pytest.MonkeyPatch) -> None:
     home = signs[0]
-    monkeypatch.setattr("pipeline.locking.GATE_SECONDS", 0)
+    monkeypatch.setattr("pipeline.cache.locking.GATE_SECONDS", 0)
     message = "the cache of signs is being packed or dropped; wait for it, then run this again"
     begun: list[str] = []
 
@@ -163,7 +163,7 @@ def test_no_extraction_begins_while_shards_are_packed(signs: Signs, monkeypatch:
             pass
         begun.append(message)
 
-    monkeypatch.setattr("pipeline.upkeep.compact._remove", begin)
+    monkeypatch.setattr("pipeline.cache.upkeep.compact._remove", begin)
     said(home, "compact")
     assert begun
     with locked(home, "signs", ["kinematics"]):

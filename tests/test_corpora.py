@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline import registry
-from pipeline.configured import configure
+from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.datasets.include24 import WORDS

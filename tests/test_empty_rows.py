@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import cache
-from pipeline.cache import Features, finished
-from pipeline.configured import Stage, published
+from pipeline.cache import publishing
+from pipeline.cache.publishing import Features, finished
+from pipeline.cache.stage import Stage, published
+from pipeline.cache.upkeep.restamp import restamp
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.types import Array
-from pipeline.upkeep.restamp import restamp
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals
 
@@ -43,7 +43,7 @@ def test_rows_of_a_removed_clip_are_found_when_it_returns(signs: Signs, gone: tu
     numbers = [number for clip, number in done.rows.position.items() if clip not in gone]
     bound = done.rows.taken(np.array(numbers, np.int64))
     contents = done.rows.columns["content"].tolist()
-    cache.publish(home, stage, done, bound, [])
+    publishing.publish(home, stage, done, bound, [])
     assert set(opened(home)) == set(rows) - set(gone)
     assert sorted(finished(stage, home).rows.columns["content"].tolist()) == sorted(contents)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from pipeline.cache import open_stage
-from pipeline.configured import configure
+from pipeline.cache.stage import configure
+from pipeline.cache.upkeep.compact import compact
+from pipeline.cache.upkeep.restamp import restamp
 from pipeline.corpus import manifest
 from pipeline.errors import UserError
 from pipeline.runs import read
 from pipeline.training import evaluate
-from pipeline.upkeep.compact import compact
-from pipeline.upkeep.restamp import restamp
 from tests.test_training import Fixture, trained
 
 torch.set_num_threads(1)

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import code, registry, weights
-from pipeline import fingerprint as fingerprints
-from pipeline.code import code_hashes
+from pipeline import registry
+from pipeline.cache import code, weights
+from pipeline.cache import identity as fingerprints
+from pipeline.cache.code import code_hashes
+from pipeline.cache.identity import differences, digest_of, fingerprint
 from pipeline.errors import UserError
-from pipeline.fingerprint import differences, digest_of, fingerprint
 
 GOLDEN = Path(__file__).parent / "golden"
 BODY = '''"""A stage."""
@@ -275,7 +276,7 @@ def test_digests_are_of_canonical_json() -> None:
 def test_an_identity_is_the_same_in_another_process() -> None:
     code = """if True:
         from pipeline import registry
-        from pipeline.fingerprint import fingerprint
+        from pipeline.cache.identity import fingerprint
         print(fingerprint(registry.create('stage', 'resnet50')).digest)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == fingerprint(registry.create("stage", "resnet50")).digest

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from pipeline.cache import Features
-from pipeline.configured import published
+from pipeline.cache.publishing import Features
+from pipeline.cache.stage import published
 from pipeline.corpus.manifest import Home, Manifest
 from tests.checkout import Checkout
 from tests.commands import run, said
@@ -200,7 +200,7 @@ def test_a_disk_that_refuses_is_one_line(signs: tuple[Home, Manifest], monkeypat
     def refused(path: Path) -> None:
         raise OSError(30, "Read-only file system", str(path))
 
-    monkeypatch.setattr("pipeline.upkeep.garbage.delete", refused)
+    monkeypatch.setattr("pipeline.cache.upkeep.garbage.delete", refused)
     line = f"cannot write to the cache {home.cache}: Read-only file system; finished clips and what is published are kept"
     assert f"kept: {line}" in said(home, "gc", "--yes")
     assert folder.exists()

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from pipeline import weights
+from pipeline.cache import weights
+from pipeline.cache.identity import NUMBERS_VERSION
 from pipeline.decode import gray, nearest, open_clip, resized
-from pipeline.fingerprint import NUMBERS_VERSION
 from pipeline.types import Array, evenly
 from tests.video_files import write_planes
 

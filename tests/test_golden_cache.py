@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline import index, runs, shards
-from pipeline.cache import open_stage
-from pipeline.configured import published
+from pipeline import runs
+from pipeline.cache import index, open_stage, shards
+from pipeline.cache.stage import published
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError

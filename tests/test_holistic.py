@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import registry
 from pipeline.cache import open_stage
-from pipeline.configured import configure
+from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.corpus.media import Stat

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from pipeline import registry
 from pipeline.cache import open_stage
-from pipeline.configured import configure
+from pipeline.cache.identity import fingerprint
+from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
-from pipeline.fingerprint import fingerprint
 from pipeline.types import Array
 from stages import i3d
 from stages.i3d import I3D

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.configured import published
+from pipeline.cache.stage import published
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError

@@ -68,7 +68,7 @@ def test_killed_and_resumed_rows_equal_those_of_an_uninterrupted_run(unharmed: C
 def test_a_kill_between_shard_and_marker_leaves_no_shard(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
     checkout.edit(
-        "pipeline/shards.py",
+        "pipeline/cache/shards.py",
         "    write_marker(folder, Record(marker, files",
         "    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n    write_marker(folder, Record(marker, files",
     )
@@ -77,7 +77,7 @@ def test_a_kill_between_shard_and_marker_leaves_no_shard(unharmed: Checkout, tmp
     assert process.returncode == -signal.SIGKILL
     assert list((checkout.folder / "cache/tiny").glob("*/*/*.zarr"))
     assert checkout.plan(*LINE[2:])["resnet50"]["fresh"] == 0
-    checkout.edit("pipeline/shards.py", "    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n", "")
+    checkout.edit("pipeline/cache/shards.py", "    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n", "")
     checkout.ok(*LINE)
     assert checkout.rows("resnet50") == unharmed.rows("resnet50")
 
@@ -85,10 +85,10 @@ def test_a_kill_between_shard_and_marker_leaves_no_shard(unharmed: Checkout, tmp
 def test_a_kill_just_before_publishing_keeps_every_shard(unharmed: Checkout, tmp_path: Path) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
     death = '    import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)\n    atomic.replace(folder.parent / "published.json"'
-    checkout.edit("pipeline/cache.py", '    atomic.replace(folder.parent / "published.json"', death)
+    checkout.edit("pipeline/cache/publishing.py", '    atomic.replace(folder.parent / "published.json"', death)
     checkout.start(*LINE).communicate()
     assert not list((checkout.folder / "cache/tiny").glob("*/published.json"))
-    checkout.edit("pipeline/cache.py", death, '    atomic.replace(folder.parent / "published.json"')
+    checkout.edit("pipeline/cache/publishing.py", death, '    atomic.replace(folder.parent / "published.json"')
     assert checkout.extracted(*LINE[2:]) == {}
     for stage in STAGES:
         assert checkout.rows(stage) == unharmed.rows(stage)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import registry
+from pipeline.cache.identity import fingerprint
 from pipeline.errors import ClipError, UserError
-from pipeline.fingerprint import fingerprint
 from pipeline.types import Array, Extractor
 from stages._points import FINGERS, LIMBS
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pipeline import shards
-from pipeline.configured import configure
+from pipeline.cache import shards
+from pipeline.cache.shards import Failure, Marker
+from pipeline.cache.stage import configure
 from pipeline.corpus.media import Stat
 from pipeline.extraction import shard_building
 from pipeline.extraction.preparation import Items, Prepared
 from pipeline.extraction.shard_building import Lane
-from pipeline.shards import Failure, Marker
 from tests.feature_cache import balanced, corpus
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline import registry
-from pipeline.configured import layout_of, published
+from pipeline.cache.stage import layout_of, published
 from pipeline.corpus.manifest import Home
 from pipeline.formats import import_rows
 from pipeline.layouts import LANDMARKS, Layout

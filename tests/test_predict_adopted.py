@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fingerprint
+from pipeline.cache import identity
 from pipeline.corpus.manifest import Home
 from tests.commands import said
 from tests.test_predict import Trained, train, write_frames
@@ -19,7 +19,7 @@ def test_a_run_of_before_a_refactor_predicts_once_its_features_are_adopted(tmp_p
     write_frames(tmp_path / "new" / "clip", 100)
     said(home, "manifest", "tiny", "--corpus", "mp_data", "--root", tmp_path)
     with monkeypatch.context() as before:
-        before.setattr(fingerprint, "NUMBERS_VERSION", 0)
+        before.setattr(identity, "NUMBERS_VERSION", 0)
         said(home, "extract", "tiny", "mp_data")
         run = Trained(home, tmp_path, train(home, "tiny", "lstm_late", "--set", "stages=mp_data"))
         first, _ = run.predict(tmp_path / "new")

@@ -134,7 +134,7 @@ def test_where_machinery_lives_what_is_said_of_it_and_what_a_search_may_set_chan
 
 
 def test_a_model_edited_after_it_was_loaded_counts_as_it_was_loaded(copy: Copy, codes: dict[str, dict[str, str]]) -> None:
-    assert json.loads(copy.python("-c", f"import pipeline.code{EDITED}{CODES}")) == codes
+    assert json.loads(copy.python("-c", f"import pipeline.cache.code{EDITED}{CODES}")) == codes
 
 
 @pytest.mark.parametrize("name", registry.names("model"))

@@ -61,7 +61,9 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         UserError, match=r"no stage called 'mad'; did you mean 'made'\? Known: made\. A new one .* file: made_stages/mad\.py"
     ):
         registry.find("stage", "mad")
-    with pytest.raises(UserError, match=r"no store called 'parquet'\. Known: .*zarr\. A new one is one file: pipeline/stores/parquet\.py"):
+    with pytest.raises(
+        UserError, match=r"no store called 'parquet'\. Known: .*zarr\. A new one is one file: pipeline/cache/stores/parquet\.py"
+    ):
         registry.find("store", "parquet")
 
 

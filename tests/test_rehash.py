@@ -16,7 +16,7 @@ ALL = ("colour", "palette", "brightness")
 
 def name_shards(checkout: Checkout, token: str) -> None:
     """Shards written from now on sort before or after those of the same place written until now."""
-    checkout.edit("pipeline/shards.py", "{secrets.token_hex(6)}", token)
+    checkout.edit("pipeline/cache/shards.py", "{secrets.token_hex(6)}", token)
 
 
 def rewrite(path: Path, content: bytes) -> None:

@@ -15,15 +15,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet50
 
-from pipeline import registry, weights
-from pipeline.cache import open_stage
-from pipeline.configured import configure
+from pipeline import registry
+from pipeline.cache import open_stage, weights
+from pipeline.cache.identity import fingerprint
+from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
-from pipeline.fingerprint import fingerprint
 from pipeline.types import Array, evenly
 from tests.video_files import coloured, write_clip
 

@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import cache, index, shards, show
-from pipeline.cache import DISPUTED, Finished
-from pipeline.configured import Stage, configure
+from pipeline import show
+from pipeline.cache import index, publishing, shards
+from pipeline.cache.index import Entry, Index, Shard
+from pipeline.cache.publishing import DISPUTED, Finished
+from pipeline.cache.shards import Failure, Row
+from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import manifest, media
 from pipeline.corpus.manifest import Binding, Home, Manifest
 from pipeline.corpus.media import States
 from pipeline.corpus.splits import crossing_duplicates
 from pipeline.extraction import inputs
 from pipeline.extraction.plan import plan
-from pipeline.index import Entry, Index, Shard
-from pipeline.shards import Failure, Row
 from pipeline.types import Sample, Split
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -84,7 +85,7 @@ def test_planning_reads_only_the_columns_that_it_compares(signs: Signs) -> None:
 def test_a_planned_index_can_be_published_anew_meanwhile(signs: Signs) -> None:
     home, table, stage = signs
     done = plan(home, table, [stage])["resnet50"].done
-    cache.publish(home, stage, done, done.index, [])
+    publishing.publish(home, stage, done, done.index, [])
     assert done.index.entry(3).row.length == int(index.read(next(stage.folder(home).glob("rows-*.npz"))).columns["length"][3])
 
 
@@ -132,7 +133,7 @@ def test_ids_in_any_order_find_their_clips(ids: list[str]) -> None:
 def test_publishing_keeps_every_row_once(rows: list[tuple[str, int, int, str]], chosen: set[int]) -> None:
     every = index.build(entries(rows))
     bound = every.taken(np.array([number for number in sorted(chosen) if number < len(every)], np.int64))
-    orphans = cache._orphans(every, bound)
+    orphans = publishing._orphans(every, bound)
     assert sorted([*bound.text("ids"), *orphans.text("ids")], key=bool) == [*[""] * len(orphans), *bound.text("ids")]
     together = index.joined([bound, orphans])
     assert sorted(together.columns["content"].tolist()) == sorted(every.columns["content"].tolist())
@@ -196,5 +197,5 @@ def test_a_failure_of_the_last_publication_is_no_reason_to_publish_again(signs: 
     home, table, stage = signs
     done = plan(home, table, [stage])["resnet50"].done
     assert set(done.index.failures) == {"sign1/train2"}
-    cache.publish(home, stage, done, done.index, [Failure("sign1/train2", "other", "", 1, "", 0, 0)])
+    publishing.publish(home, stage, done, done.index, [Failure("sign1/train2", "other", "", 1, "", 0, 0)])
     assert set(index.read(next(stage.folder(home).glob("rows-*.npz"))).failures) == {"sign1/train2"}

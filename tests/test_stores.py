@@ -1,4 +1,4 @@
-"""What every store keeps to: each file of `pipeline/stores/` is tested without being named here; then what ours promise beyond."""
+"""What every store keeps to: each file of `pipeline/cache/stores/` is tested without being named here; then what ours promise beyond."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 import xxhash
 import zarr
 
-from pipeline import registry, shards
+from pipeline import registry
+from pipeline.cache import shards
+from pipeline.cache.shards import open_shard
+from pipeline.cache.stores import zarr as zarr_store
 from pipeline.errors import UserError
-from pipeline.shards import open_shard
-from pipeline.stores import zarr as zarr_store
 from pipeline.testing import StoreContract
 from pipeline.testing.stores import DTYPES, store_of, values_of, written
 from pipeline.types import Array

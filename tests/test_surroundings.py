@@ -104,8 +104,8 @@ def test_two_extractions_of_one_stage_do_not_mix(checkout: Checkout) -> None:
 
 def test_readers_keep_what_they_opened_while_the_stage_is_rebuilt(checkout: Checkout) -> None:
     checkout.ok("extract", "tiny", "colour")
-    from pipeline.cache import Features
-    from pipeline.configured import published
+    from pipeline.cache.publishing import Features
+    from pipeline.cache.stage import published
     from pipeline.corpus.manifest import Home
 
     home = Home(checkout.folder / "cache", checkout.folder / "manifests")

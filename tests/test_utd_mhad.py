@@ -12,8 +12,8 @@ import scipy.io
 from click.testing import CliRunner
 
 from pipeline import registry
+from pipeline.cache.stage import default_stages
 from pipeline.cli import main
-from pipeline.configured import default_stages
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError

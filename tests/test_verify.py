@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import cache, index
-from pipeline.configured import Stage, published
+from pipeline.cache import index, publishing
+from pipeline.cache.stage import Stage, published
+from pipeline.cache.upkeep.verify import Report, verify
 from pipeline.corpus import media
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.upkeep.verify import Report, verify
 from tests.checkout import Checkout
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -71,7 +71,7 @@ def looked(home: Home) -> Report:
 
 def lost(home: Home, whole: tuple[Home, Manifest, Stage]) -> set[str]:
     """The clips that the next extraction would make anew."""
-    done = cache.finished(whole[2], home)
+    done = publishing.finished(whole[2], home)
     stats = {s.id: media.stat_of(whole[1].paths(s, "rgb")) for s in whole[1].samples}
     return {clip for clip, stat in stats.items() if not done.has(clip, stat.token)}
 
@@ -103,7 +103,7 @@ def test_reading_finds_a_flipped_byte_in_its_clip_only(home: Home) -> None:
     flip(data_file(home), row["start"] * 2048 * 4 + 17)
     now = published(home, "signs", "resnet50")
     assert now is not None
-    features = cache.Features(home, "signs", "resnet50", now)
+    features = publishing.Features(home, "signs", "resnet50", now)
     assert len(features[clips[0]]) == markers(home)[1][1]["rows"][0]["length"]
     for _ in range(2):
         with pytest.raises(
@@ -277,7 +277,7 @@ def test_an_imported_stage_is_published_again_without_what_it_lost(tmp_path: Pat
         path.write_bytes(b"damaged")
     said(home, "verify", "--mend")
     said(home, "extract", "own", "poses")
-    assert set(cache.open_stage("own", "poses", cache=home.cache, manifests=home.manifests)) == {"a/one", "b/one"}
+    assert set(publishing.open_stage("own", "poses", cache=home.cache, manifests=home.manifests)) == {"a/one", "b/one"}
 
 
 def test_a_derived_stage_never_reads_a_damaged_row(colours: Checkout) -> None:
@@ -295,10 +295,10 @@ def test_a_derived_stage_never_reads_a_damaged_row(colours: Checkout) -> None:
 def test_a_killed_verification_goes_on_where_it_was(colours: Checkout) -> None:
     line = "                        known.add(place.folder, name)\n"
     death = line + "                    import os, signal; number == 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
-    colours.edit("pipeline/upkeep/verify.py", line, death)
-    colours.edit("pipeline/upkeep/verified.py", "SAVE_SECONDS = 2.0", "SAVE_SECONDS = 0.0")
+    colours.edit("pipeline/cache/upkeep/verify.py", line, death)
+    colours.edit("pipeline/cache/upkeep/verified.py", "SAVE_SECONDS = 2.0", "SAVE_SECONDS = 0.0")
     assert colours.run("verify", "tiny", "colour").returncode == -signal.SIGKILL
-    colours.edit("pipeline/upkeep/verify.py", death, line)
+    colours.edit("pipeline/cache/upkeep/verify.py", death, line)
     assert "1 shards, 2 clips" in (err := colours.ok("verify", "tiny", "colour").stderr)
     assert "all whole; 2 more were found whole before the interruption" in err
     assert "3 shards, 6 clips" in colours.ok("verify", "tiny", "colour").stderr

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 import zarr
 
-from pipeline.cache import Features
-from pipeline.configured import published
+from pipeline.cache.publishing import Features
+from pipeline.cache.stage import published
 from pipeline.corpus.manifest import Home
 from tests.toys import Plain
 from tests.world import World

@@ -20,13 +20,9 @@ from typing import Any, cast
 
 CHANGES = ("replace", "rename", "unlink", "rmdir", "link", "mkdir")
 CRASHED = 70
-MODULES = (
-    *("pebble", "zarr", "h5py", "pipeline.data", "pipeline.datasets.toys", "pipeline.stores.zarr", "pipeline.stores.hdf5"),
-    *("pipeline.estimate", "pipeline.extract", "pipeline.logs", "pipeline.passes", "pipeline.reading", "pipeline.show"),
-    *("pipeline.upkeep.adopt", "pipeline.upkeep.compact", "pipeline.upkeep.drop", "pipeline.upkeep.garbage"),
-    *("pipeline.upkeep.mend", "pipeline.upkeep.verify"),
-)
-"""What commands import when they come to it."""
+STAGE_ONE = ("data", "datasets.toys", "estimate", "extract", "logs", "passes", "reading", "show", "stores.hdf5", "stores.zarr")
+UPKEEP = ("adopt", "compact", "drop", "garbage", "mend", "verify")
+MODULES = ("pebble", "zarr", "h5py", *(f"pipeline.{name}" for name in STAGE_ONE), *(f"pipeline.cache.upkeep.{name}" for name in UPKEEP))
 
 
 def serve() -> None:

@@ -10,7 +10,7 @@ import click
 from pipeline.commands.options import home_of, json_option, print_json
 
 if TYPE_CHECKING:
-    from pipeline.cache import Features
+    from pipeline.cache.publishing import Features
     from pipeline.corpus.manifest import Home, Manifest
     from pipeline.types import Stale
 

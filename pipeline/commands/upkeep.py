@@ -9,8 +9,8 @@ import click
 from pipeline.commands.options import device_option, home_of, json_option, print_json
 
 if TYPE_CHECKING:
+    from pipeline.cache.upkeep.verify import Damage, Report
     from pipeline.corpus.manifest import Home
-    from pipeline.upkeep.verify import Damage, Report
 
 EXIT_DAMAGED = 1
 yes_option = click.option("--yes", is_flag=True, help="Do it; without, only say what would be done.")
@@ -30,9 +30,9 @@ def verify(ctx: click.Context, name: str | None, stage: str | None, again: bool,
     """
     from dataclasses import asdict
 
-    from pipeline.upkeep.places import chosen
-    from pipeline.upkeep.verify import Report
-    from pipeline.upkeep.verify import verify as look
+    from pipeline.cache.upkeep.places import chosen
+    from pipeline.cache.upkeep.verify import Report
+    from pipeline.cache.upkeep.verify import verify as look
 
     home, report, say = home_of(ctx), Report(), _Lines()
     for dataset, each in chosen(home, name, stage):
@@ -74,7 +74,7 @@ def _print_report(report: Report) -> None:
 
 
 def _mend(home: Home, damages: list[Damage]) -> None:
-    from pipeline.upkeep.mend import mend
+    from pipeline.cache.upkeep.mend import mend
 
     for line in mend(home, damages):
         click.echo(line, err=True)
@@ -103,11 +103,11 @@ def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: 
     K random clips are extracted with today's code; if they agree with what is published, that becomes today's, and the runs
     that were trained on it are evaluated on it as before.
     """
-    from pipeline.configured import configure
+    from pipeline.cache.stage import configure
+    from pipeline.cache.upkeep.adopt import Trial
+    from pipeline.cache.upkeep.adopt import adopt as run
     from pipeline.corpus import manifest
     from pipeline.extraction.progress import Progress
-    from pipeline.upkeep.adopt import Trial
-    from pipeline.upkeep.adopt import adopt as run
 
     home = home_of(ctx)
     table = manifest.read(home, name)
@@ -135,8 +135,8 @@ def gc(ctx: click.Context, name: str | None, stage: str | None, yes: bool, runs_
     What is published, what a run was trained on, and stages that are being extracted stay.
     """
     from pipeline.amounts import shown_size
-    from pipeline.upkeep.garbage import collect
-    from pipeline.upkeep.places import chosen
+    from pipeline.cache.upkeep.garbage import collect
+    from pipeline.cache.upkeep.places import chosen
 
     home = home_of(ctx)
     found = list(collect(home, chosen(home, name, stage), yes=yes, runs_too=runs_too))
@@ -162,7 +162,7 @@ def gc(ctx: click.Context, name: str | None, stage: str | None, yes: bool, runs_
 def drop(ctx: click.Context, name: str, stage: str | None, yes: bool) -> None:
     """Remove a name's features, or those of one stage, with their length manifests; runs and the sample manifest stay."""
     from pipeline.amounts import shown_size
-    from pipeline.upkeep.drop import drop as remove
+    from pipeline.cache.upkeep.drop import drop as remove
 
     found = remove(home_of(ctx), name, stage, yes=yes)
     for item in found:
@@ -182,8 +182,8 @@ def drop(ctx: click.Context, name: str, stage: str | None, yes: bool) -> None:
 def compact(ctx: click.Context, name: str | None, stage: str | None) -> None:
     """Pack many small shards of what is published into full ones, without rows that no clip has any more."""
     from pipeline.amounts import shown_size
-    from pipeline.upkeep.compact import compact as pack
-    from pipeline.upkeep.places import chosen
+    from pipeline.cache.upkeep.compact import compact as pack
+    from pipeline.cache.upkeep.places import chosen
 
     home = home_of(ctx)
     for dataset, each in chosen(home, name, stage):

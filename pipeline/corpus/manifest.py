@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import registry
+from pipeline.cache.identity import digest_of
 from pipeline.corpus import binding, clip_table
 from pipeline.corpus.binding import Binding as Binding
 from pipeline.corpus.binding import Bound
@@ -23,7 +24,6 @@ from pipeline.corpus.listing import checked, listed
 from pipeline.corpus.media import exists
 from pipeline.corpus.splits import assign, declared, describe
 from pipeline.errors import UserError, did_you_mean
-from pipeline.fingerprint import digest_of
 from pipeline.types import Dataset, Grouping, Sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]

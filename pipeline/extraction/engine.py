@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import TypeAlias
 
 from pipeline import __version__
-from pipeline.configured import Stage
+from pipeline.cache.identity import refuse_changed
+from pipeline.cache.shards import Failure
+from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError
 from pipeline.extraction.decode_processes import Decoding, Pulse, start_pool
 from pipeline.extraction.preparation import Job, Prepared
 from pipeline.extraction.shard_building import Lane, own_mistakes
-from pipeline.fingerprint import refuse_changed
 from pipeline.machine import use_float32
-from pipeline.shards import Failure
 from pipeline.types import Extractor, Forward
 
 Report: TypeAlias = Callable[[str, int, Failure | None], None]

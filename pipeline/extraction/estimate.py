@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import index, shards
 from pipeline.amounts import shown_size, shown_time
-from pipeline.configured import Stage, published, published_names
+from pipeline.cache import index, shards
+from pipeline.cache.shards import MARKER_SUFFIX
+from pipeline.cache.stage import Stage, published, published_names
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.decode import open_clip
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.plan import StagePlan
 from pipeline.machine import free_bytes
-from pipeline.shards import MARKER_SUFFIX
 
 MARKERS, CLIPS, PROBED = 8, 64, 5
 """Markers whose times, clips whose lengths, and files whose headers tell enough."""

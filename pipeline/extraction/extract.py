@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import machine
-from pipeline.cache import publish
-from pipeline.configured import Stage
+from pipeline.cache.index import Entry, Index, build, joined
+from pipeline.cache.locking import locked
+from pipeline.cache.publishing import publish
+from pipeline.cache.shards import Failure
+from pipeline.cache.stage import Stage
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import States
 from pipeline.decode import Clip, Track
@@ -25,9 +28,6 @@ from pipeline.extraction.plan import StagePlan, Todo, plan
 from pipeline.extraction.preparation import Job
 from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import settle, settle_disputes
-from pipeline.index import Entry, Index, build, joined
-from pipeline.locking import locked
-from pipeline.shards import Failure
 
 SPOOL_PREFIX = ".spool-"
 

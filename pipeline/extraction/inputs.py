@@ -9,12 +9,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from pipeline.cache import Finished, finished
-from pipeline.configured import Stage, published
+from pipeline.cache.index import Entry, Index
+from pipeline.cache.publishing import Finished, finished
+from pipeline.cache.stage import Stage, published
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import Stat, States, token_and_size
 from pipeline.errors import UserError
-from pipeline.index import Entry, Index
 
 
 class Rows(Mapping[str, Entry]):

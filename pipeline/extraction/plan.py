@@ -12,15 +12,16 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import index, registry
-from pipeline.cache import DISPUTED, Finished, finished, has_lengths
-from pipeline.configured import Published, Stage, configure, default_stages, kind_of, of_published, published, published_names, staleness
+from pipeline import registry
+from pipeline.cache import index
+from pipeline.cache.index import Entry
+from pipeline.cache.publishing import DISPUTED, Finished, finished, has_lengths
+from pipeline.cache.shards import Failure
+from pipeline.cache.stage import Published, Stage, configure, default_stages, kind_of, of_published, published, published_names, staleness
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import Stat, States
 from pipeline.errors import UserError
 from pipeline.extraction.inputs import Rows, derived_states, inputs_of
-from pipeline.index import Entry
-from pipeline.shards import Failure
 from pipeline.types import STAGE_PREFIX, Sample
 
 NEW, CHANGED, FAILED_BEFORE = "new", "changed input", "failed before"

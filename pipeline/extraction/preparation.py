@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.identity import Fingerprint, refuse_changed
 from pipeline.corpus.media import Stat, hashed, stat_of
 from pipeline.decode import Clip, decoded
 from pipeline.errors import ClipError, UserError
-from pipeline.fingerprint import Fingerprint, refuse_changed
 from pipeline.machine import die_with_parent
 from pipeline.types import Array, Extractor, Frame
 from pipeline.video import media_errors

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.cache import DISPUTED
+from pipeline.cache.index import Entry
+from pipeline.cache.publishing import DISPUTED
 from pipeline.corpus.manifest import Manifest
 from pipeline.corpus.media import content_of
 from pipeline.extraction.inputs import derived_content
 from pipeline.extraction.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
-from pipeline.index import Entry
 
 
 def settle(result: StagePlan, table: Manifest, *, rehash: bool = False, retry_failed: bool = False) -> StagePlan:

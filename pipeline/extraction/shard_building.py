@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pipeline import registry, shards
-from pipeline.configured import Stage
+from pipeline import registry
+from pipeline.cache import shards
+from pipeline.cache.identity import refuse_changed
+from pipeline.cache.shards import Failure, Marker, Row
+from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.extraction.preparation import Items, Prepared
-from pipeline.fingerprint import refuse_changed
-from pipeline.shards import Failure, Marker, Row
 from pipeline.types import Array, Forward
 
 SHARD_CLIPS = 64

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cache import Features
+from pipeline.cache.publishing import Features
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import UserError
 from pipeline.types import SPLITS, Array, Sample, Split

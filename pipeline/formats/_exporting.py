@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline import atomic, registry
 from pipeline.amounts import shown_size
-from pipeline.cache import Features
+from pipeline.cache.publishing import Features
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import UserError
 from pipeline.formats._clips import Format, Outgoing

@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from pipeline import __version__, cache, configured, shards
-from pipeline.configured import Stage, configure
+from pipeline import __version__
+from pipeline.cache import publishing, shards
+from pipeline.cache import stage as configured
+from pipeline.cache.identity import digest_of
+from pipeline.cache.locking import locked
+from pipeline.cache.shards import Failure, Marker, Row
+from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import Stat, composed
@@ -20,11 +25,8 @@ from pipeline.errors import UserError
 from pipeline.extraction.inputs import imported_states
 from pipeline.extraction.plan import NOT_IMPORTED
 from pipeline.extraction.shard_building import SHARD_BYTES, SHARD_CLIPS
-from pipeline.fingerprint import digest_of
 from pipeline.formats._clips import Incoming
 from pipeline.formats._reading import clips_of
-from pipeline.locking import locked
-from pipeline.shards import Failure, Marker, Row
 from pipeline.types import IMPORT_PREFIX, Array, Sample
 
 KIND = "imported"
@@ -128,7 +130,7 @@ def _bind(home: Home, name: str, clips: Sequence[_Surveyed]) -> Manifest:
 
 def _write(home: Home, stage: Stage, incoming: Iterator[Incoming], surveyed: Sequence[_Surveyed]) -> None:
     """Shards of the clips that this identity lacks, closed as an extraction closes them."""
-    done, waiting = cache.finished(stage, home), list[tuple[_Surveyed, Array, int]]()
+    done, waiting = publishing.finished(stage, home), list[tuple[_Surveyed, Array, int]]()
     for number, (clip, expected) in enumerate(zip(incoming, surveyed, strict=True)):
         rows = _kept(clip.rows)
         if xxhash.xxh3_128_hexdigest(rows.tobytes()) != expected.content:
@@ -162,10 +164,10 @@ def _shard(home: Home, stage: Stage, clips: Sequence[tuple[_Surveyed, Array, int
 
 def _publish(home: Home, table: Manifest, stage: Stage) -> list[str]:
     """The clips of the manifest that the import lacks, recorded as its failures."""
-    done = cache.finished(stage, home)
+    done = publishing.finished(stage, home)
     numbers = done.current(done.places(table), imported_states(table, done))
     has_row = (numbers >= 0).tolist()
     bound = done.rows.taken(numbers[numbers >= 0], list(compress(table.ids, has_row)))
     lacking = [clip for clip, has in zip(table.ids, has_row, strict=True) if not has]
-    cache.publish(home, stage, done, bound, [Failure(clip, NOT_IMPORTED, "", 0, "", 0, 0) for clip in lacking])
+    publishing.publish(home, stage, done, bound, [Failure(clip, NOT_IMPORTED, "", 0, "", 0, 0) for clip in lacking])
     return lacking

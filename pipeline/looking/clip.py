@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cache import Features, opened
-from pipeline.configured import Published, Stage, as_published, configure, staleness
+from pipeline.cache.index import Entry
+from pipeline.cache.publishing import Features, opened
+from pipeline.cache.stage import Published, Stage, as_published, configure, staleness
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError, did_you_mean
-from pipeline.index import Entry
 from pipeline.looking.statistics import Sums, by_dimension
 from pipeline.types import Array, Extractor, Sample
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.cache import Features, opened
-from pipeline.configured import Published, published
+from pipeline.cache.publishing import Features, opened
+from pipeline.cache.stage import Published, published
 from pipeline.corpus.manifest import Home
 from pipeline.looking.statistics import Sums
 

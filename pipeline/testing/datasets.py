@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from pipeline import registry
-from pipeline.configured import second_names
+from pipeline.cache.stage import second_names
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pipeline import registry
+from pipeline.cache.identity import fingerprint
 from pipeline.errors import UserError
-from pipeline.fingerprint import fingerprint
 from pipeline.layouts import Layout, Part
 from pipeline.testing._contract import Contract, printed
 from pipeline.types import STAGE_PREFIX, Extractor, Frame
@@ -176,7 +176,7 @@ class StageContract(Contract):
         loaded = printed(f"""if True:
             import sys
             from pipeline import registry
-            from pipeline.fingerprint import fingerprint
+            from pipeline.cache.identity import fingerprint
             stage = registry.create("stage", {name!r}, {fields!r})
             fingerprint(stage, "upstream"), stage.row_shape, stage.row_layout, stage.dtype, stage.select(100, 25.0), stage.rows(10)
             print(*[module for module in {HEAVY!r} if module in sys.modules])""")

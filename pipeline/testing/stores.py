@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import registry
+from pipeline.cache.shards import open_shard
 from pipeline.errors import UserError
-from pipeline.shards import open_shard
 from pipeline.testing._contract import Contract, printed
 from pipeline.types import Array, Store
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline import machine, registry
 from pipeline.cache import open_stage
-from pipeline.configured import configure
+from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.decode import open_clip

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from pipeline.cache.index import Index, Shard
 from pipeline.corpus.media import States
-from pipeline.index import Index, Shard
 from tests.bench.contest import serve
 from tests.checkout import ROOT, Checkout, write_clip
 
@@ -117,13 +117,13 @@ def place(checkout: Checkout, number: int) -> Path:
 
 def fill() -> None:
     """Publish rows of every clip in every stage, as an extraction leaves them; what they say is made up, and markers hold nothing."""
-    from pipeline import cache, index
-    from pipeline.cache import Finished
-    from pipeline.configured import configure
+    from pipeline.cache import index, publishing
+    from pipeline.cache.publishing import Finished
+    from pipeline.cache.shards import MARKER_SUFFIX
+    from pipeline.cache.stage import configure
     from pipeline.corpus import manifest
     from pipeline.corpus.manifest import Home
     from pipeline.extraction.inputs import derived_states, inputs_of
-    from pipeline.shards import MARKER_SUFFIX
 
     home, published = Home(), dict[str, Index]()
     table = manifest.read(home, NAME)
@@ -139,7 +139,7 @@ def fill() -> None:
         for shard in shards:
             (folder / f"{shard.name}{MARKER_SUFFIX}").touch()
         published[name] = _rows(table.ids, contents, now, shards)
-        cache.publish(home, stage, Finished(published[name], index.build([])), published[name], [])
+        publishing.publish(home, stage, Finished(published[name], index.build([])), published[name], [])
 
 
 def _rows(ids: list[str], contents: list[str], states: States, shards: list[Shard]) -> Index:

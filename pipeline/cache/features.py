@@ -9,11 +9,11 @@ from itertools import groupby
 
 import numpy as np
 
-from pipeline import index, shards
-from pipeline.configured import Published, layout_of, of_published
+from pipeline.cache import index, shards
+from pipeline.cache.index import Index
+from pipeline.cache.stage import Published, layout_of, of_published
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.index import Index
 from pipeline.layouts import Layout
 from pipeline.types import Array
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.shards import Failure, Marker, Row, mending
 from pipeline.errors import NewerFormat, UserError
-from pipeline.shards import Failure, Marker, Row, mending
 from pipeline.types import Array
 
 FORMAT = 1

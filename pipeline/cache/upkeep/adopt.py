@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import shards
-from pipeline.cache import Features
-from pipeline.configured import Published, Stage, published, published_names, staleness
+from pipeline.cache import shards
+from pipeline.cache.index import Entry
+from pipeline.cache.locking import locked
+from pipeline.cache.publishing import Features
+from pipeline.cache.shards import MARKER_SUFFIX
+from pipeline.cache.stage import Published, Stage, published, published_names, staleness
+from pipeline.cache.upkeep.restamp import restamp
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import stat_of
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.inputs import derived_content, derived_stat
 from pipeline.extraction.progress import Progress
-from pipeline.index import Entry
-from pipeline.locking import locked
-from pipeline.shards import MARKER_SUFFIX
 from pipeline.types import Array
-from pipeline.upkeep.restamp import restamp
 
 SCRATCH = ".adopt-"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cache import lengths_path
-from pipeline.configured import published, published_names
+from pipeline.cache.locking import LOCK, locked_wholly
+from pipeline.cache.publishing import lengths_path
+from pipeline.cache.stage import published, published_names
+from pipeline.cache.upkeep.garbage import delete
+from pipeline.cache.upkeep.places import PUBLISHED, chosen, identities, size_of, uses
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.locking import LOCK, locked_wholly
-from pipeline.upkeep.garbage import delete
-from pipeline.upkeep.places import PUBLISHED, chosen, identities, size_of, uses
 
 
 @dataclass(frozen=True, slots=True)

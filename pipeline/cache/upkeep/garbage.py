@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import shards
 from pipeline.atomic import TEMPORARY
-from pipeline.cache import COPY, INDEX_PREFIX
-from pipeline.configured import Published, configure, published
+from pipeline.cache import shards
+from pipeline.cache.locking import LOCK, locked
+from pipeline.cache.publishing import COPY, INDEX_PREFIX
+from pipeline.cache.shards import MARKER_SUFFIX
+from pipeline.cache.stage import Published, configure, published
+from pipeline.cache.upkeep.places import ASIDE, PUBLISHED, RUNS, Uses, identities, size_of, uses
+from pipeline.cache.upkeep.verified import NAME as VERIFIED
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import PREDICTED, Home
 from pipeline.errors import UserError
-from pipeline.locking import LOCK, locked
-from pipeline.shards import MARKER_SUFFIX
-from pipeline.upkeep.places import ASIDE, PUBLISHED, RUNS, Uses, identities, size_of, uses
-from pipeline.upkeep.verified import NAME as VERIFIED
 
 
 @dataclass(frozen=True, slots=True)

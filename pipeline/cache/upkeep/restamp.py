@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import cache, index, shards
 from pipeline.atomic import sync
-from pipeline.cache import Features, finished
-from pipeline.configured import Stage
+from pipeline.cache import index, publishing, shards
+from pipeline.cache.index import Entry
+from pipeline.cache.publishing import Features, finished
+from pipeline.cache.shards import MARKER_SUFFIX, Record
+from pipeline.cache.stage import Stage
 from pipeline.corpus.manifest import Home
-from pipeline.index import Entry
-from pipeline.shards import MARKER_SUFFIX, Record
 
 
 def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Entry], evidence: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Ent
         earlier = [before["from"], *before.get("earlier", ())] if before else []
         shards.write_marker(folder, Record(marker, record.checksums, {**record.made, "adopted": {**evidence, "earlier": earlier}}))
     failures = [] if stage.upstream else list(features.index.failures.values())
-    cache.publish(home, stage, finished(stage, home), index.build(list(rows.values())), failures)
+    publishing.publish(home, stage, finished(stage, home), index.build(list(rows.values())), failures)
 
 
 def _key(entry: Entry) -> tuple[str, int, str]:

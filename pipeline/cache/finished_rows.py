@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import index, shards
-from pipeline.configured import Published, Stage, of_published
+from pipeline.cache import index, shards
+from pipeline.cache.index import Entry, Index, Shard
+from pipeline.cache.shards import Failure, Marker
+from pipeline.cache.stage import Published, Stage, of_published
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import States
-from pipeline.index import Entry, Index, Shard
-from pipeline.shards import Failure, Marker
 
 INDEX_PREFIX = "rows-"
 GATHERED = 10_000

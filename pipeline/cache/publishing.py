@@ -13,19 +13,20 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from pipeline import atomic, index
-from pipeline.configured import FORMAT, Published, Stage, configure, of_published, staleness
+from pipeline import atomic
+from pipeline.cache import index
+from pipeline.cache.features import Features as Features
+from pipeline.cache.finished_rows import DISPUTED as DISPUTED
+from pipeline.cache.finished_rows import INDEX_PREFIX as INDEX_PREFIX
+from pipeline.cache.finished_rows import Finished as Finished
+from pipeline.cache.finished_rows import finished as finished
+from pipeline.cache.index import Index
+from pipeline.cache.shards import Failure
+from pipeline.cache.stage import FORMAT, Published, Stage, configure, of_published, staleness
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.features import Features as Features
-from pipeline.finished import DISPUTED as DISPUTED
-from pipeline.finished import INDEX_PREFIX as INDEX_PREFIX
-from pipeline.finished import Finished as Finished
-from pipeline.finished import finished as finished
-from pipeline.index import Index
 from pipeline.sealed import seal, unseal
-from pipeline.shards import Failure
 from pipeline.types import Stale
 
 COPY = ".published"

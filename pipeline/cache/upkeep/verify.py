@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from pipeline import index, shards
-from pipeline.configured import Published, of_published
+from pipeline.cache import index, shards
+from pipeline.cache.identity import digest_of
+from pipeline.cache.index import Index
+from pipeline.cache.shards import MARKER_SUFFIX, Record
+from pipeline.cache.stage import Published, of_published
+from pipeline.cache.upkeep.places import PUBLISHED, identities
+from pipeline.cache.upkeep.verified import Verified
 from pipeline.corpus.manifest import Home
 from pipeline.errors import NewerFormat, UserError
-from pipeline.fingerprint import digest_of
-from pipeline.index import Index
 from pipeline.machine import cores
-from pipeline.shards import MARKER_SUFFIX, Record
-from pipeline.upkeep.places import PUBLISHED, identities
-from pipeline.upkeep.verified import Verified
 
 NEWER = "newer"
 Say = Callable[[str, int, int], None]

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.atomic import replace, sync
-from pipeline.cache import COPY
+from pipeline.cache.locking import locked
+from pipeline.cache.publishing import COPY
+from pipeline.cache.shards import MARKER_SUFFIX
+from pipeline.cache.upkeep.places import ASIDE, PUBLISHED
+from pipeline.cache.upkeep.verify import NEWER, Damage
 from pipeline.corpus.manifest import Home
-from pipeline.locking import locked
 from pipeline.sealed import unseal
-from pipeline.shards import MARKER_SUFFIX
-from pipeline.upkeep.places import ASIDE, PUBLISHED
-from pipeline.upkeep.verify import NEWER, Damage
 
 
 def mend(home: Home, damages: Sequence[Damage]) -> list[str]:

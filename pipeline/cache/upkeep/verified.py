@@ -12,7 +12,7 @@ from typing import Any
 import xxhash
 
 from pipeline import atomic, registry
-from pipeline.shards import MARKER_SUFFIX
+from pipeline.cache.shards import MARKER_SUFFIX
 
 NAME = ".verified.json"
 SAVE_SECONDS = 2.0

@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, index, registry, shards
-from pipeline.cache import opened, publish_index
-from pipeline.configured import Published, published
+from pipeline import __version__, registry
+from pipeline.cache import index, shards
+from pipeline.cache.index import ORPHAN, Entry, Index, Shard
+from pipeline.cache.locking import locked_wholly
+from pipeline.cache.publishing import opened, publish_index
+from pipeline.cache.shards import MARKER_SUFFIX, Failure, Marker, Record, Row
+from pipeline.cache.stage import Published, published
+from pipeline.cache.upkeep.garbage import delete
+from pipeline.cache.upkeep.places import size_of
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.extraction.shard_building import SHARD_BYTES, SHARD_CLIPS
-from pipeline.index import ORPHAN, Entry, Index, Shard
-from pipeline.locking import locked_wholly
-from pipeline.shards import MARKER_SUFFIX, Failure, Marker, Record, Row
 from pipeline.types import Array
-from pipeline.upkeep.garbage import delete
-from pipeline.upkeep.places import size_of
 
 MADE = ("device", "threads", "stage", "settings")
 FULL = 0.75
