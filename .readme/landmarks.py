@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.cache import open_stage
 from pipeline.corpus.manifest import Home, read
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from stages.holistic import POINTS, blocks
 
 CLIPS = ("HELLO/signer3_rep1", "SIGN/signer1_rep2", "RAIN/signer5_rep3")

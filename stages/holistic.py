@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
+from pipeline.decoding.quiet import without_noise
 from pipeline.errors import ClipError, did_you_mean
 from pipeline.layouts import LANDMARKS, Layout
-from pipeline.quiet import without_noise
 from pipeline.types import Array, Extractor, Frame
 
 Part: TypeAlias = Literal["pose", "face", "left_hand", "right_hand"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.cache import weights as checkpoint
-from pipeline.decode import resized
+from pipeline.decoding.decode import resized
 from pipeline.errors import UserError
 from pipeline.types import Array, Extractor, Forward, Frame
 

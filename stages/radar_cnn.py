@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from pipeline.cache import weights as checkpoint
-from pipeline.decode import gray, nearest
+from pipeline.decoding.decode import gray, nearest
 from pipeline.errors import ClipError
 from pipeline.types import Array, Extractor, Forward, Frame, evenly
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from pipeline.cache import weights as checkpoint
-from pipeline.decode import resized
+from pipeline.decoding.decode import resized
 from pipeline.errors import UserError
 from pipeline.types import Array, Extractor, Forward, Frame, evenly
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from pipeline import order
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from tests.bench import __main__ as bench
 from tests.bench import extracting, extractor, gpu, learner, memory, million, planning, results, rivals
 from tests.bench.clips import Clips

@@ -87,25 +87,25 @@ PLACES = {
     "another order": ("from pipeline.types import Array, evenly", "from pipeline.types import evenly, Array"),
     "another place": ("import numpy\nfrom pipeline.types import Array, evenly", "from pipeline.types import Array, evenly\nimport numpy"),
     "under a name": ("from pipeline import weights as w", "from pipeline.cache.publishing import weights as w"),
-    "a module": ("import pipeline.decode as d", "import pipeline.extraction.decode_processes.video as d"),
-    "within a function": ("from pipeline.decode import gray", "from pipeline.extraction.decode_processes import gray"),
+    "a module": ("import pipeline.decoding.decode as d", "import pipeline.extraction.decode_processes.video as d"),
+    "within a function": ("from pipeline.decoding.decode import gray", "from pipeline.extraction.decode_processes import gray"),
 }
 NAMES = {
     "another name": ("import Array, evenly", "import Array, oddly"),
     "a name less": ("import Array, evenly", "import evenly"),
     "called otherwise": ("import Array, evenly", "import Array, evenly as e"),
     "another thing under a name": ("import weights as w", "import network as w"),
-    "a module called otherwise": ("import pipeline.decode as d", "import pipeline.decode as e"),
-    "from elsewhere": ("from pipeline.decode import gray", "from numpy import gray"),
+    "a module called otherwise": ("import pipeline.decoding.decode as d", "import pipeline.decoding.decode as e"),
+    "from elsewhere": ("from pipeline.decoding.decode import gray", "from numpy import gray"),
 }
 LINES = """import numpy
 from pipeline.types import Array, evenly
 from pipeline import weights as w
-import pipeline.decode as d
+import pipeline.decoding.decode as d
 
 
 def f():
-    from pipeline.decode import gray
+    from pipeline.decoding.decode import gray
 """
 
 

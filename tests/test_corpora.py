@@ -14,7 +14,7 @@ from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.datasets.include24 import WORDS
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from pipeline.errors import UserError
 from pipeline.extraction.plan import wanted_stages
 from pipeline.types import Array, Sample

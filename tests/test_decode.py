@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import decode
-from pipeline.decode import Track, gray, nearest, open_clip, resized
+from pipeline.decoding import decode
+from pipeline.decoding.decode import Track, gray, nearest, open_clip, resized
+from pipeline.decoding.video import DecoderFailed, Recounted
 from pipeline.errors import ClipError
-from pipeline.video import DecoderFailed, Recounted
 from tests.video_files import beheaded, coloured, cut, edited, number_of, numbered, turned, write_clip, write_planes, write_sound
 
 SHARED = Path(os.environ.get("SIGNCACHE_SHARED", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -22,7 +22,7 @@ from torch import nn
 
 from pipeline.cache import weights
 from pipeline.cache.identity import NUMBERS_VERSION
-from pipeline.decode import gray, nearest, open_clip, resized
+from pipeline.decoding.decode import gray, nearest, open_clip, resized
 from pipeline.types import Array, evenly
 from tests.video_files import write_planes
 

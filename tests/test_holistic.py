@@ -226,7 +226,7 @@ def test_mediapipes_chatter_is_silent_and_real_messages_are_not(corpus: Path) ->
 def test_a_warning_that_comes_amid_the_chatter_is_heard() -> None:
     done = run("""if True:
         import os
-        from pipeline.quiet import without_noise
+        from pipeline.decoding.quiet import without_noise
         with without_noise():
             for part in (b"INFO: ", b"W0000 one.cc:1] a real warning\\n", b"Created TensorFlow Lite XNNPACK delegate for CPU.", b"\\n"):
                 os.write(2, part)""")
@@ -236,7 +236,7 @@ def test_a_warning_that_comes_amid_the_chatter_is_heard() -> None:
 def test_threads_may_leave_the_silence_in_any_order() -> None:
     done = run("""if True:
         import os
-        from pipeline.quiet import without_noise
+        from pipeline.decoding.quiet import without_noise
         one, two = without_noise(), without_noise()
         one.__enter__(), two.__enter__()
         one.__exit__(None, None, None)
@@ -249,7 +249,7 @@ def test_threads_may_leave_the_silence_in_any_order() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_left_open() -> Iterator[None]:
     """Whatever a test does, standard error is the process' own afterwards."""
-    from pipeline import quiet
+    from pipeline.decoding import quiet
 
     yield
     assert quiet._inside == []

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import registry
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from pipeline.errors import ClipError, UserError
 from pipeline.types import Array, Extractor
 from tests.shared_data import shared

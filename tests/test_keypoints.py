@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import registry
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from pipeline.errors import ClipError
 from pipeline.types import Array, Extractor
 from stages.keypoints import POINTS, by_wrist, interpolated

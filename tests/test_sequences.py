@@ -15,10 +15,10 @@ from models._inputs import Inputs
 from models.lstm_late import LstmLate
 from pipeline import registry
 from pipeline.augment import Augmentation
+from pipeline.decoding.tables import read_rows
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
 from pipeline.recipe import Training
-from pipeline.tables import read_rows
 from pipeline.testing.models import Rows
 from pipeline.types import Array
 from tests.shared_data import shared

@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 
 from pipeline import registry
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from pipeline.errors import ClipError, UserError
 from pipeline.types import Array, Extractor
 from tests.shared_data import shared

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import decode, video
 from pipeline.corpus.media import Stat, stat_of
-from pipeline.decode import Clip, Track
+from pipeline.decoding import decode, video
+from pipeline.decoding.decode import Clip, Track
 from pipeline.errors import ClipError
 from pipeline.extraction import preparation
 from pipeline.extraction.preparation import Job, Prepared, prepare_clip

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.corpus.media import content_of, exists, files_of, natural, series_name, stat_of
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from pipeline.errors import ClipError
 from pipeline.types import Array
 

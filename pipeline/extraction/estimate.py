@@ -15,7 +15,7 @@ from pipeline.cache import index, shards
 from pipeline.cache.shards import MARKER_SUFFIX
 from pipeline.cache.stage import Stage, published, published_names
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.decode import open_clip
+from pipeline.decoding.decode import open_clip
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.plan import StagePlan
 from pipeline.machine import free_bytes

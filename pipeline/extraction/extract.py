@@ -19,7 +19,7 @@ from pipeline.cache.shards import Failure
 from pipeline.cache.stage import Stage
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import States
-from pipeline.decode import Clip, Track
+from pipeline.decoding.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.extraction import engine
 from pipeline.extraction.estimate import refuse_without_room

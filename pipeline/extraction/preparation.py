@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from pipeline.cache.identity import Fingerprint, refuse_changed
 from pipeline.corpus.media import Stat, hashed, stat_of
-from pipeline.decode import Clip, decoded
+from pipeline.decoding.decode import Clip, decoded
+from pipeline.decoding.video import media_errors
 from pipeline.errors import ClipError, UserError
 from pipeline.machine import die_with_parent
 from pipeline.types import Array, Extractor, Frame
-from pipeline.video import media_errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.decoding.tables import read_npy
 from pipeline.formats import hdf5, zarr
 from pipeline.formats._arrays import clips_in, known
 from pipeline.formats._clips import Format, Incoming
-from pipeline.tables import read_npy
 
 
 def read(source: Path) -> Iterator[Incoming]:

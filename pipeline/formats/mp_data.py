@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import registry
+from pipeline.decoding.tables import read_rows
 from pipeline.formats._clips import Format, Incoming
-from pipeline.tables import read_rows
 
 
 def read(source: Path) -> Iterator[Incoming]:

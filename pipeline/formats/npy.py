@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipeline.corpus.media import walk
+from pipeline.decoding.tables import read_npy
 from pipeline.errors import UserError
 from pipeline.formats._clips import Format, Incoming, Outgoing, count, split_of
-from pipeline.tables import read_npy
 from pipeline.types import SPLITS, Array
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.decode import decoded
+from pipeline.decoding.decode import decoded
 from pipeline.errors import ClipError, UserError
 from pipeline.pictures import is_image
 from pipeline.types import Array, Frame

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.shards import checked_rows, open_shard
-from pipeline.errors import ClipError
-from pipeline.tables import Reader, read_rows, reader_of
-from pipeline.types import Array, Frame
-from pipeline.video import (
+from pipeline.decoding.tables import Reader, read_rows, reader_of
+from pipeline.decoding.video import (
     DECORD_BYTES,
     DecoderFailed,
     Moved,
@@ -28,6 +26,8 @@ from pipeline.video import (
     media_errors,
     not_asked,
 )
+from pipeline.errors import ClipError
+from pipeline.types import Array, Frame
 
 T = TypeVar("T")
 Decoder = Literal["decord", "pyav", "cache"] | Reader
