@@ -10,8 +10,8 @@ from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from pipeline.augment import Augmentation, Blend
-from pipeline.batch import Batch, fused, shown
-from pipeline.data import Change
+from pipeline.data.batch import Batch, fused, shown
+from pipeline.data.table import Change
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
 from pipeline.learner import NonNegative

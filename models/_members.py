@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline import registry, runs
-from pipeline.data import Table
+from pipeline.data.table import Table
 from pipeline.errors import UserError
 from pipeline.mixing import probabilities
 from pipeline.recipe import Predictor, Recipe, Trainer, Training

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from models._members import load_all, save_all
 from pipeline import atomic, devices
-from pipeline.batch import Batch
-from pipeline.data import Table
+from pipeline.data.batch import Batch
+from pipeline.data.table import Table
 from pipeline.errors import UserError
 from pipeline.mixing import logarithms, probabilities
 from pipeline.recipe import Predictor, Recipe, Training

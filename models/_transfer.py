@@ -13,7 +13,7 @@ from torch.nn.functional import huber_loss, leaky_relu
 from models._inputs import Inputs, Sequences
 from models._pooling import Pooling
 from models._recurrent import BiLstm
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.learner import Fraction, NonNegative
 from pipeline.recipe import Training
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models._inputs import Inputs, Sequences
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.learner import Fraction, NonNegative, Positive
 from pipeline.recipe import Between, Choice, Recipe, Space
 from pipeline.schedule import Kind as Schedule

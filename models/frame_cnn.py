@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models._inputs import real
 from pipeline import losses
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.learner import Positive
 from pipeline.network import Network

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models._inception import Inception, Shape
 from models._inputs import Inputs, Sequences, real
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.learner import Fraction, Positive
 from pipeline.recipe import Between, Choice, Recipe, Space
 

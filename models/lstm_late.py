@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from models._inputs import Inputs, Sequences
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.recipe import Between, Choice, Recipe, Space
 
 

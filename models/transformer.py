@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models._inputs import Inputs, Sequences, real
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.learner import Fraction, NonNegative
 from pipeline.recipe import Between, Choice, Recipe, Space

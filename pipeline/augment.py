@@ -13,7 +13,7 @@ from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from pipeline.batch import Batch, shown
+from pipeline.data.batch import Batch, shown
 from pipeline.errors import UserError
 from pipeline.layouts import TIMES, Layout
 from pipeline.moving import Drawn, moved, rebuilt

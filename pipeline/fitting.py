@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline import atomic, devices, losses, schedule
 from pipeline.augment import Blend
-from pipeline.batch import Batch, share_of
+from pipeline.data.batch import Batch, share_of
 from pipeline.epochs import Display, Epoch, write_figures
 from pipeline.errors import Diverged, UserError
 from pipeline.learner import Learner

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pipeline import losses
 from pipeline.augment import Blend
-from pipeline.batch import Batch
-from pipeline.data import Change
+from pipeline.data.batch import Batch
+from pipeline.data.table import Change
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe, Training
 from pipeline.schedule import Kind

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import softmax
 
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.recipe import Predictor
 from pipeline.types import Array
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import atomic
-from pipeline.batch import Batch, check_vectors
+from pipeline.data.batch import Batch, check_vectors
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.learner import Learner

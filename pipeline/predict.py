@@ -19,7 +19,7 @@ from pipeline.cache.stage import Stage, configure, published
 from pipeline.clips import ROOT, clips_at
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import PREDICTED, Binding, Home, Manifest
-from pipeline.data import UNKNOWN, Table
+from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract

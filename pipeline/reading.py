@@ -16,7 +16,7 @@ from pipeline.cache.stage import published_names
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
-from pipeline.data import UNKNOWN, Table
+from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.lacking import refuse_missing, without_features
 from pipeline.recipe import Recipe, Training

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.batch import Batch
-from pipeline.data import Table
+from pipeline.data.batch import Batch
+from pipeline.data.table import Table
 from pipeline.epochs import Epoch
 from pipeline.layouts import Layout
 from pipeline.types import Array

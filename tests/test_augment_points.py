@@ -11,7 +11,7 @@ import torch
 
 from pipeline import registry
 from pipeline.augment import Augmentation, Variation
-from pipeline.batch import shown
+from pipeline.data.batch import shown
 from pipeline.errors import UserError
 from pipeline.layouts import KINECT_PARENTS
 from pipeline.moving import Drawn, moved

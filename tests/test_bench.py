@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from pipeline import order
+from pipeline.data import order
 from pipeline.decoding.decode import open_clip
 from tests.bench import __main__ as bench
 from tests.bench import extracting, extractor, gpu, learner, memory, million, planning, results, rivals

@@ -9,7 +9,7 @@ from torch import nn
 from models._pooling import Pooling
 from models._recurrent import BiLstm
 from models.bilstm_attention import BilstmAttention
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.testing.models import batch_of, with_padding
 
 torch.set_num_threads(1)

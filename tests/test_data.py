@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.batch import Batch, fused
-from pipeline.buffers import BUFFERS
-from pipeline.data import Table, batches
+from pipeline.data.batch import Batch, fused
+from pipeline.data.buffers import BUFFERS
+from pipeline.data.order import order
+from pipeline.data.table import Table, batches
 from pipeline.errors import UserError
-from pipeline.order import order
 from pipeline.testing.models import Rows
 from tests.feature_cache import balanced, corpus, publish, signals, table_of
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from models.lstm_late import LstmLate
 from pipeline import devices, fitting, processes
-from pipeline.batch import share_of
+from pipeline.data.batch import share_of
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
 from pipeline.network import Network

@@ -18,8 +18,8 @@ from models._stacking import pooled
 from models.late_fusion import LateFusion, mixture
 from models.xgb_meta import XgbMeta
 from pipeline import registry
-from pipeline.batch import Batch
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.mixing import probabilities
 from pipeline.recipe import Predictor, Recipe, Training

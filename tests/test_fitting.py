@@ -18,7 +18,7 @@ from models.inception_time import InceptionTime
 from models.transformer import Transformer
 from pipeline import fitting, losses
 from pipeline.augment import Blend
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.epochs import Epoch
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from models._inputs import Inputs, within_clips
 from models.lstm_late import LstmLate
 from pipeline import registry
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.testing.models import Rows

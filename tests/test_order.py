@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline import order
 from pipeline.cache import open_stage, shards
 from pipeline.cache.upkeep.compact import compact
-from pipeline.data import Table, batches
+from pipeline.data import order
+from pipeline.data.order import Places, asked_for, by_windows, expected
+from pipeline.data.table import Table, batches
 from pipeline.errors import UserError
-from pipeline.order import Places, asked_for, by_windows, expected
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_data import assert_equals_cache
 

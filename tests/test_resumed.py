@@ -54,7 +54,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from pipeline import fitting
-from pipeline.data import Table
+from pipeline.data.table import Table
 from pipeline.corpus.manifest import Home, read
 from pipeline.training import train
 

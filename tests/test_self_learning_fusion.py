@@ -15,7 +15,7 @@ from models._members import Member
 from models._transfer import Generator, Student, VideoEncoder
 from models.inception_time import InceptionTime
 from models.self_learning_fusion import SelfLearningFusion
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.recipe import Training
 from pipeline.testing.models import Rows

@@ -121,7 +121,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from pipeline.data import Table
+from pipeline.data.table import Table
 from pipeline.corpus.manifest import Home, read
 from pipeline.tuning import Search, search_for, tune
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pipeline import registry
-from pipeline.batch import Batch
+from pipeline.data.batch import Batch
 from pipeline.layouts import Layout
 from pipeline.network import Network
 from pipeline.recipe import Recipe, Training

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from pipeline import registry
-from pipeline.batch import Batch, fused
+from pipeline.data.batch import Batch, fused
+from pipeline.data.order import order
 from pipeline.fitting import Fitting
 from pipeline.machine import chosen_device, cores
 from pipeline.network import Network
-from pipeline.order import order
 from pipeline.recipe import Training
 from tests.bench.clips import CLASSES, Clips, number_of
 from tests.bench.contest import serve

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.order import order
+from pipeline.data.order import order
 from pipeline.types import Array
 from tests.bench.clips import Clips, forget, number_of
 from tests.bench.contest import serve
@@ -64,7 +64,7 @@ class Ours(Reader):
 
     def open(self) -> None:
         from pipeline.cache import open_stage
-        from pipeline.data import Table
+        from pipeline.data.table import Table
 
         features = open_stage("lislike", "features", cache=self.folder / "cache", manifests=self.folder / "manifests")
         ids = tuple(map(self.clips.id, range(self.clips.count)))
@@ -81,7 +81,7 @@ class Windows(Ours):
     stream = True
 
     def open(self) -> None:
-        from pipeline import order
+        from pipeline.data import order
 
         super().open()
         order.RESIDENT_BYTES = 0

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.batch import Batch, share_of
-from pipeline.buffers import Ring, ahead
 from pipeline.cache.publishing import Features, open_stage
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
+from pipeline.data.batch import Batch, share_of
+from pipeline.data.buffers import Ring, ahead
+from pipeline.data.order import Places, asked_for, order
 from pipeline.errors import UserError
-from pipeline.order import Places, asked_for, order
 from pipeline.types import SPLITS, Array, Stale
 
 Change: TypeAlias = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]

@@ -1,0 +1,3 @@
+"""data."""
+
+from pipeline.data.table import batches as batches
