@@ -9,14 +9,14 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
-from pipeline.augment import Augmentation, Blend
 from pipeline.data.batch import Batch, fused, shown
 from pipeline.data.table import Change
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
-from pipeline.learner import NonNegative
-from pipeline.network import Network
-from pipeline.recipe import Training
+from pipeline.learning.augment import Augmentation, Blend
+from pipeline.learning.learner import NonNegative
+from pipeline.learning.network import Network
+from pipeline.learning.recipe import Training
 
 
 class Sequences(Augmentation, Network):

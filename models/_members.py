@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pipeline import registry, runs
 from pipeline.data.table import Table
 from pipeline.errors import UserError
-from pipeline.mixing import probabilities
-from pipeline.recipe import Predictor, Recipe, Trainer, Training
+from pipeline.learning.mixing import probabilities
+from pipeline.learning.recipe import Predictor, Recipe, Trainer, Training
 from pipeline.types import Array
 
 

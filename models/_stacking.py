@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from models._members import load_all, save_all
-from pipeline import atomic, devices
+from pipeline import atomic
 from pipeline.data.batch import Batch
 from pipeline.data.table import Table
 from pipeline.errors import UserError
-from pipeline.mixing import logarithms, probabilities
-from pipeline.recipe import Predictor, Recipe, Training
+from pipeline.learning import devices
+from pipeline.learning.mixing import logarithms, probabilities
+from pipeline.learning.recipe import Predictor, Recipe, Training
 from pipeline.types import Array
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from models._inputs import Inputs, Sequences
 from models._pooling import Pooling
 from models._recurrent import BiLstm
 from pipeline.data.batch import Batch
-from pipeline.learner import Fraction, NonNegative
-from pipeline.recipe import Training
+from pipeline.learning.learner import Fraction, NonNegative
+from pipeline.learning.recipe import Training
 
 FEATURE = 128
 """Values of a sensor feature."""

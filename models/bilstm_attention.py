@@ -12,9 +12,9 @@ from models._inputs import Inputs, Sequences
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
 from pipeline.data.batch import Batch
-from pipeline.learner import Fraction, NonNegative, Positive
-from pipeline.recipe import Between, Choice, Recipe, Space
-from pipeline.schedule import Kind as Schedule
+from pipeline.learning.learner import Fraction, NonNegative, Positive
+from pipeline.learning.recipe import Between, Choice, Recipe, Space
+from pipeline.learning.schedule import Kind as Schedule
 
 
 class BilstmAttention(Sequences):

@@ -10,12 +10,12 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from models._inputs import real
-from pipeline import losses
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
-from pipeline.learner import Positive
-from pipeline.network import Network
-from pipeline.recipe import Between, Choice, Recipe, Space
+from pipeline.learning import losses
+from pipeline.learning.learner import Positive
+from pipeline.learning.network import Network
+from pipeline.learning.recipe import Between, Choice, Recipe, Space
 
 
 class FrameCnn(Network):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from models._inception import Inception, Shape
 from models._inputs import Inputs, Sequences, real
 from pipeline.data.batch import Batch
-from pipeline.learner import Fraction, Positive
-from pipeline.recipe import Between, Choice, Recipe, Space
+from pipeline.learning.learner import Fraction, Positive
+from pipeline.learning.recipe import Between, Choice, Recipe, Space
 
 
 class InceptionTime(Sequences):

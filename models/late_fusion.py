@@ -12,8 +12,8 @@ import numpy as np
 from models._members import Ensemble, Member, load_all, over, save_all, trainer_of
 from pipeline import atomic
 from pipeline.errors import UserError
-from pipeline.mixing import Mixture
-from pipeline.recipe import Predictor, Recipe, Training
+from pipeline.learning.mixing import Mixture
+from pipeline.learning.recipe import Predictor, Recipe, Training
 from pipeline.types import Array
 
 WEIGHTS = "fusion.json"

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from models._inputs import Inputs, Sequences
 from pipeline.data.batch import Batch
-from pipeline.recipe import Between, Choice, Recipe, Space
+from pipeline.learning.recipe import Between, Choice, Recipe, Space
 
 
 class LstmLate(Sequences):

@@ -11,14 +11,14 @@ from pydantic import NonNegativeInt, PositiveInt
 from models._members import Member, trainer_of
 from models._transfer import Classifier, Generator, Seeing, Student
 from models.late_fusion import Fused
-from pipeline.augment import Augmentation
 from pipeline.errors import UserError
-from pipeline.fitting import CHECKPOINT
 from pipeline.layouts import Layout
-from pipeline.learner import Fraction, NonNegative, Positive
-from pipeline.network import Network, NetworkPredictor
-from pipeline.recipe import Between, Predictor, Recipe, Space, Training
-from pipeline.schedule import Kind as Schedule
+from pipeline.learning.augment import Augmentation
+from pipeline.learning.fitting import CHECKPOINT
+from pipeline.learning.learner import Fraction, NonNegative, Positive
+from pipeline.learning.network import Network, NetworkPredictor
+from pipeline.learning.recipe import Between, Predictor, Recipe, Space, Training
+from pipeline.learning.schedule import Kind as Schedule
 
 
 class SelfLearningFusion(Augmentation, Recipe):

@@ -15,9 +15,9 @@ from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
-from pipeline.learner import Fraction, NonNegative
-from pipeline.recipe import Between, Choice, Recipe, Space
-from pipeline.schedule import Kind as Schedule
+from pipeline.learning.learner import Fraction, NonNegative
+from pipeline.learning.recipe import Between, Choice, Recipe, Space
+from pipeline.learning.schedule import Kind as Schedule
 
 
 class Transformer(Sequences):

@@ -11,8 +11,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from models._members import Ensemble, Member, over, trainer_of
 from models._stacking import Stacked, described
 from pipeline.corpus.folds import folds_of
-from pipeline.learner import NonNegative
-from pipeline.recipe import Between, Choice, Predictor, Recipe, Space, Training
+from pipeline.learning.learner import NonNegative
+from pipeline.learning.recipe import Between, Choice, Predictor, Recipe, Space, Training
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

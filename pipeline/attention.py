@@ -15,8 +15,8 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import fold_folders
 from pipeline.errors import UserError
 from pipeline.lacking import without_features
+from pipeline.learning.recipe import Recipe
 from pipeline.reading import Reading
-from pipeline.recipe import Recipe
 from pipeline.runs import Run
 from pipeline.training import as_trained
 from pipeline.types import Array, Sample

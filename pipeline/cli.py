@@ -52,7 +52,7 @@ class _Cli(click.Group):
 
 def _tell(line: str) -> None:
     """On stderr; of several processes that end so, one says it."""
-    from pipeline import devices
+    from pipeline.learning import devices
 
     if devices.may_speak():
         click.echo(line, err=True)

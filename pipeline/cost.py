@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pipeline import runs
-from pipeline.epochs import FIGURES, read_figures
+from pipeline.learning.epochs import FIGURES, read_figures
 
 
 class Clock:

@@ -14,9 +14,9 @@ from pipeline import metrics, predictions, runs
 from pipeline.cache.identity import digest_of
 from pipeline.corpus.folds import folds_of, kept_together
 from pipeline.errors import UserError
-from pipeline.mixing import Mixture
+from pipeline.learning.mixing import Mixture
+from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.reading import Reading, count, some
-from pipeline.recipe import Predictor, Recipe
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, record_of, result_of, say
 from pipeline.types import Sample, Split

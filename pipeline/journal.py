@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import tracking
-from pipeline.epochs import Epoch, read_figures
+from pipeline.learning.epochs import Epoch, read_figures
 from pipeline.runs import Run
 
 EVENTS = "tensorboard"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.epochs import Epoch
+from pipeline.learning.epochs import Epoch
 from pipeline.types import Array
 
 if TYPE_CHECKING:

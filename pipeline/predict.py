@@ -25,9 +25,9 @@ from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
 from pipeline.lacking import refuse_missing, without_features
+from pipeline.learning.recipe import Recipe
 from pipeline.machine import chosen_device
 from pipeline.metrics import answers
-from pipeline.recipe import Recipe
 from pipeline.runs import Run
 from pipeline.training import as_trained, predictor_of
 from pipeline.types import Dataset, Sample, Submission

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, devices
+from pipeline import atomic
 from pipeline.errors import UserError
+from pipeline.learning import devices
 from pipeline.metrics import Judged
 
 PREDICTIONS = "predictions.csv"

@@ -19,7 +19,7 @@ from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_c
 from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.lacking import refuse_missing, without_features
-from pipeline.recipe import Recipe, Training
+from pipeline.learning.recipe import Recipe, Training
 from pipeline.types import SPLITS, STAGE_PREFIX, Array, Sample, Split, Stale
 
 

@@ -16,10 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import atomic, devices
+from pipeline import atomic
 from pipeline.cache.locking import LOCK, alone
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
+from pipeline.learning import devices
 
 FORMAT = 1
 RECORD, RESULT, REPORT = "run.json", "result.json", "report.html"

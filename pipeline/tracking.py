@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline import runs
 from pipeline.corpus.manifest import Home
-from pipeline.epochs import FIGURES
 from pipeline.errors import UserError
+from pipeline.learning.epochs import FIGURES
 from pipeline.runs import Run
 
 ADDRESS, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
-from pipeline import devices, fitting, journal, metrics, predictions, runs
+from pipeline import journal, metrics, predictions, runs
 from pipeline.cache.identity import digest_of
 from pipeline.cache.publishing import Features
 from pipeline.cache.stage import published
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home
 from pipeline.cost import Clock
+from pipeline.learning import devices, fitting
+from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.predictions import Predictions
 from pipeline.reading import Reading, count, some
-from pipeline.recipe import Predictor, Recipe
 from pipeline.recipe_code import code_of
 from pipeline.types import SPLITS, Sample
 

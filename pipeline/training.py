@@ -15,9 +15,9 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.errors import UserError
 from pipeline.lacking import refuse_missing, without_features
+from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.machine import chosen_device
 from pipeline.reading import Reading, labelled_splits, open_stages, read_for
-from pipeline.recipe import Predictor, Recipe
 from pipeline.recipe_code import code_of
 from pipeline.runs import Run
 from pipeline.trainer import RunTrainer, scored

@@ -20,11 +20,11 @@ from pipeline import registry
 from pipeline.cache.identity import digest_of
 from pipeline.cache.locking import alone
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.epochs import Epoch
 from pipeline.errors import Diverged, UserError
+from pipeline.learning.epochs import Epoch
+from pipeline.learning.recipe import Between, Choice, Predictor, Recipe, Space
 from pipeline.machine import chosen_device
 from pipeline.reading import Reading, read_for
-from pipeline.recipe import Between, Choice, Predictor, Recipe, Space
 from pipeline.trainer import RunTrainer, record_of
 from pipeline.training import configured
 from pipeline.trials import Found, Tried, words

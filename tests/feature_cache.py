@@ -13,7 +13,7 @@ from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import manifest, media
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.extraction.inputs import inputs_of
-from pipeline.recipe import Training
+from pipeline.learning.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.types import Array
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from models.bilstm_attention import BilstmAttention
-from pipeline import fitting, registry
-from pipeline.augment import Augmentation, Variation
-from pipeline.fitting import Fitting
-from pipeline.recipe import Training
+from pipeline import registry
+from pipeline.learning import fitting
+from pipeline.learning.augment import Augmentation, Variation
+from pipeline.learning.fitting import Fitting
+from pipeline.learning.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.types import Array
 from tests.test_fitting import stopping_at

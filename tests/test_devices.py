@@ -17,12 +17,12 @@ import torch
 from safetensors.numpy import load_file
 
 from models.lstm_late import LstmLate
-from pipeline import devices, fitting, processes
 from pipeline.data.batch import share_of
 from pipeline.errors import UserError
-from pipeline.fitting import Fitting
-from pipeline.network import Network
-from pipeline.recipe import Training
+from pipeline.learning import devices, fitting, training_processes
+from pipeline.learning.fitting import Fitting
+from pipeline.learning.network import Network
+from pipeline.learning.recipe import Training
 from pipeline.testing.models import table_of
 from tests.checkout import PATIENCE
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -45,7 +45,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np
-from pipeline import devices
+from pipeline.learning import devices
 from tests import test_devices as cases
 
 folder = Path(sys.argv[1])
@@ -98,7 +98,7 @@ def told(rank: int, count: int, port: int) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, np.ndarray]]]:
     """What each of two processes found of every case."""
-    folder, port = tmp_path_factory.mktemp("pair"), processes._free_port()
+    folder, port = tmp_path_factory.mktemp("pair"), training_processes._free_port()
     command = [sys.executable, "-c", CHILD, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(command, env={**environment, **told(rank, 2, port)}) for rank in (0, 1)]

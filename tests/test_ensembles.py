@@ -21,8 +21,8 @@ from pipeline import registry
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
-from pipeline.mixing import probabilities
-from pipeline.recipe import Predictor, Recipe, Training
+from pipeline.learning.mixing import probabilities
+from pipeline.learning.recipe import Predictor, Recipe, Training
 from pipeline.runs import Run
 from pipeline.training import evaluate, train
 from pipeline.types import Array

@@ -16,15 +16,15 @@ from torch.nn.functional import cross_entropy
 from models.bilstm_attention import BilstmAttention
 from models.inception_time import InceptionTime
 from models.transformer import Transformer
-from pipeline import fitting, losses
-from pipeline.augment import Blend
 from pipeline.data.batch import Batch
-from pipeline.epochs import Epoch
 from pipeline.errors import UserError
-from pipeline.fitting import Fitting
-from pipeline.network import Network
-from pipeline.recipe import Training
-from pipeline.schedule import drops, rate
+from pipeline.learning import fitting, losses
+from pipeline.learning.augment import Blend
+from pipeline.learning.epochs import Epoch
+from pipeline.learning.fitting import Fitting
+from pipeline.learning.network import Network
+from pipeline.learning.recipe import Training
+from pipeline.learning.schedule import drops, rate
 from pipeline.testing.models import small, table_of
 
 torch.set_num_threads(1)

@@ -13,10 +13,11 @@ import torch
 from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from pipeline import crossvalidation, fitting, predictions
+from pipeline import crossvalidation, predictions
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.crossvalidation import fold_folders, folded
 from pipeline.errors import UserError
+from pipeline.learning import fitting
 from pipeline.reading import Reading, open_stages
 from pipeline.runs import Run, read
 from pipeline.trainer import RunTrainer

@@ -14,8 +14,8 @@ from pipeline.cache.stage import layout_of, published
 from pipeline.corpus.manifest import Home
 from pipeline.formats import import_rows
 from pipeline.layouts import LANDMARKS, Layout
+from pipeline.learning.recipe import Recipe
 from pipeline.looking import health
-from pipeline.recipe import Recipe
 from pipeline.testing.stages import created, layout_fits
 from tests.checkout import Checkout
 from tests.import_sources import sequences

@@ -12,12 +12,13 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from pipeline import fitting, tracking
+from pipeline import tracking
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.epochs import read_figures, write_figures
 from pipeline.errors import UserError
-from pipeline.fitting import Fitting
 from pipeline.journal import FIGURES
+from pipeline.learning import fitting
+from pipeline.learning.epochs import read_figures, write_figures
+from pipeline.learning.fitting import Fitting
 from pipeline.runs import Run
 from pipeline.training import train
 

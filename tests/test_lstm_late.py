@@ -13,7 +13,7 @@ from models.lstm_late import LstmLate
 from pipeline import registry
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
-from pipeline.recipe import Recipe
+from pipeline.learning.recipe import Recipe
 from pipeline.testing.models import Rows
 from tests.feature_cache import table_of
 

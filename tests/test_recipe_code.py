@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import registry
-from pipeline.recipe import Recipe
+from pipeline.learning.recipe import Recipe
 from pipeline.recipe_code import _modules
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.killing import ROOT

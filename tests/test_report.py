@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from pipeline import report, runs
-from pipeline.epochs import Epoch, write_figures
 from pipeline.errors import UserError
+from pipeline.learning.epochs import Epoch, write_figures
 from pipeline.metrics import calibration, judge, score
 from pipeline.runs import Run
 from tests.video_files import beheaded, write_clip

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import devices, fitting
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
+from pipeline.learning import devices, fitting
 from pipeline.runs import at_work
 from pipeline.training import train
 from tests.test_training import SETTINGS, Fixture, assert_same_weights, trained, weights
@@ -53,7 +53,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from pipeline import fitting
+from pipeline.learning import fitting
 from pipeline.data.table import Table
 from pipeline.corpus.manifest import Home, read
 from pipeline.training import train

@@ -17,7 +17,7 @@ from models.inception_time import InceptionTime
 from models.self_learning_fusion import SelfLearningFusion
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
-from pipeline.recipe import Training
+from pipeline.learning.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.training import evaluate, train
 from tests.feature_cache import balanced, corpus, publish, signals

@@ -14,11 +14,11 @@ from torch import nn
 from models._inputs import Inputs
 from models.lstm_late import LstmLate
 from pipeline import registry
-from pipeline.augment import Augmentation
 from pipeline.decoding.tables import read_rows
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
-from pipeline.recipe import Training
+from pipeline.learning.augment import Augmentation
+from pipeline.learning.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.types import Array
 from tests.shared_data import shared

@@ -14,7 +14,7 @@ import torch
 from models.transformer import Transformer
 from pipeline import registry
 from pipeline.corpus.manifest import Home
-from pipeline.recipe import Between, Choice, Recipe
+from pipeline.learning.recipe import Between, Choice, Recipe
 from pipeline.trials import training_line
 from tests.checkout import ROOT
 

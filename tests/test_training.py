@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from pipeline import devices, network
 from pipeline.cache import open_stage
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
+from pipeline.learning import devices, network
 from pipeline.reading import read_for
 from pipeline.runs import Run
 from pipeline.trainer import record_of

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from models.lstm_late import LstmLate
-from pipeline import fitting, tuning
+from pipeline import tuning
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.epochs import Epoch
 from pipeline.errors import Diverged, UserError
-from pipeline.recipe import Between
+from pipeline.learning import fitting
+from pipeline.learning.epochs import Epoch
+from pipeline.learning.recipe import Between
 from pipeline.runs import read as read_run
 from pipeline.training import train
 from pipeline.trials import Found

@@ -130,7 +130,7 @@ def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
     from pipeline import reading
     from pipeline.corpus import manifest
     from pipeline.errors import UserError
-    from pipeline.recipe import Recipe
+    from pipeline.learning.recipe import Recipe
 
     home = manifest.Home(Path(cache), Path(manifests))
     recipe = Recipe(stages=(stage,))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...], root: Path | None, as_json: bool, **given: Any) -> None:
     """Train a model from the cache, score it, and write its report."""
-    from pipeline import devices
+    from pipeline.learning import devices
 
     home = home_of(ctx)
     with devices.joined(given.pop("count"), given["device"]):

@@ -15,8 +15,8 @@ from torch import nn
 from pipeline import registry
 from pipeline.data.batch import Batch
 from pipeline.layouts import Layout
-from pipeline.network import Network
-from pipeline.recipe import Recipe, Training
+from pipeline.learning.network import Network
+from pipeline.learning.recipe import Recipe, Training
 from pipeline.testing._contract import Contract
 from pipeline.types import Array
 

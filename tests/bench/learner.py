@@ -19,10 +19,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from pipeline import registry
 from pipeline.data.batch import Batch, fused
 from pipeline.data.order import order
-from pipeline.fitting import Fitting
+from pipeline.learning.fitting import Fitting
+from pipeline.learning.network import Network
+from pipeline.learning.recipe import Training
 from pipeline.machine import chosen_device, cores
-from pipeline.network import Network
-from pipeline.recipe import Training
 from tests.bench.clips import CLASSES, Clips, number_of
 from tests.bench.contest import serve
 from tests.bench.readers import KINDS, Ours, Padded, Reader

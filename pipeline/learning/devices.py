@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import processes
 from pipeline.errors import UserError
+from pipeline.learning import training_processes
 from pipeline.machine import chosen_device
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def joined(asked: int | None, device: str) -> Iterator[None]:
     Where `asked` processes are still to be started, this starts them on the same command and ends with their exit status.
     """
     if count() == 1 and (asked or 1) > 1:
-        raise SystemExit(processes.supervise(asked or 1))
+        raise SystemExit(training_processes.supervise(asked or 1))
     if asked not in (None, count()):
         raise UserError(f"--devices {asked}: {count()} processes were started; leave --devices out, or start {asked}")
     if count() == 1:
@@ -105,7 +105,7 @@ def _ending_with_the_others() -> Iterator[None]:
     except RuntimeError as error:
         if not GONE.search(str(error)):
             raise
-        raise SystemExit(processes.LOST) from error
+        raise SystemExit(training_processes.LOST) from error
 
 
 def once(make: Callable[[], T]) -> T:

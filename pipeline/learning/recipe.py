@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.data.batch import Batch
 from pipeline.data.table import Table
-from pipeline.epochs import Epoch
 from pipeline.layouts import Layout
+from pipeline.learning.epochs import Epoch
 from pipeline.types import Array
 
 if TYPE_CHECKING:

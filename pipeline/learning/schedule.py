@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from pipeline.epochs import Epoch
+from pipeline.learning.epochs import Epoch
 
 Kind = Literal["constant", "cosine", "plateau"]
 

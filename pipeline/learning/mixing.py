@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import softmax
 
 from pipeline.data.batch import Batch
-from pipeline.recipe import Predictor
+from pipeline.learning.recipe import Predictor
 from pipeline.types import Array
 
 

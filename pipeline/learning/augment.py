@@ -16,8 +16,8 @@ from torch import Tensor
 from pipeline.data.batch import Batch, shown
 from pipeline.errors import UserError
 from pipeline.layouts import TIMES, Layout
-from pipeline.moving import Drawn, moved, rebuilt
-from pipeline.recipe import Training
+from pipeline.learning.moving import Drawn, moved, rebuilt
+from pipeline.learning.recipe import Training
 from pipeline.types import Array
 
 Share = Annotated[float, Field(ge=0, lt=1)]

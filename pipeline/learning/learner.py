@@ -10,13 +10,13 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from pipeline import losses
-from pipeline.augment import Blend
 from pipeline.data.batch import Batch
 from pipeline.data.table import Change
 from pipeline.errors import UserError
-from pipeline.recipe import Recipe, Training
-from pipeline.schedule import Kind
+from pipeline.learning import losses
+from pipeline.learning.augment import Blend
+from pipeline.learning.recipe import Recipe, Training
+from pipeline.learning.schedule import Kind
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

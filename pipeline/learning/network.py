@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from pipeline import atomic
 from pipeline.data.batch import Batch, check_vectors
 from pipeline.errors import UserError
-from pipeline.fitting import Fitting
-from pipeline.learner import Learner
+from pipeline.learning.fitting import Fitting
+from pipeline.learning.learner import Learner
+from pipeline.learning.recipe import Training
 from pipeline.machine import use_float32
-from pipeline.recipe import Training
 from pipeline.types import Array
 
 WEIGHTS = "weights.safetensors"

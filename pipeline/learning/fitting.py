@@ -17,14 +17,15 @@ from lightning_fabric.plugins import MixedPrecision
 from rich.console import Console
 from torch import Tensor, nn
 
-from pipeline import atomic, devices, losses, schedule
-from pipeline.augment import Blend
+from pipeline import atomic
 from pipeline.data.batch import Batch, share_of
-from pipeline.epochs import Display, Epoch, write_figures
 from pipeline.errors import Diverged, UserError
-from pipeline.learner import Learner
+from pipeline.learning import devices, losses, schedule
+from pipeline.learning.augment import Blend
+from pipeline.learning.epochs import Display, Epoch, write_figures
+from pipeline.learning.learner import Learner
+from pipeline.learning.recipe import Training
 from pipeline.machine import use_float32
-from pipeline.recipe import Training
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SHARE = 0.1
