@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from pipeline import registry, runs
+from pipeline import registry
 from pipeline.data.table import Table
 from pipeline.errors import UserError
 from pipeline.learning.mixing import probabilities
 from pipeline.learning.recipe import Predictor, Recipe, Trainer, Training
+from pipeline.runs import run_folder
 from pipeline.types import Array
 
 
@@ -35,7 +36,7 @@ class Member(BaseModel):
         if not isinstance(given, str):
             return given
         if "/" in given:
-            run = runs.read(given)
+            run = run_folder.read(given)
             return {"model": run.model, "settings": run.record["settings"], "seed": run.record["seed"]}
         model, *words = given.split(":")
         settings = {}

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from pipeline import predictions, registry, runs
+from pipeline import registry
 from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.crossvalidation import fold_folders
 from pipeline.errors import UserError
-from pipeline.lacking import without_features
 from pipeline.learning.recipe import Recipe
-from pipeline.reading import Reading
-from pipeline.runs import Run
-from pipeline.training import as_trained
+from pipeline.runs import predictions, run_folder
+from pipeline.runs.crossvalidation import fold_folders
+from pipeline.runs.lacking import without_features
+from pipeline.runs.reading import Reading
+from pipeline.runs.run_folder import Run
+from pipeline.runs.training import as_trained
 from pipeline.types import Array, Sample
 
 CLIPS = 4
@@ -57,7 +58,7 @@ def over_time(home: Home, run: Run, clips: Sequence[str]) -> Attention:
         found: dict[str, Array] = {}
         for folder in fold_folders(run) or [run.folder]:
             own = [clip for clip in predictions.read(folder).ids if clip in clips] if fold_folders(run) else clips
-            found |= _of_model(reading, recipe, runs.read(folder), own)
+            found |= _of_model(reading, recipe, run_folder.read(folder), own)
     except UserError as error:
         return Attention(reason=str(error))
     if not found:

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import atomic, predictions
+from pipeline import atomic
 from pipeline.amounts import shown_size, shown_time
 from pipeline.cache.identity import digest_of
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.intervals import difference
 from pipeline.pictures import draw_attention, draw_reliability, picture
-from pipeline.predictions import Predictions
 from pipeline.report import percent
-from pipeline.runs import Run
+from pipeline.runs import predictions
+from pipeline.runs.intervals import difference
+from pipeline.runs.predictions import Predictions
+from pipeline.runs.run_folder import Run
 
 if TYPE_CHECKING:
     from pipeline.attention import Attention

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.clips import clips_at
 from pipeline.datasets import demo, imigue, lis, mp_data, utd_mhad
 from pipeline.errors import UserError
+from pipeline.runs.clips import clips_at
 
 torch.set_num_threads(1)
 

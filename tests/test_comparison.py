@@ -14,15 +14,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline import comparison, predictions, report, runs
+from pipeline import comparison, report
 from pipeline.attention import Attention, attentions, over_time
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.metrics import judge
-from pipeline.predictions import Predictions
-from pipeline.runs import Run
+from pipeline.runs import predictions, run_folder
+from pipeline.runs.metrics import judge
+from pipeline.runs.predictions import Predictions
+from pipeline.runs.run_folder import Run
+from pipeline.runs.training import train
 from pipeline.show import comparison_lines
-from pipeline.training import train
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_report import Tags
 
@@ -72,7 +73,7 @@ def test_a_run_keeps_what_it_said_of_every_scored_clip_and_what_it_took(signs: F
 def test_an_ensembles_parameters_and_seconds_are_those_of_its_members_too(signs: Fixture) -> None:
     members = "lstm_late:stages=resnet50:epochs=2:hidden=8,bilstm_attention:stages=resnet50:epochs=2:hidden=8"
     first = train(*signs, "late_fusion", {"members": members}, device="cpu")
-    alone = [runs.read(next((signs[0].cache / "runs" / "signs" / model).iterdir())) for model in ("lstm_late", "bilstm_attention")]
+    alone = [run_folder.read(next((signs[0].cache / "runs" / "signs" / model).iterdir())) for model in ("lstm_late", "bilstm_attention")]
     assert first.scores["parameters"] == sum(run.scores["parameters"] for run in alone)
     for run in alone:
         (run.folder / "result.json").write_text(json.dumps({**run.scores, "seconds": 1000.0}))
@@ -81,8 +82,8 @@ def test_an_ensembles_parameters_and_seconds_are_those_of_its_members_too(signs:
 
 
 def test_a_resumed_training_counts_the_epochs_that_were_done_before(signs: Fixture, tmp_path: Path) -> None:
-    from pipeline.cost import Clock
     from pipeline.learning.epochs import Epoch, write_figures
+    from pipeline.runs.cost import Clock
 
     write_figures(tmp_path, [Epoch(number, 1.0, 1.0, 0.5, 1e-3, 500.0) for number in (1, 2)])
     assert 1000 <= Clock(tmp_path).cost(3)["seconds"] < 1400
@@ -175,7 +176,7 @@ def test_attention_of_folds_is_that_of_the_model_that_scored_each_clip(signs: Fi
     assert len(whole.clips) == 4
     for folder in (home.cache / "runs" / "signs" / "bilstm_attention" / digest for digest in run.record["folds"]):
         own = [clip for clip in predictions.read(folder).ids if clip in whole.clips]
-        part = over_time(home, runs.read(folder), own)
+        part = over_time(home, run_folder.read(folder), own)
         assert all((part.clips[clip] == whole.clips[clip]).all() for clip in own)
 
 

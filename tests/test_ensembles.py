@@ -23,8 +23,8 @@ from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.learning.mixing import probabilities
 from pipeline.learning.recipe import Predictor, Recipe, Training
-from pipeline.runs import Run
-from pipeline.training import evaluate, train
+from pipeline.runs.run_folder import Run
+from pipeline.runs.training import evaluate, train
 from pipeline.types import Array
 
 torch.set_num_threads(1)

@@ -15,8 +15,8 @@ from pipeline.cache.upkeep.compact import compact
 from pipeline.cache.upkeep.restamp import restamp
 from pipeline.corpus import manifest
 from pipeline.errors import UserError
-from pipeline.runs import read
-from pipeline.training import evaluate
+from pipeline.runs.run_folder import read
+from pipeline.runs.training import evaluate
 from tests.test_training import Fixture, trained
 
 torch.set_num_threads(1)

@@ -13,15 +13,15 @@ import torch
 from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from pipeline import crossvalidation, predictions
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.crossvalidation import fold_folders, folded
 from pipeline.errors import UserError
 from pipeline.learning import fitting
-from pipeline.reading import Reading, open_stages
-from pipeline.runs import Run, read
-from pipeline.trainer import RunTrainer
-from pipeline.training import configured, evaluate, train
+from pipeline.runs import crossvalidation, predictions
+from pipeline.runs.crossvalidation import fold_folders, folded
+from pipeline.runs.reading import Reading, open_stages
+from pipeline.runs.run_folder import Run, read
+from pipeline.runs.trainer import RunTrainer
+from pipeline.runs.training import configured, evaluate, train
 from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline import runs
 from pipeline.cache import index, open_stage, shards
 from pipeline.cache.stage import published
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
+from pipeline.runs import run_folder
 from tests.commands import said
 
 GOLDEN = Path(__file__).parent / "golden" / "cache_v1"
@@ -115,9 +115,9 @@ def _manifest(home: Home) -> tuple[Path, Callable[[], Any]]:
 
 def _run(home: Home) -> tuple[Path, Callable[[], Any]]:
     folder = home.cache / "runs/tiny/lstm_late/0"
-    runs.write_record(folder, {"dataset": "tiny", "model": "lstm_late", "stages": {}})
+    run_folder.write_record(folder, {"dataset": "tiny", "model": "lstm_late", "stages": {}})
     newer_json(folder / "run.json")
-    return folder / "run.json", lambda: runs.read(folder)
+    return folder / "run.json", lambda: run_folder.read(folder)
 
 
 @pytest.mark.parametrize("harm", [_marker, _published, _index, _manifest, _run], ids=["marker", "published", "index", "manifest", "run"])

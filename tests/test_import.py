@@ -17,8 +17,8 @@ from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.plan import wanted_stages
 from pipeline.formats import import_rows
-from pipeline.predict import Prediction, write_submission
-from pipeline.predict import write_table as write_predictions
+from pipeline.runs.predict import Prediction, write_submission
+from pipeline.runs.predict import write_table as write_predictions
 from tests.feature_cache import corpus, publish, signals
 from tests.import_sources import LABELS, dense, lis, opened, rows, run, sequences
 from tests.shared_data import shared

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.crossvalidation import folded
 from pipeline.errors import UserError
-from pipeline.predict import predict_splits
-from pipeline.reading import Reading, open_stages
-from pipeline.runs import Run
-from pipeline.training import evaluate, train
+from pipeline.runs.crossvalidation import folded
+from pipeline.runs.predict import predict_splits
+from pipeline.runs.reading import Reading, open_stages
+from pipeline.runs.run_folder import Run
+from pipeline.runs.training import evaluate, train
 from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)

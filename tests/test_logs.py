@@ -12,15 +12,15 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from pipeline import tracking
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.journal import FIGURES
 from pipeline.learning import fitting
 from pipeline.learning.epochs import read_figures, write_figures
 from pipeline.learning.fitting import Fitting
-from pipeline.runs import Run
-from pipeline.training import train
+from pipeline.runs import tracking
+from pipeline.runs.journal import FIGURES
+from pipeline.runs.run_folder import Run
+from pipeline.runs.training import train
 
 torch.set_num_threads(1)
 SETTINGS = {"epochs": "6", "hidden": "8", "lr": "0.003", "batch_size": "8", "normalize": "none"}

@@ -201,7 +201,7 @@ def test_upkeep_knows_the_features_of_predicted_files(trained: Trained) -> None:
 
 
 def test_two_predictions_of_one_corpus_do_not_extract_at_a_time(trained: Trained) -> None:
-    from pipeline.predict import _alone
+    from pipeline.runs.predict import _alone
 
     with _alone(trained.home, "tiny-predict"):
         text = trained.refused(trained.root / "new")
@@ -250,11 +250,11 @@ def test_a_stage_that_changed_since_the_training_is_named(trained: Trained, tmp_
 
 
 def test_an_unfinished_run_and_an_empty_split_are_one_line(tmp_path: Path, trained: Trained) -> None:
-    from pipeline import runs
-    from pipeline.predict import predict_splits
+    from pipeline.runs import run_folder
+    from pipeline.runs.predict import predict_splits
 
     home, _ = corpus(tmp_path, {"a/1": ("train", "x"), "b/1": ("val", "x")})
-    runs.write_record(tmp_path / "run", {"dataset": "signs", "model": "lstm_late", "command": "signcache train signs lstm_late"})
+    run_folder.write_record(tmp_path / "run", {"dataset": "signs", "model": "lstm_late", "command": "signcache train signs lstm_late"})
     with pytest.raises(UserError, match=r"the run .*run is unfinished; start its training again to go on: signcache train signs"):
         predict_splits(home, tmp_path / "run", ["test"])
     with pytest.raises(UserError, match=r"tiny has no clips in split 'unassigned'; see: manifests/tiny\.csv"):

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import report, runs
+from pipeline import report
 from pipeline.errors import UserError
 from pipeline.learning.epochs import Epoch, write_figures
-from pipeline.metrics import calibration, judge, score
-from pipeline.runs import Run
+from pipeline.runs import run_folder
+from pipeline.runs.metrics import calibration, judge, score
+from pipeline.runs.run_folder import Run
 from tests.video_files import beheaded, write_clip
 
 CLASSES = ("<script>alert(1)</script>", "$x_{", "水 & salt", "plain")
@@ -38,14 +39,14 @@ RECORD: dict[str, Any] = {
 
 def run_in(folder: Path, *, epochs: int = 3, finished: bool = True) -> Run:
     """A run whose labels are as bad as labels get."""
-    runs.write_record(folder, RECORD)
+    run_folder.write_record(folder, RECORD)
     labels = [*CLASSES, *CLASSES]
     scores = score(np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 0, 2, 3]], labels, CLASSES, groups=list("ssssuuuu"))
     if finished:
-        runs.write_result(folder, {"split": "test", "counted_wrong": {"b/2": CLASSES[0]}, **scores.summary(), **scores.details()})
+        run_folder.write_result(folder, {"split": "test", "counted_wrong": {"b/2": CLASSES[0]}, **scores.summary(), **scores.details()})
     if epochs:
         write_figures(folder, [Epoch(n + 1, 1 / (n + 1), 1 / (n + 1), n / epochs, 1e-4, 0.5, 1) for n in range(epochs)])
-    return runs.read(folder)
+    return run_folder.read(folder)
 
 
 class Tags(HTMLParser):
@@ -118,8 +119,8 @@ def test_many_classes_give_a_page_too(tmp_path: Path) -> None:
     run_in(tmp_path)
     names = [f"{number}_SIGN" for number in range(126)]
     scores = score(np.eye(126, dtype=np.float32), names, names)
-    runs.write_result(tmp_path, {"split": "test", "counted_wrong": {}, **scores.summary(), **scores.details()})
-    assert "No clip was confused." in report.write(runs.read(tmp_path)).read_text("utf-8")
+    run_folder.write_result(tmp_path, {"split": "test", "counted_wrong": {}, **scores.summary(), **scores.details()})
+    assert "No clip was confused." in report.write(run_folder.read(tmp_path)).read_text("utf-8")
 
 
 def test_an_unfinished_run_has_no_page(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     run_in(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps([1]))
     with pytest.raises(UserError, match=r"run\.json is damaged"):
-        runs.read(tmp_path)
+        run_folder.read(tmp_path)
 
 
 def test_the_worst_clips_are_named_with_their_frames(tmp_path: Path) -> None:

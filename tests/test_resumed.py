@@ -15,8 +15,8 @@ import torch
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.learning import devices, fitting
-from pipeline.runs import at_work
-from pipeline.training import train
+from pipeline.runs.run_folder import at_work
+from pipeline.runs.training import train
 from tests.test_training import SETTINGS, Fixture, assert_same_weights, trained, weights
 
 torch.set_num_threads(1)
@@ -56,7 +56,7 @@ import torch
 from pipeline.learning import fitting
 from pipeline.data.table import Table
 from pipeline.corpus.manifest import Home, read
-from pipeline.training import train
+from pipeline.runs.training import train
 
 torch.set_num_threads(1)
 fitting.CHECKPOINT_SHARE = float("inf")

@@ -18,8 +18,8 @@ from models.self_learning_fusion import SelfLearningFusion
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Training
+from pipeline.runs.training import evaluate, train
 from pipeline.testing.models import Rows
-from pipeline.training import evaluate, train
 from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)

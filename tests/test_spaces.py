@@ -15,7 +15,7 @@ from models.transformer import Transformer
 from pipeline import registry
 from pipeline.corpus.manifest import Home
 from pipeline.learning.recipe import Between, Choice, Recipe
-from pipeline.trials import training_line
+from pipeline.runs.trials import training_line
 from tests.checkout import ROOT
 
 torch.set_num_threads(1)

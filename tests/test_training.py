@@ -18,10 +18,10 @@ from pipeline.cache import open_stage
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.learning import devices, network
-from pipeline.reading import read_for
-from pipeline.runs import Run
-from pipeline.trainer import record_of
-from pipeline.training import configured, train
+from pipeline.runs.reading import read_for
+from pipeline.runs.run_folder import Run
+from pipeline.runs.trainer import record_of
+from pipeline.runs.training import configured, train
 from tests.feature_cache import balanced, corpus, publish, signals
 
 torch.set_num_threads(1)
@@ -177,7 +177,7 @@ def test_what_is_not_extracted_yet_says_what_to_run(tmp_path: Path) -> None:
 
 
 def test_the_corpus_settings_give_way_to_those_of_the_line(signs: Fixture) -> None:
-    from pipeline.training import configured
+    from pipeline.runs.training import configured
 
     assert configured(signs[1], "lstm_late", {}).stages == ("resnet50",)
     assert configured(signs[1], "lstm_late", {"stages": "a,b"}).stages == ("a", "b")

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 from models.lstm_late import LstmLate
-from pipeline import tuning
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import Diverged, UserError
 from pipeline.learning import fitting
 from pipeline.learning.epochs import Epoch
 from pipeline.learning.recipe import Between
-from pipeline.runs import read as read_run
-from pipeline.training import train
-from pipeline.trials import Found
-from pipeline.tuning import Search, score, search_for, tune
+from pipeline.runs import tuning
+from pipeline.runs.run_folder import read as read_run
+from pipeline.runs.training import train
+from pipeline.runs.trials import Found
+from pipeline.runs.tuning import Search, score, search_for, tune
 from tests.checkout import ROOT
 from tests.commands import run, said
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -124,7 +124,7 @@ from pathlib import Path
 import torch
 from pipeline.data.table import Table
 from pipeline.corpus.manifest import Home, read
-from pipeline.tuning import Search, search_for, tune
+from pipeline.runs.tuning import Search, search_for, tune
 
 torch.set_num_threads(1)
 trained, started = Search.trained, []

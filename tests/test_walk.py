@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clips import clips_at
 from pipeline.corpus import manifest, media
 from pipeline.corpus.manifest import Home
 from pipeline.corpus.media import natural, walk
 from pipeline.errors import UserError
 from pipeline.formats import clips_of
+from pipeline.runs.clips import clips_at
 from tests.test_datasets import touch
 
 

@@ -30,9 +30,9 @@ def predict(
 
     What is not in the cache yet is extracted. Exit status 1 where a clip could not be labelled; it is listed with its reason.
     """
-    from pipeline import predict, runs
     from pipeline.corpus import manifest
     from pipeline.errors import UserError
+    from pipeline.runs import predict, run_folder
 
     if bool(places) == bool(splits):
         raise UserError("name the clips: files or folders, or else --split test")
@@ -41,7 +41,7 @@ def predict(
         found = predict.predict_splits(home, folder, list(dict.fromkeys(splits)), **given)
     else:
         found = predict.predict_files(home, folder, places, **given)
-    trained = runs.read(folder)
+    trained = run_folder.read(folder)
     if out and splits:
         predict.write_submission(out, manifest.read(home, trained.dataset).dataset, found)
     elif out:

@@ -44,10 +44,10 @@ def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...
 
     home = home_of(ctx)
     with devices.joined(given.pop("count"), given["device"]):
-        from pipeline import tracking
         from pipeline.corpus import manifest
+        from pipeline.runs import tracking
+        from pipeline.runs.training import train as run
         from pipeline.show import print_apart
-        from pipeline.training import train as run
 
         if given.pop("log"):
             tracking.ask(home)
@@ -69,12 +69,13 @@ def _bind(home: Home, name: str, root: Path | None) -> None:
 
 def _reported(home: Home, trained: Any) -> Path:
     """The page of a run, and before it those of its folds."""
-    from pipeline import journal, report, runs
+    from pipeline import report
     from pipeline.attention import attentions
-    from pipeline.crossvalidation import fold_folders
+    from pipeline.runs import journal, run_folder
+    from pipeline.runs.crossvalidation import fold_folders
 
     for fold in fold_folders(trained):
-        report.write(runs.read(fold))
+        report.write(run_folder.read(fold))
     page = report.write(trained, attentions(home, [trained])[0])
     journal.finish(trained, page)
     return page
@@ -99,8 +100,8 @@ def _run_folder(text: str) -> Path:
 @click.pass_context
 def evaluate(ctx: click.Context, run: str, split: str | None, as_json: bool) -> None:
     """Score a run on a split, from the published features."""
+    from pipeline.runs.training import evaluate as score
     from pipeline.show import scores_line
-    from pipeline.training import evaluate as score
 
     result = score(home_of(ctx), _run_folder(run), split)
     click.echo(scores_line(result), err=as_json)
@@ -115,8 +116,8 @@ def report(ctx: click.Context, runs: tuple[str, ...]) -> None:
     """Write the report page of each run again and, of several, one that compares them; print where they are."""
     from pipeline import comparison
     from pipeline import report as reporting
-    from pipeline import runs as store
     from pipeline.attention import attentions
+    from pipeline.runs import run_folder as store
     from pipeline.show import comparison_lines
 
     home, found = home_of(ctx), [store.read(_run_folder(run)) for run in runs]

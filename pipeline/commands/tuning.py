@@ -41,9 +41,9 @@ def tune(
 
     from pipeline.corpus import manifest
     from pipeline.errors import UserError
-    from pipeline.trials import training_line
-    from pipeline.tuning import search_for
-    from pipeline.tuning import tune as run
+    from pipeline.runs.trials import training_line
+    from pipeline.runs.tuning import search_for
+    from pipeline.runs.tuning import tune as run
 
     home, fixed = home_of(ctx), pairs(settings)
     search = search_for(home, manifest.read(home, name), model, fixed, **given)

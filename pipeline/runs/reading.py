@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from pipeline import journal, registry
+from pipeline import registry
 from pipeline.cache.identity import digest_of
 from pipeline.cache.publishing import Features, open_stage
 from pipeline.cache.stage import published_names
@@ -18,8 +18,9 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
 from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
-from pipeline.lacking import refuse_missing, without_features
 from pipeline.learning.recipe import Recipe, Training
+from pipeline.runs import journal
+from pipeline.runs.lacking import refuse_missing, without_features
 from pipeline.types import SPLITS, STAGE_PREFIX, Array, Sample, Split, Stale
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, registry, runs
+from pipeline import atomic, registry
 from pipeline.cache import publishing
 from pipeline.cache.features import Features
 from pipeline.cache.identity import differences
 from pipeline.cache.locking import LOCK, alone
 from pipeline.cache.stage import Stage, configure, published
-from pipeline.clips import ROOT, clips_at
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import PREDICTED, Binding, Home, Manifest
 from pipeline.data.table import UNKNOWN, Table
@@ -24,12 +23,14 @@ from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
-from pipeline.lacking import refuse_missing, without_features
 from pipeline.learning.recipe import Recipe
 from pipeline.machine import chosen_device
-from pipeline.metrics import answers
-from pipeline.runs import Run
-from pipeline.training import as_trained, predictor_of
+from pipeline.runs import run_folder
+from pipeline.runs.clips import ROOT, clips_at
+from pipeline.runs.lacking import refuse_missing, without_features
+from pipeline.runs.metrics import answers
+from pipeline.runs.run_folder import Run
+from pipeline.runs.training import as_trained, predictor_of
 from pipeline.types import Dataset, Sample, Submission
 
 
@@ -91,7 +92,7 @@ def predict_splits(home: Home, folder: Path | str, splits: Collection[str], *, d
 
 def _finished(folder: Path | str) -> tuple[Run, Recipe]:
     """A run and its recipe; raises UserError where its training has not ended."""
-    run = runs.read(folder)
+    run = run_folder.read(folder)
     if not run.scores:
         raise UserError(f"the run {run.folder} has no scores; train it again with --again")
     recipe: Recipe = registry.create("model", run.model, run.record["settings"])

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from pipeline import metrics, predictions, runs
 from pipeline.cache.identity import digest_of
 from pipeline.corpus.folds import folds_of, kept_together
 from pipeline.errors import UserError
 from pipeline.learning.mixing import Mixture
 from pipeline.learning.recipe import Predictor, Recipe
-from pipeline.reading import Reading, count, some
-from pipeline.runs import Run
-from pipeline.trainer import RunTrainer, record_of, result_of, say
+from pipeline.runs import metrics, predictions, run_folder
+from pipeline.runs.reading import Reading, count, some
+from pipeline.runs.run_folder import Run
+from pipeline.runs.trainer import RunTrainer, record_of, result_of, say
 from pipeline.types import Sample, Split
 
 FIGURES = ("n", "top1", "top5", "macro_f1", "seconds")
@@ -50,22 +50,22 @@ def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, a
     """The folder of the finished run of all folds; a fold that is finished is found again, a killed one goes on."""
     readings = folded(trainer.reading, asked, seed)
     record = _record(trainer, readings, model, recipe, seed)
-    folder = runs.folder_of(trainer.home, record["dataset"], model, record["id"])
-    with runs.at_work(folder, again=again) as is_finished:
+    folder = run_folder.folder_of(trainer.home, record["dataset"], model, record["id"])
+    with run_folder.at_work(folder, again=again) as is_finished:
         if is_finished:
             return folder
         say(record["warnings"])
-        runs.write_record(folder, record)
+        run_folder.write_record(folder, record)
         done = []
         for reading in readings:
             say([f"{reading.part}: train {len(reading.of('train'))}, val {len(reading.of('val'))}, scores {_scored(reading)}"])
-            done.append(runs.read(trainer.run(reading, model, recipe, seed, again=again, is_member=True)))
+            done.append(run_folder.read(trainer.run(reading, model, recipe, seed, again=again, is_member=True)))
             say([f"{reading.part}: top-1 {done[-1].scores['top1']:.1%}"])
         by, groups = kept_together(_scored_by(readings), trainer.reading.table)
         said = replace(predictions.joined([predictions.read(run.folder) for run in done]), groups=groups)
         predictions.write(folder, said)
         scores = metrics.tally(said.judged, trainer.reading.table.classes, learned=record["learned"], groups=groups, by=by)
-        runs.write_result(folder, {"run": str(folder), **_result(readings, done, said, scores)})
+        run_folder.write_result(folder, {"run": str(folder), **_result(readings, done, said, scores)})
     return folder
 
 
@@ -140,7 +140,7 @@ class Mean(Mixture):
 
     def load(self, folder: Path) -> None:
         """Those of the folds of a finished run."""
-        for model, fold in zip(self.models, fold_folders(runs.read(folder)), strict=True):
+        for model, fold in zip(self.models, fold_folders(run_folder.read(folder)), strict=True):
             model.load(fold)
 
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from pipeline import journal, metrics, predictions, runs
 from pipeline.cache.identity import digest_of
 from pipeline.cache.publishing import Features
 from pipeline.cache.stage import published
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home
-from pipeline.cost import Clock
 from pipeline.learning import devices, fitting
 from pipeline.learning.recipe import Predictor, Recipe
-from pipeline.predictions import Predictions
-from pipeline.reading import Reading, count, some
-from pipeline.recipe_code import code_of
+from pipeline.runs import journal, metrics, predictions, run_folder
+from pipeline.runs.cost import Clock
+from pipeline.runs.predictions import Predictions
+from pipeline.runs.reading import Reading, count, some
+from pipeline.runs.recipe_code import code_of
 from pipeline.types import SPLITS, Sample
 
 
@@ -42,20 +42,20 @@ class RunTrainer:
     def run(self, reading: Reading, model: str, recipe: Recipe, seed: int, *, again: bool = False, is_member: bool = False) -> Path:
         """The folder of the finished run of this recipe on these clips."""
         record = record_of(self.home, reading, model, recipe, seed)
-        folder = runs.folder_of(self.home, reading.table.name, model, record["id"])
-        with runs.at_work(folder, again=again) as is_finished:
+        folder = run_folder.folder_of(self.home, reading.table.name, model, record["id"])
+        with run_folder.at_work(folder, again=again) as is_finished:
             if not is_finished:
                 evidence = self.evidence(reading.warnings(recipe))
                 say([] if is_member else evidence["warnings"])
-                runs.write_record(folder, {**record, **evidence})
+                run_folder.write_record(folder, {**record, **evidence})
                 self._fit(reading, recipe, record, folder)
-            devices.once(lambda: journal.finish(runs.read(folder)))
+            devices.once(lambda: journal.finish(run_folder.read(folder)))
         return folder
 
     def evidence(self, warnings: Iterable[str]) -> dict[str, Any]:
         """What a record says besides what makes the run."""
         doubts = [*_dropped_line(self.missing), *warnings]
-        environment = runs.environment(self.device, torch.get_num_threads())
+        environment = run_folder.environment(self.device, torch.get_num_threads())
         return {"command": self.command, "dropped": self.missing, "warnings": doubts, "environment": environment}
 
     def _fit(self, reading: Reading, recipe: Recipe, record: Mapping[str, Any], folder: Path) -> None:
@@ -70,7 +70,7 @@ class RunTrainer:
         predictions.write(folder, said)
         result = {"run": str(folder), "dataset": record["dataset"], "model": record["model"], "split": reading.part or reading.scored}
         facts = result_of(reading.of(reading.scored), said, scores)
-        runs.write_result(folder, {**result, **facts, "selected_on_scored": reading.scored == "val", **cost})
+        run_folder.write_result(folder, {**result, **facts, "selected_on_scored": reading.scored == "val", **cost})
         devices.once(lambda: (folder / fitting.CHECKPOINT).unlink(missing_ok=True))
 
     def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:

@@ -24,10 +24,10 @@ from pipeline.errors import Diverged, UserError
 from pipeline.learning.epochs import Epoch
 from pipeline.learning.recipe import Between, Choice, Predictor, Recipe, Space
 from pipeline.machine import chosen_device
-from pipeline.reading import Reading, read_for
-from pipeline.trainer import RunTrainer, record_of
-from pipeline.training import configured
-from pipeline.trials import Found, Tried, words
+from pipeline.runs.reading import Reading, read_for
+from pipeline.runs.trainer import RunTrainer, record_of
+from pipeline.runs.training import configured
+from pipeline.runs.trials import Found, Tried, words
 
 STARTUP_TRIALS = 5
 """Trials before any is pruned; later ones are once they are worse than the median of the others at the same epoch."""

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import runs
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.learning.epochs import FIGURES
-from pipeline.runs import Run
+from pipeline.runs import run_folder
+from pipeline.runs.run_folder import Run
 
 ADDRESS, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
 TAG = "signcache.run"
-ARTIFACTS = (runs.RECORD, runs.RESULT, FIGURES)
+ARTIFACTS = (run_folder.RECORD, run_folder.RESULT, FIGURES)
 LONGEST = 500
 """Characters of a parameter that every MLflow store takes."""
 
@@ -38,8 +38,8 @@ class Tracked:
     """The MLflow run of a run folder, known by a tag: a resumed training finds it again, and no step is logged twice."""
 
     def __init__(self, folder: Path) -> None:
-        whole = folder if (folder / runs.RECORD).exists() else folder.parent  # that of a part lies in the whole's
-        self.run = runs.read(whole)
+        whole = folder if (folder / run_folder.RECORD).exists() else folder.parent  # that of a part lies in the whole's
+        self.run = run_folder.read(whole)
         self.prefix = "" if whole == folder else f"{folder.name}/"
         with _reached() as client:
             self.client: Any = client

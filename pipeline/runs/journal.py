@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline import tracking
 from pipeline.learning.epochs import Epoch, read_figures
-from pipeline.runs import Run
+from pipeline.runs import tracking
+from pipeline.runs.run_folder import Run
 
 EVENTS = "tensorboard"
 FIGURES = ("loss", "val_loss", "val_top1", "lr", "seconds")

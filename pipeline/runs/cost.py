@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from pipeline import runs
 from pipeline.learning.epochs import FIGURES, read_figures
+from pipeline.runs import run_folder
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
         began = time.monotonic()
         folder = member()
         self.began += time.monotonic() - began
-        self.elsewhere += runs.read(folder).scores.get("seconds", 0.0)
+        self.elsewhere += run_folder.read(folder).scores.get("seconds", 0.0)
         return folder
 
     def cost(self, parameters: int) -> dict[str, Any]:

@@ -8,19 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import registry, runs
+from pipeline import registry
 from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.errors import UserError
-from pipeline.lacking import refuse_missing, without_features
 from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.machine import chosen_device
-from pipeline.reading import Reading, labelled_splits, open_stages, read_for
-from pipeline.recipe_code import code_of
-from pipeline.runs import Run
-from pipeline.trainer import RunTrainer, scored
+from pipeline.runs import run_folder
+from pipeline.runs.crossvalidation import Mean, fold_folders, train_folds
+from pipeline.runs.lacking import refuse_missing, without_features
+from pipeline.runs.reading import Reading, labelled_splits, open_stages, read_for
+from pipeline.runs.recipe_code import code_of
+from pipeline.runs.run_folder import Run
+from pipeline.runs.trainer import RunTrainer, scored
 from pipeline.types import SPLITS
 
 
@@ -51,9 +52,9 @@ def train(
     command = shlex.join(["signcache", "train", table.name, model_name, *words])
     trainer = RunTrainer(home, reading, chosen_device(device), command, missing)
     if folds is not None:
-        return runs.read(train_folds(trainer, model_name, recipe, seed, asked=folds, again=again))
+        return run_folder.read(train_folds(trainer, model_name, recipe, seed, asked=folds, again=again))
     reading.check()
-    return runs.read(trainer.run(reading, model_name, recipe, seed, again=again))
+    return run_folder.read(trainer.run(reading, model_name, recipe, seed, again=again))
 
 
 def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device: str = "auto") -> dict[str, Any]:
@@ -61,7 +62,7 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
 
     Raises UserError where the features are not those that it was trained on.
     """
-    run = runs.read(folder)
+    run = run_folder.read(folder)
     scored_on = str(run.scores["split"])
     is_part = bool(run.record.get("part") or fold_folders(run))
     if is_part and split != "test":

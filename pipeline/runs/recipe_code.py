@@ -14,16 +14,18 @@ from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
-from pipeline import atomic, errors, journal, machine, registry, runs, types
+from pipeline import atomic, errors, machine, registry, types
 from pipeline.cache import publishing as features
 from pipeline.cache.code import canonical, digest_of, loaded
 from pipeline.corpus import manifest
 from pipeline.learning import epochs, training_processes
 from pipeline.learning.recipe import Recipe
+from pipeline.runs import journal, run_folder
 
 PACKAGES = ("models", "pipeline")
 OUTSIDE = tuple(
-    module.__name__ for module in (atomic, epochs, errors, features, journal, machine, manifest, training_processes, registry, runs, types)
+    module.__name__
+    for module in (atomic, epochs, errors, features, journal, machine, manifest, training_processes, registry, run_folder, types)
 )
 """Machinery that changes no weights: what it brings (rows, labels, settings) stands in a run's identity by itself."""
 
