@@ -14,16 +14,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline import comparison, report
-from pipeline.attention import Attention, attentions, over_time
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
+from pipeline.reports import comparison, report
+from pipeline.reports.attention import Attention, attentions, over_time
+from pipeline.reports.printed import comparison_lines
 from pipeline.runs import predictions, run_folder
 from pipeline.runs.metrics import judge
 from pipeline.runs.predictions import Predictions
 from pipeline.runs.run_folder import Run
 from pipeline.runs.training import train
-from pipeline.show import comparison_lines
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_report import Tags
 

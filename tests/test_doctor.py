@@ -13,8 +13,8 @@ import pytest
 
 from pipeline import registry
 from pipeline.corpus.manifest import Home
-from pipeline.looking import doctor
 from pipeline.machine import cores
+from pipeline.reports.looking import doctor
 from tests.commands import run
 
 QUOTA = "/sys/fs/cgroup/cpu.max"

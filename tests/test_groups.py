@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.comparison import compare
 from pipeline.corpus import manifest
 from pipeline.corpus.folds import folds_of, kept_together
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.reports.comparison import compare
+from pipeline.reports.printed import scores_line
 from pipeline.runs import predictions
 from pipeline.runs.crossvalidation import folded
 from pipeline.runs.intervals import interval
@@ -22,7 +23,6 @@ from pipeline.runs.reading import Reading, open_stages
 from pipeline.runs.run_folder import Run
 from pipeline.runs.training import configured, evaluate, train
 from pipeline.runs.tuning import search_for, tune
-from pipeline.show import scores_line
 from pipeline.types import Sample, Split
 from tests.feature_cache import publish
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.looking import health
+from pipeline.reports.looking import health
 from pipeline.types import Array
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals

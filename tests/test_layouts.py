@@ -15,7 +15,7 @@ from pipeline.corpus.manifest import Home
 from pipeline.formats import import_rows
 from pipeline.layouts import LANDMARKS, Layout
 from pipeline.learning.recipe import Recipe
-from pipeline.looking import health
+from pipeline.reports.looking import health
 from pipeline.testing.stages import created, layout_fits
 from tests.checkout import Checkout
 from tests.import_sources import sequences

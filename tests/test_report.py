@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import report
 from pipeline.errors import UserError
 from pipeline.learning.epochs import Epoch, write_figures
+from pipeline.reports import report
 from pipeline.runs import run_folder
 from pipeline.runs.metrics import calibration, judge, score
 from pipeline.runs.run_folder import Run

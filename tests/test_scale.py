@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import show
 from pipeline.cache import index, publishing, shards
 from pipeline.cache.index import Entry, Index, Shard
 from pipeline.cache.publishing import DISPUTED, Finished
@@ -24,6 +23,7 @@ from pipeline.corpus.media import States
 from pipeline.corpus.splits import crossing_duplicates
 from pipeline.extraction import inputs
 from pipeline.extraction.plan import plan
+from pipeline.reports import printed
 from pipeline.types import Sample, Split
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals
@@ -159,7 +159,7 @@ def test_duplicates_are_found_among_the_rows_that_repeat(clips: list[tuple[int, 
     table = index.build([Entry(row, Shard("s", None, "zarr")) for row in made])
     samples = [Sample(f"c{i}", {}, None, split, None) for i, (_, split) in enumerate(clips)]
     whole = dict(zip(table.ids, table.columns["content"].tolist(), strict=True))
-    assert crossing_duplicates(samples, show._repeated(table)) == crossing_duplicates(samples, whole)
+    assert crossing_duplicates(samples, printed._repeated(table)) == crossing_duplicates(samples, whole)
 
 
 def test_a_manifest_is_written_again_for_any_change(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ EXIT_FAILURES = 1
 def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Path | None, split: str | None, seed: int | None) -> None:
     """Bind NAME to a corpus and list its clips."""
     from pipeline.corpus import manifest
-    from pipeline.show import print_absent, print_apart, print_crossing, print_unlearned
+    from pipeline.reports.printed import print_absent, print_apart, print_crossing, print_unlearned
 
     table = manifest.bind(home_of(ctx), name, corpus=corpus, root=root, split=split, seed=seed)
     click.echo(f"{name}: {manifest.summary(table)}")
@@ -62,7 +62,7 @@ def plan(
         parts = {stage: result.as_json() for stage, result in plans.items()}
         print_json({"dataset": name, "stages": parts, "estimates": {stage: cost.as_json() for stage, cost in costs.items()}})
     else:
-        from pipeline.show import plan_lines, print_absent, print_apart
+        from pipeline.reports.printed import plan_lines, print_absent, print_apart
 
         print_apart(table)
         if not stages:
@@ -100,7 +100,7 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     from pipeline.corpus import manifest
     from pipeline.extraction import plan as planning
     from pipeline.extraction.estimate import estimates
-    from pipeline.show import outcome_lines, plan_lines, print_absent, print_apart, print_untrained
+    from pipeline.reports.printed import outcome_lines, plan_lines, print_absent, print_apart, print_untrained
 
     registry.find("store", given["store"])
     home = home_of(ctx)
@@ -143,9 +143,9 @@ def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> 
     from pipeline.corpus import manifest
     from pipeline.errors import UserError
     from pipeline.extraction import plan as planning
-    from pipeline.looking.health import health
-    from pipeline.looking.health import line as health_line
-    from pipeline.show import print_status
+    from pipeline.reports.looking.health import health
+    from pipeline.reports.looking.health import line as health_line
+    from pipeline.reports.printed import print_status
 
     home = home_of(ctx)
     names = [name] if name else sorted(path.stem for path in home.manifests.glob("*.json"))

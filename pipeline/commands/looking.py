@@ -63,8 +63,8 @@ def export(ctx: click.Context, name: str, stage: str, out: Path, form: str, stal
 @click.pass_context
 def show(ctx: click.Context, name: str, stage: str, clip: str, picture: Path | None, as_json: bool) -> None:
     """What a clip's features were made from, where they lie, and what they look like."""
-    from pipeline.looking import sheet, words
-    from pipeline.looking.clip import look
+    from pipeline.reports.looking import sheet, words
+    from pipeline.reports.looking.clip import look
 
     seen = look(home_of(ctx), name, stage, clip)
     if as_json:
@@ -83,7 +83,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """What this machine has and lacks; exit status 1 where something needed is missing."""
     from dataclasses import asdict
 
-    from pipeline.looking.doctor import examine
+    from pipeline.reports.looking.doctor import examine
 
     found = examine(home_of(ctx))
     for item in found:

@@ -45,9 +45,9 @@ def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...
     home = home_of(ctx)
     with devices.joined(given.pop("count"), given["device"]):
         from pipeline.corpus import manifest
+        from pipeline.reports.printed import print_apart
         from pipeline.runs import tracking
         from pipeline.runs.training import train as run
-        from pipeline.show import print_apart
 
         if given.pop("log"):
             tracking.ask(home)
@@ -69,8 +69,8 @@ def _bind(home: Home, name: str, root: Path | None) -> None:
 
 def _reported(home: Home, trained: Any) -> Path:
     """The page of a run, and before it those of its folds."""
-    from pipeline import report
-    from pipeline.attention import attentions
+    from pipeline.reports import report
+    from pipeline.reports.attention import attentions
     from pipeline.runs import journal, run_folder
     from pipeline.runs.crossvalidation import fold_folders
 
@@ -82,7 +82,7 @@ def _reported(home: Home, trained: Any) -> Path:
 
 
 def _scored(trained: Any, page: Path, as_json: bool) -> None:
-    from pipeline.show import print_scores
+    from pipeline.reports.printed import print_scores
 
     print_scores(trained, page)
     if as_json:
@@ -100,8 +100,8 @@ def _run_folder(text: str) -> Path:
 @click.pass_context
 def evaluate(ctx: click.Context, run: str, split: str | None, as_json: bool) -> None:
     """Score a run on a split, from the published features."""
+    from pipeline.reports.printed import scores_line
     from pipeline.runs.training import evaluate as score
-    from pipeline.show import scores_line
 
     result = score(home_of(ctx), _run_folder(run), split)
     click.echo(scores_line(result), err=as_json)
@@ -114,11 +114,11 @@ def evaluate(ctx: click.Context, run: str, split: str | None, as_json: bool) -> 
 @click.pass_context
 def report(ctx: click.Context, runs: tuple[str, ...]) -> None:
     """Write the report page of each run again and, of several, one that compares them; print where they are."""
-    from pipeline import comparison
-    from pipeline import report as reporting
-    from pipeline.attention import attentions
+    from pipeline.reports import comparison
+    from pipeline.reports import report as reporting
+    from pipeline.reports.attention import attentions
+    from pipeline.reports.printed import comparison_lines
     from pipeline.runs import run_folder as store
-    from pipeline.show import comparison_lines
 
     home, found = home_of(ctx), [store.read(_run_folder(run)) for run in runs]
     compared = comparison.compare(found) if len(found) > 1 else []

@@ -16,13 +16,13 @@ from pipeline.amounts import shown_size, shown_time
 from pipeline.decoding.decode import Clip, decoded
 from pipeline.errors import ClipError
 from pipeline.learning.epochs import Epoch, read_figures
-from pipeline.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
+from pipeline.reports.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
 from pipeline.runs.run_folder import REPORT, Run
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pipeline.attention import Attention
+    from pipeline.reports.attention import Attention
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 PAIRS = 15

@@ -15,15 +15,15 @@ from pipeline.amounts import shown_size, shown_time
 from pipeline.cache.identity import digest_of
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.pictures import draw_attention, draw_reliability, picture
-from pipeline.report import percent
+from pipeline.reports.pictures import draw_attention, draw_reliability, picture
+from pipeline.reports.report import percent
 from pipeline.runs import predictions
 from pipeline.runs.intervals import difference
 from pipeline.runs.predictions import Predictions
 from pipeline.runs.run_folder import Run
 
 if TYPE_CHECKING:
-    from pipeline.attention import Attention
+    from pipeline.reports.attention import Attention
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 

@@ -16,10 +16,10 @@ from pipeline.extraction.plan import StagePlan
 
 if TYPE_CHECKING:
     from pipeline.cache.index import Index
-    from pipeline.comparison import Compared
     from pipeline.corpus.manifest import Manifest
     from pipeline.extraction.estimate import Estimate
     from pipeline.extraction.extract import Outcome
+    from pipeline.reports.comparison import Compared
 
 FAILURES_SHOWN = 5
 
