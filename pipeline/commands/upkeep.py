@@ -104,9 +104,9 @@ def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: 
     that were trained on it are evaluated on it as before.
     """
     from pipeline.cache.stage import configure
-    from pipeline.cache.upkeep.adopt import Trial
-    from pipeline.cache.upkeep.adopt import adopt as run
     from pipeline.corpus import manifest
+    from pipeline.extraction.adopt import Trial
+    from pipeline.extraction.adopt import adopt as run
     from pipeline.extraction.progress import Progress
 
     home = home_of(ctx)
