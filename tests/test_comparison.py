@@ -19,10 +19,11 @@ from pipeline.errors import UserError
 from pipeline.reports import comparison, report
 from pipeline.reports.attention import Attention, attentions, over_time
 from pipeline.reports.printed import comparison_lines
-from pipeline.runs import predictions, run_folder
-from pipeline.runs.metrics import judge
-from pipeline.runs.predictions import Predictions
+from pipeline.runs import run_folder
 from pipeline.runs.run_folder import Run
+from pipeline.runs.scoring import predictions
+from pipeline.runs.scoring.metrics import judge
+from pipeline.runs.scoring.predictions import Predictions
 from pipeline.runs.training import train
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_report import Tags

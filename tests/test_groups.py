@@ -16,11 +16,11 @@ from pipeline.corpus.folds import folds_of, kept_together
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.reports.comparison import compare
 from pipeline.reports.printed import scores_line
-from pipeline.runs import predictions
 from pipeline.runs.crossvalidation import folded
-from pipeline.runs.intervals import interval
 from pipeline.runs.reading import Reading, open_stages
 from pipeline.runs.run_folder import Run
+from pipeline.runs.scoring import predictions
+from pipeline.runs.scoring.intervals import interval
 from pipeline.runs.training import configured, evaluate, train
 from pipeline.runs.tuning import search_for, tune
 from pipeline.types import Sample, Split

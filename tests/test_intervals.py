@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from pipeline.runs.intervals import difference, interval
+from pipeline.runs.scoring.intervals import difference, interval
 
 TRIALS = 2000
 

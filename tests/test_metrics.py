@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.runs.metrics import calibration, judge, score
+from pipeline.runs.scoring.metrics import calibration, judge, score
 
 CLASSES = ("a", "b", "c")
 

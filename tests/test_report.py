@@ -16,8 +16,8 @@ from pipeline.errors import UserError
 from pipeline.learning.epochs import Epoch, write_figures
 from pipeline.reports import report
 from pipeline.runs import run_folder
-from pipeline.runs.metrics import calibration, judge, score
 from pipeline.runs.run_folder import Run
+from pipeline.runs.scoring.metrics import calibration, judge, score
 from tests.video_files import beheaded, write_clip
 
 CLASSES = ("<script>alert(1)</script>", "$x_{", "水 & salt", "plain")

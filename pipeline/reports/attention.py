@@ -14,11 +14,12 @@ from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Recipe
-from pipeline.runs import predictions, run_folder
+from pipeline.runs import run_folder
 from pipeline.runs.crossvalidation import fold_folders
 from pipeline.runs.lacking import without_features
 from pipeline.runs.reading import Reading
 from pipeline.runs.run_folder import Run
+from pipeline.runs.scoring import predictions
 from pipeline.runs.training import as_trained
 from pipeline.types import Array, Sample
 

@@ -17,10 +17,10 @@ from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.reports.pictures import draw_attention, draw_reliability, picture
 from pipeline.reports.report import percent
-from pipeline.runs import predictions
-from pipeline.runs.intervals import difference
-from pipeline.runs.predictions import Predictions
 from pipeline.runs.run_folder import Run
+from pipeline.runs.scoring import predictions
+from pipeline.runs.scoring.intervals import difference
+from pipeline.runs.scoring.predictions import Predictions
 
 if TYPE_CHECKING:
     from pipeline.reports.attention import Attention

@@ -28,8 +28,8 @@ from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
 from pipeline.runs.clips import ROOT, clips_at
 from pipeline.runs.lacking import refuse_missing, without_features
-from pipeline.runs.metrics import answers
 from pipeline.runs.run_folder import Run
+from pipeline.runs.scoring.metrics import answers
 from pipeline.runs.training import as_trained, predictor_of
 from pipeline.types import Dataset, Sample, Submission
 

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline import atomic
 from pipeline.errors import UserError
 from pipeline.learning import devices
-from pipeline.runs.metrics import Judged
+from pipeline.runs.scoring.metrics import Judged
 
 PREDICTIONS = "predictions.csv"
 COLUMNS = ("id", "label", "guess", "confidence", "probability", "rank", "signer", "group")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline.runs.intervals import LEVEL, Interval, interval
+from pipeline.runs.scoring.intervals import LEVEL, Interval, interval
 from pipeline.types import Array
 
 BINS = 15
