@@ -1,11 +1,19 @@
-"""Files that appear in one step: a reader sees the old bytes or the new ones, never a part."""
+"""Files that appear in one step: a reader sees the old bytes or the new ones, never a part; and JSON that tells whether it is whole."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import xxhash
+
+SEAL = "seal"
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 """The names of what `replace` leaves behind where it is killed."""
@@ -34,3 +42,29 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def seal(content: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    """The bytes of a JSON file with these values and their seal."""
+    return json.dumps({**content, SEAL: _sum(content)}, indent=indent).encode()
+
+
+def unseal(content: bytes) -> dict[str, Any]:
+    """The values in such a file; one without a seal is taken as it is. Raises ValueError where they are not those that were sealed."""
+    values = json.loads(content)
+    if not isinstance(values, dict):
+        raise ValueError("it holds no JSON object")
+    said = values.pop(SEAL, None)
+    if said is not None and said != _sum(values):
+        raise ValueError("its content does not fit its seal")
+    return values
+
+
+def _sum(content: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(content).encode())
+
+
+def digest_of(value: Any) -> str:
+    """16 hex digits of the SHA-256 of canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What this machine offers a run: processors and a device."""
+"""What this machine offers a run: processors, a device, room; and amounts as people read them."""
 
 from __future__ import annotations
 
@@ -48,3 +48,19 @@ def die_with_parent() -> None:
     """From now on the kernel kills this process when the one that started it ends."""
     with contextlib.suppress(AttributeError):  # not Linux: forkserver children end when their pipe closes
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def shown_size(size: float) -> str:
+    """`512 B`, `3.4 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def shown_time(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from pipeline.atomic import seal, unseal
 from pipeline.cache import publishing
 from pipeline.cache.locking import locked
 from pipeline.cache.publishing import Features
 from pipeline.cache.stage import Stage, published
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
-from pipeline.sealed import seal, unseal
 from pipeline.types import Array
 from tests.checkout import Checkout, write_clip
 from tests.commands import said

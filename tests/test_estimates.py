@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.amounts import shown_size, shown_time
 from pipeline.extraction.log import KEPT, without_secrets
+from pipeline.machine import shown_size, shown_time
 from tests.checkout import Checkout, write_clip
 
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import registry
+from pipeline.atomic import digest_of
 from pipeline.cache import code, weights
 from pipeline.cache import identity as fingerprints
 from pipeline.cache.code import code_hashes
-from pipeline.cache.identity import differences, digest_of, fingerprint
+from pipeline.cache.identity import differences, fingerprint
 from pipeline.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.cache import shards
-from pipeline.cache.shards import Failure, Marker
+from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker
 from pipeline.cache.stage import configure
 from pipeline.corpus.media import Stat
 from pipeline.extraction import shard_building
@@ -89,7 +89,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_shard_holds_64_clips_or_64_megabytes_or_a_minute_of_work() -> None:
-    assert (shard_building.SHARD_CLIPS, shard_building.SHARD_BYTES, shard_building.SHARD_SECONDS) == (64, 64 << 20, 60.0)
+    assert (SHARD_CLIPS, SHARD_BYTES, shard_building.SHARD_SECONDS) == (64, 64 << 20, 60.0)
 
 
 def test_a_batch_fills_across_clips_and_no_row_is_anothers(extraction: Extraction) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.atomic import seal, unseal
 from pipeline.cache import open_stage
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.data import batches
 from pipeline.errors import UserError
-from pipeline.sealed import seal, unseal
 from pipeline.types import Array
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals

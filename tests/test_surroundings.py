@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.sealed import seal, unseal
+from pipeline.atomic import seal, unseal
 from tests.checkout import PATIENCE, ROOT, Checkout
 
 CLIPS = 24

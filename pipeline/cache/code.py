@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -12,18 +10,13 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from pipeline.atomic import digest_of
 from pipeline.errors import UserError
 
 STAGES, INIT = "stages", "__init__.py"
 WATCHED = (STAGES, "models")
 _sources: dict[Path, bytes] = {}
 """What this process has loaded of `stages` and `models`, by file."""
-
-
-def digest_of(value: Any) -> str:
-    """16 hex digits of the SHA-256 of canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def code_hashes(

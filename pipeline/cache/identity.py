@@ -9,8 +9,8 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import digest_of
 from pipeline.cache import code, weights
-from pipeline.cache.code import digest_of as digest_of
 from pipeline.errors import UserError
 from pipeline.types import Extractor
 

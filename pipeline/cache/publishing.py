@@ -14,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from pipeline import atomic
+from pipeline.atomic import seal, unseal
 from pipeline.cache import index
 from pipeline.cache.features import Features as Features
 from pipeline.cache.finished_rows import DISPUTED as DISPUTED
@@ -26,7 +27,6 @@ from pipeline.cache.stage import FORMAT, Published, Stage, configure, of_publish
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.sealed import seal, unseal
 from pipeline.types import Stale
 
 COPY = ".published"

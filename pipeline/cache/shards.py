@@ -15,12 +15,14 @@ import numpy as np
 import xxhash
 
 from pipeline import registry
-from pipeline.atomic import replace, sync
+from pipeline.atomic import SEAL, replace, seal, sync, unseal
 from pipeline.errors import NewerFormat, UserError
-from pipeline.sealed import SEAL, seal, unseal
 from pipeline.types import Array
 
 FORMAT = 1
+SHARD_CLIPS = 64
+SHARD_BYTES = 64 << 20
+"""At which a shard closes."""
 MARKER_SUFFIX = ".json"
 KEYS = frozenset({"format", "name", "shard", "store", "dtype", "row_shape", "rows", "failures", "checksums", "made"})
 """Of a marker without a seal."""

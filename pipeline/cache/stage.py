@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline import registry
+from pipeline.atomic import unseal
 from pipeline.cache.identity import Fingerprint, differences, fingerprint
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import NewerFormat, UserError
 from pipeline.layouts import Layout
-from pipeline.sealed import unseal
 from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Dataset, Extractor
 
 FORMAT = 1

@@ -44,8 +44,8 @@ def _opened(home: Home, name: str, stage: str, stale: Stale) -> tuple[Manifest, 
 @click.pass_context
 def export(ctx: click.Context, name: str, stage: str, out: Path, form: str, stale: Stale) -> None:
     """Write the published features of a stage to OUT for other programs."""
-    from pipeline.amounts import shown_size
     from pipeline.formats import export as write
+    from pipeline.machine import shown_size
 
     made = write(*_opened(home_of(ctx), name, stage, stale), out, form)
     click.echo(f"{out}: {made.clips} clips, {shown_size(made.size)}")

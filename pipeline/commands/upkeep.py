@@ -64,7 +64,7 @@ class _Lines:
 
 
 def _print_report(report: Report) -> None:
-    from pipeline.amounts import shown_size
+    from pipeline.machine import shown_size
 
     for damage in report.damages:
         click.echo(f"damaged: {damage}", err=True)
@@ -134,9 +134,9 @@ def gc(ctx: click.Context, name: str | None, stage: str | None, yes: bool, runs_
 
     What is published, what a run was trained on, and stages that are being extracted stay.
     """
-    from pipeline.amounts import shown_size
     from pipeline.cache.upkeep.garbage import collect
     from pipeline.cache.upkeep.places import chosen
+    from pipeline.machine import shown_size
 
     home = home_of(ctx)
     found = list(collect(home, chosen(home, name, stage), yes=yes, runs_too=runs_too))
@@ -161,8 +161,8 @@ def gc(ctx: click.Context, name: str | None, stage: str | None, yes: bool, runs_
 @click.pass_context
 def drop(ctx: click.Context, name: str, stage: str | None, yes: bool) -> None:
     """Remove a name's features, or those of one stage, with their length manifests; runs and the sample manifest stay."""
-    from pipeline.amounts import shown_size
     from pipeline.cache.upkeep.drop import drop as remove
+    from pipeline.machine import shown_size
 
     found = remove(home_of(ctx), name, stage, yes=yes)
     for item in found:
@@ -181,9 +181,9 @@ def drop(ctx: click.Context, name: str, stage: str | None, yes: bool) -> None:
 @click.pass_context
 def compact(ctx: click.Context, name: str | None, stage: str | None) -> None:
     """Pack many small shards of what is published into full ones, without rows that no clip has any more."""
-    from pipeline.amounts import shown_size
     from pipeline.cache.upkeep.compact import compact as pack
     from pipeline.cache.upkeep.places import chosen
+    from pipeline.machine import shown_size
 
     home = home_of(ctx)
     for dataset, each in chosen(home, name, stage):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import registry
-from pipeline.cache.identity import digest_of
+from pipeline.atomic import digest_of
 from pipeline.corpus import binding, clip_table
 from pipeline.corpus.binding import Binding as Binding
 from pipeline.corpus.binding import Bound

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.amounts import shown_size, shown_time
 from pipeline.cache import index, shards
 from pipeline.cache.shards import MARKER_SUFFIX
 from pipeline.cache.stage import Stage, published, published_names
@@ -18,7 +17,7 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.decoding.decode import open_clip
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.plan import StagePlan
-from pipeline.machine import free_bytes
+from pipeline.machine import free_bytes, shown_size, shown_time
 
 MARKERS, CLIPS, PROBED = 8, 64, 5
 """Markers whose times, clips whose lengths, and files whose headers tell enough."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from pipeline.amounts import shown_time
+from pipeline.machine import shown_time
 
 PLAIN_SECONDS = 10.0
 

@@ -16,15 +16,13 @@ import numpy as np
 from pipeline import registry
 from pipeline.cache import shards
 from pipeline.cache.identity import refuse_changed
-from pipeline.cache.shards import Failure, Marker, Row
+from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Row
 from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.extraction.preparation import Items, Prepared
 from pipeline.types import Array, Forward
 
-SHARD_CLIPS = 64
-SHARD_BYTES = 64 << 20
 SHARD_SECONDS = 60.0
 
 

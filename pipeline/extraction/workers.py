@@ -12,10 +12,9 @@ import dask
 from distributed import Client, LocalCluster, as_completed
 
 from pipeline import atomic
-from pipeline.cache.shards import Failure
+from pipeline.cache.shards import SHARD_CLIPS, Failure
 from pipeline.extraction.engine import Engine, Report, Work
 from pipeline.extraction.preparation import Job
-from pipeline.extraction.shard_building import SHARD_CLIPS
 
 ALLOWED_FAILURES = 20
 """Workers that may die under one task before it is given up: clips cannot kill a worker, so its deaths are the system's."""

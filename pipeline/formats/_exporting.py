@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import atomic, registry
-from pipeline.amounts import shown_size
 from pipeline.cache.publishing import Features
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import UserError
 from pipeline.formats._clips import Format, Outgoing
-from pipeline.machine import free_bytes
+from pipeline.machine import free_bytes, shown_size
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 import xxhash
 
 from pipeline import __version__
+from pipeline.atomic import digest_of
 from pipeline.cache import publishing, shards
 from pipeline.cache import stage as configured
-from pipeline.cache.identity import digest_of
 from pipeline.cache.locking import locked
-from pipeline.cache.shards import Failure, Marker, Row
+from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Row
 from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
@@ -24,7 +24,6 @@ from pipeline.datasets.imported import write_table
 from pipeline.errors import UserError
 from pipeline.extraction.inputs import imported_states
 from pipeline.extraction.plan import NOT_IMPORTED
-from pipeline.extraction.shard_building import SHARD_BYTES, SHARD_CLIPS
 from pipeline.formats._clips import Incoming
 from pipeline.formats._reading import clips_of
 from pipeline.types import IMPORT_PREFIX, Array, Sample

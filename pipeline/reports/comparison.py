@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import atomic
-from pipeline.amounts import shown_size, shown_time
-from pipeline.cache.identity import digest_of
+from pipeline.atomic import digest_of
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
+from pipeline.machine import shown_size, shown_time
 from pipeline.reports.pictures import draw_attention, draw_reliability, picture
 from pipeline.reports.report import percent
 from pipeline.runs.run_folder import Run

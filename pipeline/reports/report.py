@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import atomic
-from pipeline.amounts import shown_size, shown_time
 from pipeline.decoding.decode import Clip, decoded
 from pipeline.errors import ClipError
 from pipeline.learning.epochs import Epoch, read_figures
+from pipeline.machine import shown_size, shown_time
 from pipeline.reports.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
 from pipeline.runs.run_folder import REPORT, Run
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from pipeline.cache.identity import digest_of
+from pipeline.atomic import digest_of
 from pipeline.corpus.folds import folds_of, kept_together
 from pipeline.errors import UserError
 from pipeline.learning.mixing import Mixture

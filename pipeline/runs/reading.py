@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from pipeline import registry
-from pipeline.cache.identity import digest_of
+from pipeline.atomic import digest_of
 from pipeline.cache.publishing import Features, open_stage
 from pipeline.cache.stage import published_names
 from pipeline.corpus.folds import kept_together

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 from pipeline import atomic, errors, machine, registry, types
+from pipeline.atomic import digest_of
 from pipeline.cache import publishing as features
-from pipeline.cache.code import canonical, digest_of, loaded
+from pipeline.cache.code import canonical, loaded
 from pipeline.corpus import manifest
 from pipeline.learning import epochs, training_processes
 from pipeline.learning.recipe import Recipe

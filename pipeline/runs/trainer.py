@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.cache.identity import digest_of
+from pipeline.atomic import digest_of
 from pipeline.cache.publishing import Features
 from pipeline.cache.stage import published
 from pipeline.corpus.folds import kept_together

@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import registry
-from pipeline.cache.identity import digest_of
+from pipeline.atomic import digest_of
 from pipeline.cache.locking import alone
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import Diverged, UserError

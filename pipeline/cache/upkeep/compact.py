@@ -13,13 +13,12 @@ from pipeline.cache import index, shards
 from pipeline.cache.index import ORPHAN, Entry, Index, Shard
 from pipeline.cache.locking import locked_wholly
 from pipeline.cache.publishing import opened, publish_index
-from pipeline.cache.shards import MARKER_SUFFIX, Failure, Marker, Record, Row
+from pipeline.cache.shards import MARKER_SUFFIX, SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Record, Row
 from pipeline.cache.stage import Published, published
 from pipeline.cache.upkeep.garbage import delete
 from pipeline.cache.upkeep.places import size_of
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.extraction.shard_building import SHARD_BYTES, SHARD_CLIPS
 from pipeline.types import Array
 
 MADE = ("device", "threads", "stage", "settings")

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.atomic import replace, sync
+from pipeline.atomic import replace, sync, unseal
 from pipeline.cache.locking import locked
 from pipeline.cache.publishing import COPY
 from pipeline.cache.shards import MARKER_SUFFIX
 from pipeline.cache.upkeep.places import ASIDE, PUBLISHED
 from pipeline.cache.upkeep.verify import NEWER, Damage
 from pipeline.corpus.manifest import Home
-from pipeline.sealed import unseal
 
 
 def mend(home: Home, damages: Sequence[Damage]) -> list[str]:

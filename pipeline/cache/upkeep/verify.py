@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from pipeline.atomic import digest_of
 from pipeline.cache import index, shards
-from pipeline.cache.identity import digest_of
 from pipeline.cache.index import Index
 from pipeline.cache.shards import MARKER_SUFFIX, Record
 from pipeline.cache.stage import Published, of_published

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import registry
-from pipeline.amounts import shown_size
 from pipeline.corpus.manifest import CHECKOUT, Home
-from pipeline.machine import cores, free_bytes
+from pipeline.machine import cores, free_bytes, shown_size
 
 State = Literal["ok", "note", "missing"]
 LEAST_FREE = 1 << 30

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.amounts import shown_size
 from pipeline.corpus.media import exists, stat_of
+from pipeline.machine import shown_size
 from pipeline.reports.looking.clip import Seen
 from pipeline.reports.looking.statistics import Sums, by_dimension
 
