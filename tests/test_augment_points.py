@@ -13,8 +13,8 @@ from pipeline import registry
 from pipeline.data.batch import shown
 from pipeline.errors import UserError
 from pipeline.layouts import KINECT_PARENTS
+from pipeline.learning._moving import Drawn, moved
 from pipeline.learning.augment import Augmentation, Variation
-from pipeline.learning.moving import Drawn, moved
 from pipeline.testing.models import Rows
 from pipeline.types import Array
 from tests.shared_data import shared

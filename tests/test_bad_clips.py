@@ -123,7 +123,7 @@ def test_a_clip_that_vanishes_during_the_run_costs_that_clip(tmp_path: Path) -> 
     gone = checkout.clip(5)
     death = f"    import os\n    if os.path.exists({str(gone)!r}): os.unlink({str(gone)!r})\n    pool = "
     checkout.edit(
-        "pipeline/extraction/engine.py", "        self.pool = ", death.replace("    ", "        ").replace("pool =", "self.pool =")
+        "pipeline/extraction/_engine.py", "        self.pool = ", death.replace("    ", "        ").replace("pool =", "self.pool =")
     )
     done = checkout.run("extract", "tiny", "colour")
     assert done.returncode == 1

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from pipeline.data import order
+from pipeline.data import _order
 from pipeline.decoding.decode import open_clip
 from tests.bench import __main__ as bench
 from tests.bench import extracting, extractor, gpu, learner, memory, million, planning, results, rivals
@@ -45,7 +45,7 @@ MACHINE: dict[str, Any] = {
 @pytest.mark.parametrize("kind", ["windows", "npy", "h5py", "h5py_rows", "zarr", "zarr_plain", "on_device"])
 def test_every_reader_gives_the_batches_of_ours(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RESIDENT_BYTES", "WINDOW_BYTES"):  # which `windows` sets in a process of its own
-        monkeypatch.setattr(order, name, getattr(order, name))
+        monkeypatch.setattr(_order, name, getattr(_order, name))
     told = {}
     for name, folder in (("ours", "ours-float32"), (kind, "ours-float32" if kind == "windows" else f"{kind}-float32")):
         reader = READERS[name](tmp_path / folder, CLIPS)

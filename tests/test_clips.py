@@ -10,7 +10,7 @@ import torch
 
 from pipeline.datasets import demo, imigue, lis, mp_data, utd_mhad
 from pipeline.errors import UserError
-from pipeline.runs.clips import clips_at
+from pipeline.runs._clips import clips_at
 
 torch.set_num_threads(1)
 

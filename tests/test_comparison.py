@@ -84,7 +84,7 @@ def test_an_ensembles_parameters_and_seconds_are_those_of_its_members_too(signs:
 
 def test_a_resumed_training_counts_the_epochs_that_were_done_before(signs: Fixture, tmp_path: Path) -> None:
     from pipeline.learning.epochs import Epoch, write_figures
-    from pipeline.runs.cost import Clock
+    from pipeline.runs._cost import Clock
 
     write_figures(tmp_path, [Epoch(number, 1.0, 1.0, 0.5, 1e-3, 500.0) for number in (1, 2)])
     assert 1000 <= Clock(tmp_path).cost(3)["seconds"] < 1400

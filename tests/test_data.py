@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.data._buffers import BUFFERS
+from pipeline.data._order import order
 from pipeline.data.batch import Batch, fused
-from pipeline.data.buffers import BUFFERS
-from pipeline.data.order import order
 from pipeline.data.table import Table, batches
 from pipeline.errors import UserError
 from pipeline.testing.models import Rows

@@ -17,11 +17,11 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.learning import fitting
 from pipeline.runs import crossvalidation
+from pipeline.runs._trainer import RunTrainer
 from pipeline.runs.crossvalidation import fold_folders, folded
 from pipeline.runs.reading import Reading, open_stages
 from pipeline.runs.run_folder import Run, read
 from pipeline.runs.scoring import predictions
-from pipeline.runs.trainer import RunTrainer
 from pipeline.runs.training import configured, evaluate, train
 from tests.feature_cache import balanced, corpus, publish, signals
 

@@ -14,9 +14,9 @@ from pipeline.cache import shards
 from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker
 from pipeline.cache.stage import configure
 from pipeline.corpus.media import Stat
-from pipeline.extraction import shard_building
-from pipeline.extraction.preparation import Items, Prepared
-from pipeline.extraction.shard_building import Lane
+from pipeline.extraction import _shard_building
+from pipeline.extraction._preparation import Items, Prepared
+from pipeline.extraction._shard_building import Lane
 from tests.feature_cache import balanced, corpus
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ def extraction(tmp_path: Path) -> Iterator[Extraction]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which only a test changes."""
     now = [1000.0]
-    monkeypatch.setattr("pipeline.extraction.shard_building.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.extraction._shard_building.time.monotonic", lambda: now[0])
     return now
 
 
 def test_a_shard_holds_64_clips_or_64_megabytes_or_a_minute_of_work() -> None:
-    assert (SHARD_CLIPS, SHARD_BYTES, shard_building.SHARD_SECONDS) == (64, 64 << 20, 60.0)
+    assert (SHARD_CLIPS, SHARD_BYTES, _shard_building.SHARD_SECONDS) == (64, 64 << 20, 60.0)
 
 
 def test_a_batch_fills_across_clips_and_no_row_is_anothers(extraction: Extraction) -> None:
@@ -105,7 +105,7 @@ def test_a_batch_fills_across_clips_and_no_row_is_anothers(extraction: Extractio
 
 
 def test_a_batch_never_crosses_shards(extraction: Extraction, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_building, "SHARD_CLIPS", 2)
+    monkeypatch.setattr(_shard_building, "SHARD_CLIPS", 2)
     clips = {f"clip{number}": [10 * number + row for row in range(3)] for number in range(5)}
     for clip, numbers in clips.items():
         extraction.add(clip, *numbers)
@@ -134,7 +134,7 @@ def test_failures_alone_close_a_shard_without_rows(extraction: Extraction) -> No
 
 
 def test_a_shard_closes_at_so_many_bytes(extraction: Extraction, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_building, "SHARD_BYTES", 10 * WIDTH * 4)
+    monkeypatch.setattr(_shard_building, "SHARD_BYTES", 10 * WIDTH * 4)
     for number in range(4):
         extraction.add(f"clip{number}", *range(3))
         assert len(extraction.markers()) == (number == 3)

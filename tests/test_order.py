@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 
 from pipeline.cache import open_stage, shards
 from pipeline.cache.upkeep.compact import compact
-from pipeline.data import order
-from pipeline.data.order import Places, asked_for, by_windows, expected
+from pipeline.data import _order
+from pipeline.data._order import Places, asked_for, by_windows, expected
 from pipeline.data.table import Table, batches
 from pipeline.errors import UserError
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.test_data import assert_equals_cache
 
 WINDOW, BLOCK = 1000, 250
-RESIDENT = order.RESIDENT_BYTES
+RESIDENT = _order.RESIDENT_BYTES
 SHARDS = st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_size=1, max_size=12)
 """Bytes of the clips of each shard."""
 
 
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "RESIDENT_BYTES", -1)
-    monkeypatch.setattr(order, "WINDOW_BYTES", WINDOW)
-    monkeypatch.setattr(order, "BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(_order, "RESIDENT_BYTES", -1)
+    monkeypatch.setattr(_order, "WINDOW_BYTES", WINDOW)
+    monkeypatch.setattr(_order, "BLOCK_BYTES", BLOCK)
 
 
 def places_of(shards: list[list[int]]) -> Places:
@@ -44,7 +44,7 @@ def places_of(shards: list[list[int]]) -> Places:
 
 def windowed(shards: list[list[int]], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     places = places_of(shards)
-    found = order.order(places.size, batch_size, seed=seed, epoch=epoch, places=places)
+    found = _order.order(places.size, batch_size, seed=seed, epoch=epoch, places=places)
     return [batch.tolist() for batch in found]
 
 
@@ -77,7 +77,7 @@ def test_the_order_does_not_depend_on_the_shards_that_clips_lie_in(
 ) -> None:
     places = places_of(shards)
     packed = data.draw(st.lists(st.integers(0, 3), min_size=len(places.shard), max_size=len(places.shard)))
-    first, second = (order.order(places.size, size, seed=seed, places=Places(np.array(s), places.size)) for s in (places.shard, packed))
+    first, second = (_order.order(places.size, size, seed=seed, places=Places(np.array(s), places.size)) for s in (places.shard, packed))
     assert [batch.tolist() for batch in first] == [batch.tolist() for batch in second]
 
 
@@ -96,7 +96,7 @@ def test_packed_shards_are_read_in_the_same_order(tmp_path: Path) -> None:
 @given(shards=SHARDS, size=st.integers(1, 5), seed=st.integers(0, 9))
 def test_every_clip_is_asked_for_once_no_later_than_read_and_one_window_ahead(shards: list[list[int]], size: int, seed: int) -> None:
     places = places_of(shards)
-    planned = order.order(places.size, size, seed=seed, places=places)
+    planned = _order.order(places.size, size, seed=seed, places=places)
     asked, read, seen = 0, 0, list[int]()
     for batch, clips in zip(planned, expected(planned, places), strict=True):
         seen += clips.tolist()
@@ -108,7 +108,7 @@ def test_every_clip_is_asked_for_once_no_later_than_read_and_one_window_ahead(sh
 
 def test_what_goes_wrong_as_the_disk_is_asked_is_heard() -> None:
     places = places_of([[100] * 5] * 20)
-    planned = order.order(places.size, 5, places=places)
+    planned = _order.order(places.size, 5, places=places)
 
     def ask(clips: NDArray[np.int64]) -> None:
         raise ZeroDivisionError(f"{len(clips)} clips")
@@ -126,13 +126,13 @@ def test_another_epoch_shuffles_the_blocks_and_the_clips_of_a_window() -> None:
 
 def test_few_rows_are_shuffled_altogether() -> None:
     lengths = np.arange(200) % 20
-    found = order.order(lengths, 8, seed=0)
+    found = _order.order(lengths, 8, seed=0)
     assert max(np.ptp(batch) for batch in found) > 150
 
 
 def test_rows_beyond_the_limit_are_read_by_windows_and_equal_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "WINDOW_BYTES", 200_000)
-    monkeypatch.setattr(order, "BLOCK_BYTES", 100_000)
+    monkeypatch.setattr(_order, "WINDOW_BYTES", 200_000)
+    monkeypatch.setattr(_order, "BLOCK_BYTES", 100_000)
     home, manifest = corpus(tmp_path, balanced(train=20))
     publish(home, manifest, signals(manifest), shard_clips=4)
     features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)
@@ -174,7 +174,7 @@ def test_a_shard_that_is_gone_is_told_to_who_reads_it(tmp_path: Path) -> None:
 
 
 def test_few_rows_are_shuffled_altogether_and_asked_for_the_first_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "RESIDENT_BYTES", RESIDENT)
+    monkeypatch.setattr(_order, "RESIDENT_BYTES", RESIDENT)
     home, manifest = corpus(tmp_path, balanced())
     publish(home, manifest, signals(manifest))
     features = open_stage("signs", "resnet50", cache=home.cache, manifests=home.manifests)

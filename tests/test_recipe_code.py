@@ -13,14 +13,14 @@ import pytest
 
 from pipeline import registry
 from pipeline.learning.recipe import Recipe
-from pipeline.runs.recipe_code import _modules
+from pipeline.runs._recipe_code import _modules
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.killing import ROOT
 
 CODES = """
 import json
 from pipeline import registry
-from pipeline.runs.recipe_code import code_of
+from pipeline.runs._recipe_code import code_of
 
 print(json.dumps({name: code_of(registry.create("model", name)) for name in ("lstm_late", "toy")}))
 """

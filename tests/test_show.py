@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.reports.looking.statistics import Sums, by_dimension
+from pipeline.reports.looking._statistics import Sums, by_dimension
 from tests.checkout import Checkout
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals

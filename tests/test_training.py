@@ -18,9 +18,9 @@ from pipeline.cache import open_stage
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.learning import devices, network
+from pipeline.runs._trainer import record_of
 from pipeline.runs.reading import read_for
 from pipeline.runs.run_folder import Run
-from pipeline.runs.trainer import record_of
 from pipeline.runs.training import configured, train
 from tests.feature_cache import balanced, corpus, publish, signals
 

@@ -237,7 +237,7 @@ def test_an_unknown_name_or_stage_is_one_line(home: Home) -> None:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A real extraction of six clips in shards of two."""
     checkout = Checkout.make(tmp_path_factory.mktemp("colours") / "checkout")
-    checkout.edit("pipeline/extraction/shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
+    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     checkout.ok("extract", "tiny", "colour")
     return checkout
 
@@ -296,7 +296,7 @@ def test_a_killed_verification_goes_on_where_it_was(colours: Checkout) -> None:
     line = "                        known.add(place.folder, name)\n"
     death = line + "                    import os, signal; number == 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
     colours.edit("pipeline/cache/upkeep/verify.py", line, death)
-    colours.edit("pipeline/cache/upkeep/verified.py", "SAVE_SECONDS = 2.0", "SAVE_SECONDS = 0.0")
+    colours.edit("pipeline/cache/upkeep/_verified.py", "SAVE_SECONDS = 2.0", "SAVE_SECONDS = 0.0")
     assert colours.run("verify", "tiny", "colour").returncode == -signal.SIGKILL
     colours.edit("pipeline/cache/upkeep/verify.py", death, line)
     assert "1 shards, 2 clips" in (err := colours.ok("verify", "tiny", "colour").stderr)

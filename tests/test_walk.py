@@ -15,7 +15,7 @@ from pipeline.corpus.manifest import Home
 from pipeline.corpus.media import natural, walk
 from pipeline.errors import UserError
 from pipeline.formats import clips_of
-from pipeline.runs.clips import clips_at
+from pipeline.runs._clips import clips_at
 from tests.test_datasets import touch
 
 

@@ -52,13 +52,13 @@ def _warm_up() -> None:
 
 def _start_fork_server() -> None:
     """The engine's fork server, shared by all commands: to start it takes longer than all the rest. Its decode processes go with it."""
-    from pipeline.extraction import engine
+    from pipeline.extraction import _engine
 
     server: Any = vars(forkserver)["_forkserver"]
     vars(server).pop("ensure_running", None)
     server._stop()
     forkserver.ensure_running = server.ensure_running
-    with engine.Engine(engine.Work({}, {}, {}, "cpu", 1, 1, "zarr")):
+    with _engine.Engine(_engine.Work({}, {}, {}, "cpu", 1, 1, "zarr")):
         server.ensure_running = forkserver.ensure_running = lambda: None  # forked commands are not the parent who may ask
 
 

@@ -39,7 +39,7 @@ class Workshop:
             shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(warm.__file__, folder / "warm.py")
         (folder / "pipeline/datasets/toys.py").write_text(toys.DATASET)
-        lanes = folder / "pipeline/extraction/shard_building.py"
+        lanes = folder / "pipeline/extraction/_shard_building.py"
         text = lanes.read_text()
         assert "SHARD_CLIPS = 64" in text
         lanes.write_text(text.replace("SHARD_CLIPS = 64", "SHARD_CLIPS = 3"))

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pipeline import atomic
 from pipeline.atomic import seal, unseal
 from pipeline.cache import index
+from pipeline.cache._finished_rows import DISPUTED as DISPUTED
+from pipeline.cache._finished_rows import INDEX_PREFIX as INDEX_PREFIX
+from pipeline.cache._finished_rows import Finished as Finished
+from pipeline.cache._finished_rows import finished as finished
 from pipeline.cache.features import Features as Features
-from pipeline.cache.finished_rows import DISPUTED as DISPUTED
-from pipeline.cache.finished_rows import INDEX_PREFIX as INDEX_PREFIX
-from pipeline.cache.finished_rows import Finished as Finished
-from pipeline.cache.finished_rows import finished as finished
 from pipeline.cache.index import Index
 from pipeline.cache.shards import Failure
 from pipeline.cache.stage import FORMAT, Published, Stage, configure, of_published, staleness

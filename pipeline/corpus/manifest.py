@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from pipeline import registry
 from pipeline.atomic import digest_of
-from pipeline.corpus import binding, clip_table
-from pipeline.corpus.binding import Binding as Binding
-from pipeline.corpus.binding import Bound
-from pipeline.corpus.listing import checked, listed
+from pipeline.corpus import _binding, clip_table
+from pipeline.corpus._binding import Binding as Binding
+from pipeline.corpus._binding import Bound
+from pipeline.corpus._listing import checked, listed
 from pipeline.corpus.media import exists
 from pipeline.corpus.splits import assign, declared, describe
 from pipeline.errors import UserError, did_you_mean

@@ -18,9 +18,9 @@ from torch import Tensor
 from pipeline.cache.publishing import Features, open_stage
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
+from pipeline.data._buffers import Ring, ahead
+from pipeline.data._order import Places, asked_for, order
 from pipeline.data.batch import Batch, share_of
-from pipeline.data.buffers import Ring, ahead
-from pipeline.data.order import Places, asked_for, order
 from pipeline.errors import UserError
 from pipeline.types import SPLITS, Array, Stale
 

@@ -21,11 +21,11 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import States
 from pipeline.decoding.decode import Clip, Track
 from pipeline.errors import UserError
-from pipeline.extraction import engine
+from pipeline.extraction import _engine
+from pipeline.extraction._preparation import Job
 from pipeline.extraction.estimate import refuse_without_room
 from pipeline.extraction.inputs import derived_content, derived_stat
 from pipeline.extraction.plan import StagePlan, Todo, plan
-from pipeline.extraction.preparation import Job
 from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import settle, settle_disputes
 
@@ -104,9 +104,9 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     """One pass over the clips: a decode for all stages of a modality, here or on local workers."""
     todo = {name: result for name, result in plans.items() if result.todo}
     stages = {name: result.stage for name, result in todo.items()}
-    needs_device = any(engine.has_forward(stage.extractor) for stage in stages.values())
+    needs_device = any(_engine.has_forward(stage.extractor) for stage in stages.values())
     share = max(1, machine.cores() // max(1, options.workers))
-    work = engine.Work(
+    work = _engine.Work(
         stages=stages,
         folders={name: stage.folder(home) for name, stage in stages.items()},
         attempts={(name, item.sample.id): item.attempts for name, result in todo.items() for item in result.todo if item.attempts},
@@ -128,11 +128,11 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     progress.start({name: len(result.todo) for name, result in todo.items()})
     try:
         if options.workers:
-            from pipeline.extraction.workers import run_on_workers
+            from pipeline.extraction._workers import run_on_workers
 
             run_on_workers(work, list(jobs), options.workers, report)
         else:
-            with engine.Engine(work) as here:
+            with _engine.Engine(work) as here:
                 here.run(jobs, report)
     finally:
         progress.stop()

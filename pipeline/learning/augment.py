@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.data.batch import Batch, shown
 from pipeline.errors import UserError
 from pipeline.layouts import TIMES, Layout
-from pipeline.learning.moving import Drawn, moved, rebuilt
+from pipeline.learning._moving import Drawn, moved, rebuilt
 from pipeline.learning.recipe import Training
 from pipeline.types import Array
 

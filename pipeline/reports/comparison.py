@@ -15,7 +15,7 @@ from pipeline.atomic import digest_of
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.machine import shown_size, shown_time
-from pipeline.reports.pictures import draw_attention, draw_reliability, picture
+from pipeline.reports._pictures import draw_attention, draw_reliability, picture
 from pipeline.reports.report import percent
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring import predictions

@@ -16,7 +16,7 @@ from pipeline.decoding.decode import Clip, decoded
 from pipeline.errors import ClipError
 from pipeline.learning.epochs import Epoch, read_figures
 from pipeline.machine import shown_size, shown_time
-from pipeline.reports.pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
+from pipeline.reports._pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
 from pipeline.runs.run_folder import REPORT, Run
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from pipeline.errors import UserError
 from pipeline.learning.mixing import Mixture
 from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.runs import run_folder
+from pipeline.runs._trainer import RunTrainer, record_of, result_of, say
 from pipeline.runs.reading import Reading, count, some
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring import metrics, predictions
-from pipeline.runs.trainer import RunTrainer, record_of, result_of, say
 from pipeline.types import Sample, Split
 
 FIGURES = ("n", "top1", "top5", "macro_f1", "seconds")

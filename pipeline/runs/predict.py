@@ -26,7 +26,7 @@ from pipeline.extraction.progress import Progress
 from pipeline.learning.recipe import Recipe
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
-from pipeline.runs.clips import ROOT, clips_at
+from pipeline.runs._clips import ROOT, clips_at
 from pipeline.runs.lacking import refuse_missing, without_features
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring.metrics import answers

@@ -16,12 +16,12 @@ from pipeline.errors import UserError
 from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
+from pipeline.runs._recipe_code import code_of
+from pipeline.runs._trainer import RunTrainer, scored
 from pipeline.runs.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.runs.lacking import refuse_missing, without_features
 from pipeline.runs.reading import Reading, labelled_splits, open_stages, read_for
-from pipeline.runs.recipe_code import code_of
 from pipeline.runs.run_folder import Run
-from pipeline.runs.trainer import RunTrainer, scored
 from pipeline.types import SPLITS
 
 

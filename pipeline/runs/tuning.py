@@ -24,8 +24,8 @@ from pipeline.errors import Diverged, UserError
 from pipeline.learning.epochs import Epoch
 from pipeline.learning.recipe import Between, Choice, Predictor, Recipe, Space
 from pipeline.machine import chosen_device
+from pipeline.runs._trainer import RunTrainer, record_of
 from pipeline.runs.reading import Reading, read_for
-from pipeline.runs.trainer import RunTrainer, record_of
 from pipeline.runs.training import configured
 from pipeline.runs.trials import Found, Tried, words
 

@@ -23,7 +23,7 @@ from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.decoding.decode import open_clip
-from pipeline.extraction.engine import use_threads
+from pipeline.extraction._engine import use_threads
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
 from pipeline.types import Array, Extractor

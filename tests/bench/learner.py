@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from pipeline import registry
+from pipeline.data._order import order
 from pipeline.data.batch import Batch, fused
-from pipeline.data.order import order
 from pipeline.learning.fitting import Fitting
 from pipeline.learning.network import Network
 from pipeline.learning.recipe import Training

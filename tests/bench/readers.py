@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.data.order import order
+from pipeline.data._order import order
 from pipeline.types import Array
 from tests.bench.clips import Clips, forget, number_of
 from tests.bench.contest import serve
@@ -81,11 +81,11 @@ class Windows(Ours):
     stream = True
 
     def open(self) -> None:
-        from pipeline.data import order
+        from pipeline.data import _order
 
         super().open()
-        order.RESIDENT_BYTES = 0
-        order.WINDOW_BYTES = int(self.clips.lengths.sum()) * self.clips.width * np.dtype(self.clips.dtype).itemsize // 8
+        _order.RESIDENT_BYTES = 0
+        _order.WINDOW_BYTES = int(self.clips.lengths.sum()) * self.clips.width * np.dtype(self.clips.dtype).itemsize // 8
 
 
 class Items(Reader, Dataset[tuple[int, Tensor]]):
@@ -104,7 +104,7 @@ class Items(Reader, Dataset[tuple[int, Tensor]]):
         """`(T, D)` of a clip."""
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (batch.tolist() for batch in order(self.clips.lengths, self.clips.batch, epoch=self.epoch))
+        return (batch.tolist() for batch in _order(self.clips.lengths, self.clips.batch, epoch=self.epoch))
 
     def loader(self) -> DataLoader[Any]:
         own = torch.Generator()  # a loader draws from its generator: from torch's own it would change a model's dropout

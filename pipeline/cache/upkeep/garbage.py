@@ -15,8 +15,8 @@ from pipeline.cache.locking import LOCK, locked
 from pipeline.cache.publishing import COPY, INDEX_PREFIX
 from pipeline.cache.shards import MARKER_SUFFIX
 from pipeline.cache.stage import Published, configure, published
+from pipeline.cache.upkeep._verified import NAME as VERIFIED
 from pipeline.cache.upkeep.places import ASIDE, PUBLISHED, RUNS, Uses, identities, size_of, uses
-from pipeline.cache.upkeep.verified import NAME as VERIFIED
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import PREDICTED, Home
 from pipeline.errors import UserError

@@ -13,8 +13,8 @@ from pipeline.cache import index, shards
 from pipeline.cache.index import Index
 from pipeline.cache.shards import MARKER_SUFFIX, Record
 from pipeline.cache.stage import Published, of_published
+from pipeline.cache.upkeep._verified import Verified
 from pipeline.cache.upkeep.places import PUBLISHED, identities
-from pipeline.cache.upkeep.verified import Verified
 from pipeline.corpus.manifest import Home
 from pipeline.errors import NewerFormat, UserError
 from pipeline.machine import cores

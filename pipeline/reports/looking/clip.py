@@ -15,7 +15,7 @@ from pipeline.cache.stage import Published, Stage, as_published, configure, stal
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError, did_you_mean
-from pipeline.reports.looking.statistics import Sums, by_dimension
+from pipeline.reports.looking._statistics import Sums, by_dimension
 from pipeline.types import Array, Extractor, Sample
 
 

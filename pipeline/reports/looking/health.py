@@ -15,7 +15,7 @@ from pipeline import atomic
 from pipeline.cache.publishing import Features, opened
 from pipeline.cache.stage import Published, published
 from pipeline.corpus.manifest import Home
-from pipeline.reports.looking.statistics import Sums
+from pipeline.reports.looking._statistics import Sums
 
 NAMED, RUN = 20, 3
 """Clips that are named of each kind; neighbouring values that count as a part where the stage names none."""

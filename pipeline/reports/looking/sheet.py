@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline import atomic
 from pipeline.decoding.decode import decoded
 from pipeline.errors import ClipError, UserError
-from pipeline.reports.pictures import is_image
+from pipeline.reports._pictures import is_image
 from pipeline.types import Array, Frame
 
 WIDTH, LINE, COLUMNS, MOST = 160, 14, 6, 60

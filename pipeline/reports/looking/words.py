@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.media import exists, stat_of
 from pipeline.machine import shown_size
+from pipeline.reports.looking._statistics import Sums, by_dimension
 from pipeline.reports.looking.clip import Seen
-from pipeline.reports.looking.statistics import Sums, by_dimension
 
 DIMENSIONS, INDICES = 12, 64
 

@@ -19,8 +19,8 @@ from pipeline.cache.identity import refuse_changed
 from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Row
 from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError, UserError
-from pipeline.extraction.forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
-from pipeline.extraction.preparation import Items, Prepared
+from pipeline.extraction._forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
+from pipeline.extraction._preparation import Items, Prepared
 from pipeline.types import Array, Forward
 
 SHARD_SECONDS = 60.0

@@ -18,9 +18,9 @@ from pipeline.corpus.manifest import Home
 from pipeline.learning import devices, fitting
 from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.runs import journal, run_folder
-from pipeline.runs.cost import Clock
+from pipeline.runs._cost import Clock
+from pipeline.runs._recipe_code import code_of
 from pipeline.runs.reading import Reading, count, some
-from pipeline.runs.recipe_code import code_of
 from pipeline.runs.scoring import metrics, predictions
 from pipeline.runs.scoring.predictions import Predictions
 from pipeline.types import SPLITS, Sample
