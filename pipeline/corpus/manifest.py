@@ -135,10 +135,10 @@ def bind(home: Home, name: str, **asked: Any) -> Manifest:
     Raises UserError where they contradict the binding, or where the root does not hold the corpus.
     """
     file = _file(home, name)
-    old = binding.read(file)
+    old = _binding.read(file)
     now = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
     dataset: Dataset = registry.create("dataset", now.corpus)
-    before, known = (chain(binding.samples(file, old, files=False), old.away), old.classes) if old else ((), ())
+    before, known = (chain(_binding.samples(file, old, files=False), old.away), old.classes) if old else ((), ())
     clips = listed(dataset.samples(now.root), now.root, before, known)
     if not clips.found:
         raise UserError(f"no clips of corpus {now.corpus!r} below {now.root}; expected there: {dataset.layout}")
@@ -153,8 +153,8 @@ def write(home: Home, manifest: Manifest) -> None:
     """Bring the manifest to the disk where it differs from what lies there."""
     file = _file(home, manifest.name)
     bound = Bound(manifest.binding, manifest.classes, manifest.away, clip_table.digest(manifest.samples))
-    if not binding.is_written(file, bound):
-        binding.write(file, bound, manifest.samples)
+    if not _binding.is_written(file, bound):
+        _binding.write(file, bound, manifest.samples)
 
 
 def _classes(dataset: Dataset, labels: set[str], before: Sequence[str]) -> tuple[str, ...]:
@@ -223,7 +223,7 @@ def _file(home: Home, name: str) -> Path:
 
 def is_bound(home: Home, name: str) -> bool:
     """Whether the name stands for a corpus already."""
-    return binding.read(_file(home, name)) is not None
+    return _binding.read(_file(home, name)) is not None
 
 
 @_without_collection()
@@ -233,13 +233,13 @@ def read(home: Home, name: str, *, clips: bool = True) -> Manifest:
     Raises UserError where the name is not bound or its tables are damaged.
     """
     file = _file(home, name)
-    bound = binding.read(file)
+    bound = _binding.read(file)
     while bound:
         try:
-            samples = tuple(checked(binding.samples(file, bound), bound.binding.root)) if clips else ()
+            samples = tuple(checked(_binding.samples(file, bound), bound.binding.root)) if clips else ()
             return Manifest(name, bound.binding, bound.classes, samples, bound.away)
         except UserError:
-            before, bound = bound, binding.read(file)
+            before, bound = bound, _binding.read(file)
             if bound == before:  # it was not written anew meanwhile
                 raise
     raise UserError(f"{name!r} is not bound yet; run: signcache manifest {name}")

@@ -104,7 +104,7 @@ class Items(Reader, Dataset[tuple[int, Tensor]]):
         """`(T, D)` of a clip."""
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (batch.tolist() for batch in _order(self.clips.lengths, self.clips.batch, epoch=self.epoch))
+        return (batch.tolist() for batch in order(self.clips.lengths, self.clips.batch, epoch=self.epoch))
 
     def loader(self) -> DataLoader[Any]:
         own = torch.Generator()  # a loader draws from its generator: from torch's own it would change a model's dropout
