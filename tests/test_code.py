@@ -87,8 +87,8 @@ PLACES = {
     "another order": ("from pipeline.types import Array, evenly", "from pipeline.types import evenly, Array"),
     "another place": ("import numpy\nfrom pipeline.types import Array, evenly", "from pipeline.types import Array, evenly\nimport numpy"),
     "under a name": ("from pipeline import weights as w", "from pipeline.cache.publishing import weights as w"),
-    "a module": ("import pipeline.decoding.decode as d", "import pipeline.extraction._decode_processes.video as d"),
-    "within a function": ("from pipeline.decoding.decode import gray", "from pipeline.extraction._decode_processes import gray"),
+    "a module": ("import pipeline.decoding.decode as d", "import pipeline.extraction.preparing.decode_processes.video as d"),
+    "within a function": ("from pipeline.decoding.decode import gray", "from pipeline.extraction.preparing.decode_processes import gray"),
 }
 NAMES = {
     "another name": ("import Array, evenly", "import Array, oddly"),

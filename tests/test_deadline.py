@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.corpus.media import hashed, stat_of
-from pipeline.extraction import _preparation
-from pipeline.extraction._preparation import Job, Prepared, prepare_clip
+from pipeline.extraction.preparing import preparation
+from pipeline.extraction.preparing.preparation import Job, Prepared, prepare_clip
 from pipeline.types import Array, Extractor, Frame
 from tests.video_files import write_clip
 
@@ -69,7 +69,7 @@ def test_packets_that_are_counted_and_frames_that_are_skipped_renew_the_deadline
     decord: bool, tmp_path: Path, renewed: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 200, options={"g": "200"})
-    monkeypatch.setattr(_preparation, "hashed", lambda paths, moved: "content")
+    monkeypatch.setattr(preparation, "hashed", lambda paths, moved: "content")
     found = prepared(tmp_path, clip, First(), decord=decord)
     assert found.decoder == ("decord" if decord else "pyav")
     assert len(renewed) >= 400

@@ -13,9 +13,9 @@ import pytest
 from pebble import ProcessExpired
 
 from pipeline.corpus.media import Stat
-from pipeline.extraction import _decode_processes
-from pipeline.extraction._decode_processes import Decoding, Pulse
-from pipeline.extraction._preparation import Job, Prepared
+from pipeline.extraction.preparing import decode_processes
+from pipeline.extraction.preparing.decode_processes import Decoding, Pulse
+from pipeline.extraction.preparing.preparation import Job, Prepared
 from pipeline.types import Extractor
 
 
@@ -64,7 +64,7 @@ class Standing(Pulse):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for a clip is soon told that there is none."""
-    monkeypatch.setattr(_decode_processes, "PATIENCE", 0.01)
+    monkeypatch.setattr(decode_processes, "PATIENCE", 0.01)
 
 
 def jobs(folder: Path, count: int) -> Iterator[Job]:
@@ -94,7 +94,7 @@ def test_no_more_clips_are_decoded_ahead_of_the_device_than_asked(tmp_path: Path
 
 
 def test_decoding_pauses_while_the_spool_is_full_and_never_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_decode_processes, "SPOOL_BYTES", 300)
+    monkeypatch.setattr(decode_processes, "SPOOL_BYTES", 300)
     pool = Pool()
     found = iter(decoded(pool, Standing(), jobs(tmp_path, 7), ahead=3))
     for _ in range(3):
@@ -127,7 +127,7 @@ DEATHS = {
     -signal.SIGALRM: "its decoding made no progress for 60 s",
     -signal.SIGSEGV: "its decoding process was killed by SIGSEGV",
     3: "its decoding process ended with status 3",
-    _decode_processes.ENDED: "its decoding process ended with status 0",
+    decode_processes.ENDED: "its decoding process ended with status 0",
 }
 
 
@@ -171,7 +171,7 @@ def test_another_death_while_the_driver_stood_still_is_a_death(tmp_path: Path) -
 
 def test_a_pulse_counts_the_seconds_in_which_it_did_not_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("pipeline.extraction._decode_processes.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.extraction.preparing.decode_processes.time.monotonic", lambda: now[0])
     monkeypatch.setattr(Pulse, "start", lambda pulse: None)
     pulse, waits = Pulse(), iter([0.25, 0.5, 30.25, 0.25])
 

@@ -138,7 +138,7 @@ def test_failures_are_recorded_though_no_other_clip_gets_ready(tmp_path: Path) -
     checkout.clip(0).write_text("no video")
     waiting_at(checkout, 2, place)
     checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_SECONDS = 60.0", "SHARD_SECONDS = 0.5")
-    checkout.edit("pipeline/extraction/_decode_processes.py", "PATIENCE = 10.0", "PATIENCE = 0.1")
+    checkout.edit("pipeline/extraction/preparing/decode_processes.py", "PATIENCE = 10.0", "PATIENCE = 0.1")
     process = checkout.start("extract", "tiny", "colour")
     until((place / "waiting").exists)
     until(lambda: recorded(checkout, "failures"))

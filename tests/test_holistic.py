@@ -20,8 +20,8 @@ from pipeline.corpus.manifest import Home
 from pipeline.corpus.media import Stat
 from pipeline.datasets._drawing.clip import make_clip
 from pipeline.errors import UserError
-from pipeline.extraction._preparation import Job, prepare_clip
 from pipeline.extraction.extract import Options, extract
+from pipeline.extraction.preparing.preparation import Job, prepare_clip
 from pipeline.extraction.progress import Progress
 from pipeline.types import Array, Extractor
 from stages import holistic

@@ -15,8 +15,8 @@ from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker
 from pipeline.cache.stage import configure
 from pipeline.corpus.media import Stat
 from pipeline.extraction import _shard_building
-from pipeline.extraction._preparation import Items, Prepared
 from pipeline.extraction._shard_building import Lane
+from pipeline.extraction.preparing.preparation import Items, Prepared
 from tests.feature_cache import balanced, corpus
 
 if TYPE_CHECKING:

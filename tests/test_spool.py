@@ -17,8 +17,8 @@ from pipeline.corpus.media import Stat, stat_of
 from pipeline.decoding import decode, video
 from pipeline.decoding.decode import Clip, Track
 from pipeline.errors import ClipError
-from pipeline.extraction import _preparation
-from pipeline.extraction._preparation import Job, Prepared, prepare_clip
+from pipeline.extraction.preparing import preparation
+from pipeline.extraction.preparing.preparation import Job, Prepared, prepare_clip
 from pipeline.types import Array, Extractor, Frame, evenly
 from tests.video_files import beheaded, cut, edited, number_of, write_clip
 
@@ -230,7 +230,7 @@ def test_a_clip_that_changes_between_hash_and_decode_fails(clip: Path, tmp_path:
         write_clip(clip, 5)
         return "hash of the old bytes"
 
-    monkeypatch.setattr(_preparation, "hashed", hashed)
+    monkeypatch.setattr(preparation, "hashed", hashed)
     found = prepare(tmp_path / "spool", clip, every=Numbers())
     assert found.failures == {"every": "the file changed while it was read"}
     assert found.stat == before
@@ -272,7 +272,7 @@ def test_the_alarm_is_off_when_a_clip_is_done(clip: Path, tmp_path: Path) -> Non
 def test_a_decode_process_dies_with_its_parent_and_leaves_ctrl_c_to_it() -> None:
     asked = """if True:
         import ctypes, signal
-        from pipeline.extraction._preparation import start_decoder
+        from pipeline.extraction.preparing.preparation import start_decoder
         start_decoder()
         told = ctypes.c_int()
         ctypes.CDLL(None).prctl(2, ctypes.byref(told))  # PR_GET_PDEATHSIG

@@ -17,9 +17,9 @@ from pipeline.cache.identity import refuse_changed
 from pipeline.cache.shards import Failure
 from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError
-from pipeline.extraction._decode_processes import Decoding, Pulse, start_pool
-from pipeline.extraction._preparation import Job, Prepared
 from pipeline.extraction._shard_building import Lane, own_mistakes
+from pipeline.extraction.preparing.decode_processes import Decoding, Pulse, start_pool
+from pipeline.extraction.preparing.preparation import Job, Prepared
 from pipeline.machine import use_float32
 from pipeline.types import Extractor, Forward
 

@@ -22,10 +22,10 @@ from pipeline.corpus.media import States
 from pipeline.decoding.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.extraction import _engine
-from pipeline.extraction._preparation import Job
 from pipeline.extraction.estimate import refuse_without_room
 from pipeline.extraction.inputs import derived_content, derived_stat
 from pipeline.extraction.plan import StagePlan, Todo, plan
+from pipeline.extraction.preparing.preparation import Job
 from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import settle, settle_disputes
 

@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.errors import UserError
-from pipeline.extraction._preparation import Job, Prepared, prepare_sent, start_decoder
+from pipeline.extraction.preparing.preparation import Job, Prepared, prepare_sent, start_decoder
 
 SPOOL_BYTES = 2 << 30
 """Prepared items that may wait on disk for the device before decoding pauses."""
@@ -45,7 +45,9 @@ class _Context(ForkServerContext):
 def start_pool(decoders: int) -> ProcessPool:
     """Decode processes, forked from a server that never sees Ctrl-C: while it imports it would print its traceback."""
     context = _Context()
-    context.set_forkserver_preload(["pipeline.extraction._decoder_start", "pipeline.extraction._decode_processes", "PIL.Image"])
+    context.set_forkserver_preload(
+        ["pipeline.extraction.preparing._decoder_start", "pipeline.extraction.preparing.decode_processes", "PIL.Image"]
+    )
     resource_tracker.ensure_running()  # first, because starting it unblocks the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
