@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.media import hashed, stat_of
 from pipeline.extraction.preparing import preparation
-from pipeline.extraction.preparing.preparation import Job, Prepared, prepare_clip
+from pipeline.extraction.preparing.jobs import Job, Prepared
+from pipeline.extraction.preparing.preparation import prepare_clip
 from pipeline.types import Array, Extractor, Frame
 from tests.video_files import write_clip
 

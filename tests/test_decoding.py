@@ -15,7 +15,7 @@ from pebble import ProcessExpired
 from pipeline.corpus.media import Stat
 from pipeline.extraction.preparing import decode_processes
 from pipeline.extraction.preparing.decode_processes import Decoding, Pulse
-from pipeline.extraction.preparing.preparation import Job, Prepared
+from pipeline.extraction.preparing.jobs import Job, Prepared
 from pipeline.types import Extractor
 
 

@@ -21,7 +21,8 @@ from pipeline.corpus.media import Stat
 from pipeline.datasets._drawing.clip import make_clip
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
-from pipeline.extraction.preparing.preparation import Job, prepare_clip
+from pipeline.extraction.preparing.jobs import Job
+from pipeline.extraction.preparing.preparation import prepare_clip
 from pipeline.extraction.progress import Progress
 from pipeline.types import Array, Extractor
 from stages import holistic

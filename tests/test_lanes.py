@@ -16,7 +16,7 @@ from pipeline.cache.stage import configure
 from pipeline.corpus.media import Stat
 from pipeline.extraction import _shard_building
 from pipeline.extraction._shard_building import Lane
-from pipeline.extraction.preparing.preparation import Items, Prepared
+from pipeline.extraction.preparing.jobs import Items, Prepared
 from tests.feature_cache import balanced, corpus
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import torch
 
 from pipeline import registry
 from pipeline.corpus.media import stat_of
-from pipeline.extraction.preparing.preparation import Job, Prepared, prepare_clip
+from pipeline.extraction.preparing.jobs import Job, Prepared
+from pipeline.extraction.preparing.preparation import prepare_clip
 from pipeline.types import Array, Extractor
 from stages import radar_cnn
 from tests.video_files import coloured, write_clip

@@ -18,7 +18,8 @@ from pipeline.decoding import decode, video
 from pipeline.decoding.decode import Clip, Track
 from pipeline.errors import ClipError
 from pipeline.extraction.preparing import preparation
-from pipeline.extraction.preparing.preparation import Job, Prepared, prepare_clip
+from pipeline.extraction.preparing.jobs import Job, Prepared
+from pipeline.extraction.preparing.preparation import prepare_clip
 from pipeline.types import Array, Extractor, Frame, evenly
 from tests.video_files import beheaded, cut, edited, number_of, write_clip
 

@@ -19,7 +19,7 @@ from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError
 from pipeline.extraction._shard_building import Lane, own_mistakes
 from pipeline.extraction.preparing.decode_processes import Decoding, Pulse, start_pool
-from pipeline.extraction.preparing.preparation import Job, Prepared
+from pipeline.extraction.preparing.jobs import Job, Prepared
 from pipeline.machine import use_float32
 from pipeline.types import Extractor, Forward
 

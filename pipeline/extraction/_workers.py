@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster, as_completed
 from pipeline import atomic
 from pipeline.cache.shards import SHARD_CLIPS, Failure
 from pipeline.extraction._engine import Engine, Report, Work
-from pipeline.extraction.preparing.preparation import Job
+from pipeline.extraction.preparing.jobs import Job
 
 ALLOWED_FAILURES = 20
 """Workers that may die under one task before it is given up: clips cannot kill a worker, so its deaths are the system's."""

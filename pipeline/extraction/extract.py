@@ -25,7 +25,7 @@ from pipeline.extraction import _engine
 from pipeline.extraction.estimate import refuse_without_room
 from pipeline.extraction.inputs import derived_content, derived_stat
 from pipeline.extraction.plan import StagePlan, Todo, plan
-from pipeline.extraction.preparing.preparation import Job
+from pipeline.extraction.preparing.jobs import Job
 from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import settle, settle_disputes
 

@@ -17,7 +17,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.errors import UserError
-from pipeline.extraction.preparing.preparation import Job, Prepared, prepare_sent, start_decoder
+from pipeline.extraction.preparing.jobs import Job, Prepared
+from pipeline.extraction.preparing.preparation import prepare_sent, start_decoder
 
 SPOOL_BYTES = 2 << 30
 """Prepared items that may wait on disk for the device before decoding pauses."""

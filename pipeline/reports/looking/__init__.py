@@ -1,1 +1,4 @@
-"""The cache seen from outside: one clip, the health of features, files for other programs, the state of this machine."""
+"""The cache seen from outside: one clip, the health of features, the state of this machine.
+
+In: names, stages, clips. Out: what is to be said of them, in words and pictures.
+"""
