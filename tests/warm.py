@@ -20,9 +20,14 @@ from typing import Any, cast
 
 CHANGES = ("replace", "rename", "unlink", "rmdir", "link", "mkdir")
 CRASHED = 70
-STAGE_ONE = ("data", "datasets.toys", "estimate", "extract", "logs", "passes", "reading", "show", "stores.hdf5", "stores.zarr")
-UPKEEP = ("adopt", "compact", "drop", "garbage", "mend", "verify")
-MODULES = ("pebble", "zarr", "h5py", *(f"pipeline.{name}" for name in STAGE_ONE), *(f"pipeline.cache.upkeep.{name}" for name in UPKEEP))
+MODULES = (
+    *("pebble", "zarr", "h5py", "pipeline.data", "pipeline.datasets.toys", "pipeline.cache.stores.zarr", "pipeline.cache.stores.hdf5"),
+    *("pipeline.extraction.adopt", "pipeline.extraction.estimate", "pipeline.extraction.extract", "pipeline.extraction.log"),
+    *("pipeline.extraction._forward_passes", "pipeline.runs.reading", "pipeline.reports.printed"),
+    *("pipeline.cache.upkeep.compact", "pipeline.cache.upkeep.drop", "pipeline.cache.upkeep.garbage"),
+    *("pipeline.cache.upkeep.mend", "pipeline.cache.upkeep.verify"),
+)
+"""What commands import when they come to it."""
 
 
 def serve() -> None:
