@@ -29,7 +29,7 @@ from stages import holistic
 from stages.holistic import PARTS, blocks, seen
 from tests.video_files import write_clip
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 FRAMES = 6
 CLIPS = ("HELLO/signer1_rep1", "RAIN/signer3_rep2")
 

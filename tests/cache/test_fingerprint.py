@@ -20,7 +20,7 @@ from pipeline.cache.code import code_hashes
 from pipeline.cache.identity import differences, fingerprint
 from pipeline.errors import UserError
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 BODY = '''"""A stage."""
 from math import sqrt
 import numpy as np
@@ -279,5 +279,5 @@ def test_an_identity_is_the_same_in_another_process() -> None:
         from pipeline import registry
         from pipeline.cache.identity import fingerprint
         print(fingerprint(registry.create('stage', 'resnet50')).digest)"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == fingerprint(registry.create("stage", "resnet50")).digest

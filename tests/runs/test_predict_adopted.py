@@ -9,7 +9,7 @@ import pytest
 from pipeline.cache import identity
 from pipeline.corpus.manifest import Home
 from tests.commands import said
-from tests.test_predict import Trained, train, write_frames
+from tests.runs.test_predict import Trained, train, write_frames
 
 
 def test_a_run_of_before_a_refactor_predicts_once_its_features_are_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

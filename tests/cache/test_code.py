@@ -9,8 +9,8 @@ import pytest
 from pipeline import registry
 from pipeline.cache.code import code_hashes
 from pipeline.errors import UserError
+from tests.cache.test_fingerprint import hashes
 from tests.checkout import Checkout
-from tests.test_fingerprint import hashes
 
 FILES = {
     "__init__": "",

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.learning import devices, fitting
 from pipeline.runs.run_folder import at_work
 from pipeline.runs.training import train
-from tests.test_training import SETTINGS, Fixture, assert_same_weights, trained, weights
+from tests.runs.test_training import SETTINGS, Fixture, assert_same_weights, trained, weights
 
 torch.set_num_threads(1)
 

@@ -17,9 +17,9 @@ from pipeline.learning._moving import Drawn, moved
 from pipeline.learning.augment import Augmentation, Variation
 from pipeline.testing.models import Rows
 from pipeline.types import Array
+from tests.learning.test_augment import rows_of, table_of, variation, varied
 from tests.shared_data import shared
-from tests.test_augment import rows_of, table_of, variation, varied
-from tests.test_kinematics import MIRRORED, clip
+from tests.stages.test_kinematics import MIRRORED, clip
 
 torch.set_num_threads(1)
 

@@ -245,7 +245,7 @@ def test_the_identity_holds_the_files_that_the_stage_imports() -> None:
 
 def test_parts_of_stages_are_no_stages() -> None:
     folder = Path(str(registry.find("stage", "kinematics").__module__).partition(".")[0])
-    assert (Path(__file__).resolve().parents[1] / folder / "_motion.py").exists()
+    assert (Path(__file__).resolve().parents[2] / folder / "_motion.py").exists()
     assert not [name for name in registry.names("stage") if name.startswith("_")]
     with pytest.raises(UserError, match="no stage called '_motion'"):
         registry.find("stage", "_motion")

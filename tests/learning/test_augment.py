@@ -18,7 +18,7 @@ from pipeline.learning.fitting import Fitting
 from pipeline.learning.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.types import Array
-from tests.test_fitting import stopping_at
+from tests.learning.test_fitting import stopping_at
 
 torch.set_num_threads(1)
 EVERYTHING: dict[str, float] = {

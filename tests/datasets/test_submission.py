@@ -12,8 +12,8 @@ from pipeline.corpus.manifest import Home
 from pipeline.datasets import lis
 from pipeline.errors import UserError
 from tests.commands import said
+from tests.runs.test_predict import Trained, rows_of, train
 from tests.test_main_job import CLASSES, SMALL, write_lis
-from tests.test_predict import Trained, rows_of, train
 
 torch.set_num_threads(1)
 

@@ -17,7 +17,7 @@ from pipeline.corpus import manifest
 from pipeline.errors import UserError
 from pipeline.runs.run_folder import read
 from pipeline.runs.training import evaluate
-from tests.test_training import Fixture, trained
+from tests.runs.test_training import Fixture, trained
 
 torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline import registry
 from pipeline.types import Array
-from tests.test_i3d import frames, stage
+from tests.stages.test_i3d import frames, stage
 
 
 @pytest.mark.parametrize("source_hz", [12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 60.0])

@@ -16,7 +16,7 @@ from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from tests.commands import said
-from tests.test_manifest import filled, splits
+from tests.corpus.test_manifest import filled, splits
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pipeline.decoding.video import DecoderFailed, Recounted
 from pipeline.errors import ClipError
 from tests.video_files import beheaded, coloured, cut, edited, number_of, numbered, turned, write_clip, write_planes, write_sound
 
-SHARED = Path(os.environ.get("SIGNCACHE_SHARED", Path(__file__).resolve().parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("SIGNCACHE_SHARED", Path(__file__).resolve().parents[3] / "shared" / "data"))
 B_FRAMES = {"bf": "3", "g": "8"}
 OPEN_GOP = {"x264-params": "bframes=3:keyint=8:open-gop=1:b-pyramid=normal:scenecut=0"}
 HEVC = {"x265-params": "bframes=3:keyint=8:log-level=none:pools=none"}

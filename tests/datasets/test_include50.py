@@ -21,7 +21,7 @@ from pipeline.datasets.include50 import SIBLINGS, WORDS, recordings, word
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample
 from tests.shared_data import shared
-from tests.test_keypoints import points, write
+from tests.stages.test_keypoints import points, write
 
 KEYPOINTS = ("include50_train_keypoints", "include50_val_keypoints", "include50_test_keypoints")
 

@@ -26,7 +26,7 @@ from pipeline.runs.scoring.metrics import judge
 from pipeline.runs.scoring.predictions import Predictions
 from pipeline.runs.training import train
 from tests.feature_cache import balanced, corpus, publish, signals
-from tests.test_report import Tags
+from tests.reports.test_report import Tags
 
 torch.set_num_threads(1)
 TINY = {"epochs": "2", "hidden": "8", "batch_size": "8", "lr": "0.003"}

@@ -21,8 +21,8 @@ from pipeline.learning.augment import Augmentation
 from pipeline.learning.recipe import Training
 from pipeline.testing.models import Rows
 from pipeline.types import Array
+from tests.learning.test_augment import rows_of
 from tests.shared_data import shared
-from tests.test_augment import rows_of
 
 HANDS = {"left_hand": slice(66, 108), "right_hand": slice(108, 150)}
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.checkout import PATIENCE, Checkout
-from tests.test_kill import CLIPS, LINE, emptied, unharmed
+from tests.extraction.test_kill import CLIPS, LINE, emptied, unharmed
 
 __all__ = ["unharmed"]  # the fixture
 

@@ -21,8 +21,8 @@ from pipeline.data import _order
 from pipeline.data._order import Places, asked_for, by_windows, expected
 from pipeline.data.table import Table, batches
 from pipeline.errors import UserError
+from tests.data.test_data import assert_equals_cache
 from tests.feature_cache import balanced, corpus, publish, signals
-from tests.test_data import assert_equals_cache
 
 WINDOW, BLOCK = 1000, 250
 RESIDENT = _order.RESIDENT_BYTES
