@@ -135,6 +135,7 @@ def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
     from pipeline.corpus import manifest
     from pipeline.errors import UserError
     from pipeline.learning.recipe import Recipe
+    from pipeline import data
     from pipeline.runs import reading
 
     home = manifest.Home(Path(cache), Path(manifests))
