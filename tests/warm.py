@@ -132,10 +132,10 @@ def _described(cache: str, manifests: str, name: str, *words: str) -> None:
 
 def _opened(cache: str, manifests: str, name: str, stage: str) -> int:
     """Prints `{clip: rows}` of what a training on all clips that have features would read, or why it may not."""
+    from pipeline import data
     from pipeline.corpus import manifest
     from pipeline.errors import UserError
     from pipeline.learning.recipe import Recipe
-    from pipeline import data
     from pipeline.runs import reading
 
     home = manifest.Home(Path(cache), Path(manifests))

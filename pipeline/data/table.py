@@ -21,8 +21,8 @@ from pipeline.corpus.manifest import Home
 from pipeline.data._buffers import Ring, ahead
 from pipeline.data._order import Places, asked_for, order
 from pipeline.data.batch import Batch, share_of
+from pipeline.data.lacking import without_features
 from pipeline.errors import UserError
-from pipeline.runs.lacking import without_features
 from pipeline.types import SPLITS, Array, Stale
 
 Change: TypeAlias = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]

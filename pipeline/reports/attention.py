@@ -12,11 +12,11 @@ from pipeline import registry
 from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.lacking import without_features
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Recipe
 from pipeline.runs import run_folder
 from pipeline.runs.crossvalidation import fold_folders
-from pipeline.runs.lacking import without_features
 from pipeline.runs.reading import Reading
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring import predictions

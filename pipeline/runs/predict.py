@@ -18,6 +18,7 @@ from pipeline.cache.locking import LOCK, alone
 from pipeline.cache.stage import Stage, configure, published
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import PREDICTED, Binding, Home, Manifest
+from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError
 from pipeline.extraction import plan
@@ -27,7 +28,6 @@ from pipeline.learning.recipe import Recipe
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
 from pipeline.runs._clips import ROOT, clips_at
-from pipeline.runs.lacking import refuse_missing, without_features
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring.metrics import answers
 from pipeline.runs.training import as_trained, predictor_of

@@ -16,11 +16,11 @@ from pipeline.cache.stage import published_names
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
+from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.learning.recipe import Recipe, Training
 from pipeline.runs import journal
-from pipeline.runs.lacking import refuse_missing, without_features
 from pipeline.types import SPLITS, STAGE_PREFIX, Array, Sample, Split, Stale
 
 

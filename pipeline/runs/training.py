@@ -12,6 +12,7 @@ from pipeline import registry
 from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.machine import chosen_device
@@ -19,7 +20,6 @@ from pipeline.runs import run_folder
 from pipeline.runs._recipe_code import code_of
 from pipeline.runs._trainer import RunTrainer, scored
 from pipeline.runs.crossvalidation import Mean, fold_folders, train_folds
-from pipeline.runs.lacking import refuse_missing, without_features
 from pipeline.runs.reading import Reading, labelled_splits, open_stages, read_for
 from pipeline.runs.run_folder import Run
 from pipeline.types import SPLITS

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.lacking import without_features
 from pipeline.errors import UserError
 from pipeline.extraction.plan import CHANGED
 from pipeline.learning.recipe import Recipe
-from pipeline.runs.lacking import without_features
 from pipeline.runs.reading import open_stages, read_for
 from pipeline.types import Array
 from tests.commands import said
