@@ -57,14 +57,14 @@ def _warm_up() -> None:
 
 def _start_fork_server() -> None:
     """The engine's fork server, shared by all commands: to start it takes longer than all the rest. Its decode processes go with it."""
-    from pipeline.extraction import _engine
+    from pipeline.extraction.preparing.decode_processes import start_pool
 
     server: Any = vars(forkserver)["_forkserver"]
     vars(server).pop("ensure_running", None)
     server._stop()
     forkserver.ensure_running = server.ensure_running
-    with _engine.Engine(_engine.Work({}, {}, {}, "cpu", 1, 1, "zarr")):
-        server.ensure_running = forkserver.ensure_running = lambda: None  # forked commands are not the parent who may ask
+    start_pool(1)  # of processes that are never started
+    server.ensure_running = forkserver.ensure_running = lambda: None  # forked commands are not the parent who may ask
 
 
 def _take_streams(out: Path, err: Path) -> None:

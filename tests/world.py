@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import toys, warm
-from tests.checkout import ROOT
+from tests.checkout import ROOT, Checkout
 from tests.toys import Code, Numbers, Plain
 
 FIRST_NS = 1_700_000_000 * 10**9
@@ -39,10 +39,7 @@ class Workshop:
             shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(warm.__file__, folder / "warm.py")
         (folder / "pipeline/datasets/toys.py").write_text(toys.DATASET)
-        lanes = folder / "pipeline/extraction/_shard_building.py"
-        text = lanes.read_text()
-        assert "SHARD_CLIPS = 64" in text
-        lanes.write_text(text.replace("SHARD_CLIPS = 64", "SHARD_CLIPS = 3"))
+        Checkout(folder).edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 3")
         subprocess.run([sys.executable, "-m", "compileall", "-q", "pipeline"], cwd=folder, check=True)
         environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", "import warm; warm.serve()"]
