@@ -53,7 +53,7 @@ class Partial:
 
     def __init__(self, features: Features) -> None:
         self.features, self.index = features, features.index
-        self.row_shape, self.dtype = features.row_shape, features.dtype
+        self.row_shape, self.dtype, self.layout = features.row_shape, features.dtype, features.layout
 
     def __contains__(self, clip: object) -> bool:
         return clip in self.features

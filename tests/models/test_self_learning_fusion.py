@@ -174,7 +174,7 @@ def test_in_a_run_the_sensor_aids_where_a_clip_has_it_and_scoring_reads_video_al
         del sensor[clip]
     publish(home, table, sensor, stage="i3d")
     settings = {"stages": "resnet50", "sensor": "i3d", "epochs": "2", "generator_epochs": "2", "mlp_hidden": "8,4"}
-    settings |= {"teacher": "inception_time:epochs=2:steps=8", "video": "lstm_late:epochs=2:hidden=8:normalize=none"}
+    settings |= {"jitter": "0.1", "teacher": "inception_time:epochs=2:steps=8", "video": "lstm_late:epochs=2:hidden=8:normalize=none"}
     run = train(home, table, "self_learning_fusion", settings, seed=1, device="cpu")
     assert run.record["clips"] == {"train": 18, "val": 6, "test": 6}
     assert set(run.record["stages"]) == {"resnet50", "i3d"}
