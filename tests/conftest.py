@@ -24,8 +24,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long test_histories.py looks, and at which histories."""
     group = parser.getgroup("histories of events (tests/test_histories.py)")
-    group.addoption("--examples", type=int, default=4, metavar="N", help="histories of random events that are tried [4]")
-    group.addoption("--steps", type=int, default=30, metavar="N", help="events in a history, at most [30]")
+    group.addoption("--examples", type=int, default=6, metavar="N", help="histories of random events that are tried [6]")
+    group.addoption("--steps", type=int, default=40, metavar="N", help="events in a history, at most [40]")
     group.addoption("--seed", type=int, default=0, metavar="N", help="of the random events [0]")
     group.addoption("--shrink", action="store_true", help="look for a shorter history that fails too: minutes")
 
