@@ -134,7 +134,7 @@ def make(folder: Path) -> None:
 
     checkout = Checkout.make(folder / "checkout", clips=3)
     checkout.clip(3).write_text("no video at all")
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     select = "    def select(self, length, rate_hz):\n        from pipeline.types import evenly\n\n        return evenly(length, 2)\n\n"
     checkout.edit("stages/palette.py", "    def prepare", select + "    def prepare")
     checkout.run("extract", "tiny", "colour", "--set", "max_frames=2")

@@ -24,7 +24,7 @@ CLIPS = 24
 def template(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A corpus whose shards close at four clips and whose rows are wide enough to fill a small disk."""
     checkout = Checkout.make(tmp_path_factory.mktemp("template") / "checkout", clips=CLIPS)
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 4")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 4")
     checkout.edit("stages/colour.py", "return (3,)", "return (3, 1000)")
     checkout.edit("stages/colour.py", "yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)", WIDE)
     return checkout

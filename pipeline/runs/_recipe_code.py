@@ -14,11 +14,11 @@ from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
-from pipeline import atomic, errors, machine, registry, types
+from pipeline import atomic, corpus, errors, extraction, machine, registry, types
+from pipeline import cache as features
 from pipeline.atomic import digest_of
-from pipeline.cache import publishing as features
 from pipeline.cache.code import canonical, loaded
-from pipeline.corpus import manifest
+from pipeline.data import lacking
 from pipeline.learning import epochs, training_processes
 from pipeline.learning.recipe import Recipe
 from pipeline.runs import journal, run_folder
@@ -26,7 +26,10 @@ from pipeline.runs import journal, run_folder
 PACKAGES = ("models", "pipeline")
 OUTSIDE = tuple(
     module.__name__
-    for module in (atomic, epochs, errors, features, journal, machine, manifest, training_processes, registry, run_folder, types)
+    for module in (
+        *(atomic, corpus, epochs, errors, extraction, features, journal),
+        *(lacking, machine, registry, run_folder, training_processes, types),
+    )
 )
 """Machinery that changes no weights: what it brings (rows, labels, settings) stands in a run's identity by itself."""
 

@@ -172,12 +172,12 @@ def test_no_extraction_begins_while_shards_are_packed(signs: Signs, monkeypatch:
 
 def test_rows_of_no_clip_go_and_each_store_keeps_its_own(tmp_path: Path) -> None:
     checkout = Checkout.make(tmp_path / "checkout")
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 1")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 1")
     checkout.ok("extract", "tiny", "colour", "--limit", "3")
     write_clip(checkout.clip(0), 50)
     checkout.ok("extract", "tiny", "colour", "--store", "hdf5")
     before = checkout.rows("colour")
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 1", "SHARD_CLIPS = 64")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 1", "SHARD_CLIPS = 64")
     assert "tiny/colour: 7 shards -> 2, 1 rows of no clip dropped" in checkout.ok("compact").stdout
     assert checkout.rows("colour") == before
     assert {(len(marker["rows"]), marker["store"]) for marker in checkout.markers("colour").values()} == {(2, "zarr"), (4, "hdf5")}

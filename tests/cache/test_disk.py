@@ -40,7 +40,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout = Checkout.make(tmp_path_factory.mktemp("template") / "checkout", clips=CLIPS)
     for number in range(4):
         write_clip(checkout.clip(number), number, frames=1)
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     checkout.edit("stages/colour.py", "return (3,)", "return (3, 1000)")
     checkout.edit("stages/colour.py", ".astype(np.float32)", ".astype(np.float32)[:, None] + np.zeros((3, 1000), np.float32)")
     checkout.edit("pipeline/extraction/estimate.py", "PROBED = 8, 64, 5", "PROBED = 8, 64, 0")  # lengths unknown: it starts

@@ -237,7 +237,7 @@ def test_an_unknown_name_or_stage_is_one_line(home: Home) -> None:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A real extraction of six clips in shards of two."""
     checkout = Checkout.make(tmp_path_factory.mktemp("colours") / "checkout")
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     checkout.ok("extract", "tiny", "colour")
     return checkout
 

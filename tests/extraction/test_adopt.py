@@ -21,7 +21,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with `colour` in shards of two, one clip that cannot be decoded, and `brightness`, which derives from it."""
     checkout = Checkout.make(tmp_path_factory.mktemp("extracted") / "checkout")
     checkout.clip(7).write_text("no video at all")
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     assert checkout.run("extract", "tiny", "colour", "brightness").returncode == 1
     return checkout.folder
 

@@ -90,7 +90,7 @@ def test_a_piece_that_is_imported_only_when_frames_come_is_compared_too(copy: Ch
     loop, begun = "        for (image,) in frames:", "    job.moved()\n    prepared"
     copy.edit("stages/colour.py", loop, f"        from stages import _late\n{loop}")
     copy.edit("stages/colour.py", "* palette.SCALE", "* palette.SCALE * _late.GAIN")
-    copy.edit("pipeline/extraction/preparing/preparation.py", begun, f"    Path({str(late)!r}).write_text('GAIN = 2.0')\n{begun}")
+    copy.edit("pipeline/extraction/preparing/preparation.py", begun, f"    open({str(late)!r}, 'w').write('GAIN = 2.0')\n{begun}")
     refused(copy, "colour", reason="stage 'colour' changed while it ran (code of stages/_late.py)")
     late.write_text("GAIN = 1.0\n")
     assert copy.plan("colour")["colour"]["fresh"] == 0

@@ -74,7 +74,7 @@ def test_clips_are_decoded_while_the_device_is_at_others_and_weights_load_once(t
     place.mkdir()
     checkout.ok("extract", "tiny", "colour")
     plain = checkout.rows("colour")
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 2")
     checkout.edit("stages/colour.py", "\n    def prepare(self, frames):", BESIDE.replace("PLACE", repr(str(place))))
     checkout.ok("extract", "tiny", "colour")
     assert (place / "prepared").exists()

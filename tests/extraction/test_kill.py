@@ -22,7 +22,7 @@ LINE = ("extract", "tiny", *STAGES, "--set", "resnet50.weights=random:0", "--set
 def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A finished extraction of four clips a shard."""
     checkout = Checkout.make(tmp_path_factory.mktemp("unharmed") / "checkout", clips=CLIPS)
-    checkout.edit("pipeline/extraction/_shard_building.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 4")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 64", "SHARD_CLIPS = 4")
     checkout.ok(*LINE)
     return checkout
 

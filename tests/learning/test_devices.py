@@ -46,7 +46,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from pipeline.learning import devices
-from tests import test_devices as cases
+from tests.learning import test_devices as cases
 
 folder = Path(sys.argv[1])
 with devices.joined(None, "cpu"):

@@ -142,9 +142,12 @@ def test_the_loop_of_every_model_counts_and_where_its_rows_come_from_does_not(na
     recipe: Recipe = registry.create("model", name)
     modules = _modules(recipe)
     found = {module.rpartition(".")[2] for module in modules if module.startswith("pipeline.")}
-    assert {"batch", "data", "order", "network", "fitting", "losses", "schedule", "augment", "devices"} <= found
+    assert {"batch", "table", "_order", "network", "fitting", "losses", "schedule", "augment", "devices"} <= found
     assert f"models.{name}" in modules
-    assert not {"cache", "features", "shards", "manifest", "registry", "runs", "journal", "errors", "types"} & found
+    assert (
+        not {"publishing", "features", "shards", "manifest", "registry", "run_folder", "journal", "errors", "types", "plan", "stage"}
+        & found
+    )
 
 
 def test_a_model_edited_while_its_folds_train_is_recorded_as_it_was_loaded(copy: Copy, tmp_path: Path) -> None:
