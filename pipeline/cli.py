@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import gc
 import itertools
+import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ SECTIONS = {
 class _Cli(click.Group):
     """Turns what a user can cause into one line on stderr and an exit status; lists the commands in the order of the work."""
 
+    was_interrupted = False
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
@@ -34,6 +38,19 @@ class _Cli(click.Group):
         for section, topics in SECTIONS.items():
             with formatter.section(section):
                 formatter.write_dl([(str(c.name), c.get_short_help_str(limit=1000)) for topic in topics for c in topic.COMMANDS])
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Without `args`, this is a process of its own, which says how it ended: see `_leave`."""
+        if args is None:
+            atexit.register(self._leave)
+        return super().main(args, *rest, **extra)
+
+    def _leave(self) -> None:
+        """Ctrl-C that came while a class was made from text, as `dataclass` does, would end Python by the signal though it was answered."""
+        if self.was_interrupted:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
 
     def invoke(self, ctx: click.Context) -> Any:
         from pipeline.errors import UserError
@@ -44,6 +61,7 @@ class _Cli(click.Group):
             _tell(f"signcache: {error}")
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
+            self.was_interrupted = True
             _tell(f"\nsigncache: interrupted; finished clips are kept. Go on with: signcache {shlex.join(sys.argv[1:])}")
             ctx.exit(EXIT_INTERRUPTED)
         finally:  # all is done: Ctrl-C while Python takes itself apart would end it by the signal

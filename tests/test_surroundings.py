@@ -170,6 +170,20 @@ def test_ctrl_c_after_the_end_changes_no_exit_status() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_ctrl_c_while_a_class_is_made_from_text_is_an_interruption_like_any(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text("""if True:
+        import sys
+        sys.argv = ["signcache", "plan", "signs"]
+        import pipeline.learning.devices
+        from pipeline.cli import main
+        main.commands["plan"].callback = lambda **_: exec("import os; os.kill(os.getpid(), 2)\\nwhile True: pass")
+        main()""")
+    command, env = [sys.executable, "-m", "interrupted"], {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    one_line(done.stderr.strip(), "interrupted; finished clips are kept. Go on with: signcache plan signs")
+
+
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.6])
 def test_ctrl_c_in_any_phase_ends_in_one_line_and_loses_nothing(checkout: Checkout, seconds: float) -> None:
     process = checkout.start("extract", "tiny", "colour", "palette")

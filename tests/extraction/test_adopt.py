@@ -134,7 +134,7 @@ def test_nothing_to_adopt_is_said(checkout: Checkout) -> None:
     assert "the features of tiny/colour are today's already; there is nothing to adopt" in done.stderr
 
 
-@pytest.mark.parametrize("line", ["        shards.write_marker(", "    cache.publish("], ids=["before a marker", "before publishing"])
+@pytest.mark.parametrize("line", ["        shards.write_marker(", "    publishing.publish("], ids=["before a marker", "before publishing"])
 def test_killed_while_adopting_nothing_is_lost_and_it_goes_on(checkout: Checkout, line: str) -> None:
     before, old, home = checkout.rows("colour"), digest(checkout), Home(checkout.folder / "cache", checkout.folder / "manifests")
     checkout.edit("stages/colour.py", *REFACTOR)
