@@ -25,7 +25,7 @@ help:  ## this list
 .venv/.installed: pyproject.toml .requirements.txt
 	@test -n "$(PYTHON)" || { echo 'signcache: no Python 3.11 or 3.12 found; install one, or give it: make setup PYTHON=/path/to/python3.12' >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	@echo 'signcache: installing the versions that .requirements.txt names: about 3 GB to fetch, 7 GB in .venv, most of it torch'
+	@echo 'signcache: installing the versions that .requirements.txt names: about 4 GB to fetch, 7 GB in .venv, most of it torch'
 	-.venv/bin/python -m pip install --quiet uv
 	.venv/bin/python -m $$(.venv/bin/python -m uv --version >/dev/null 2>&1 && echo uv) pip install -r .requirements.txt --no-deps --editable .
 	.venv/bin/python -m pip check
