@@ -33,7 +33,7 @@ def names(kind: Kind) -> list[str]:
     files = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
     points = _installed(kind)
     for name in files & points.keys():
-        raise _twice(kind, name, f"{PACKAGES[kind].replace('.', '/')}/{name}.py", points[name])
+        raise _twice(kind, name, _file(kind, name), points[name])
     return sorted(files | points.keys())
 
 
@@ -55,9 +55,13 @@ def _twice(kind: Kind, name: str, one: str, other: str) -> UserError:
     return UserError(f"two {kind}s are called {name!r}: {one} and {other}; rename one, or uninstall its package")
 
 
+def _file(kind: Kind, name: str) -> str:
+    return f"{PACKAGES[kind].replace('.', '/')}/{name}.py"
+
+
 def place(kind: Kind, name: str) -> str:
     """Where a name is registered: `stages/resnet50.py`, or the entry point of a package."""
-    return _installed(kind).get(name) or f"{PACKAGES[kind].replace('.', '/')}/{name}.py"
+    return _installed(kind).get(name) or _file(kind, name)
 
 
 def find(kind: Kind, name: str) -> Any:
