@@ -28,7 +28,6 @@ help:  ## this list
 	@echo 'signcache: installing the versions that .requirements.txt names: about 4 GB to fetch, 7 GB in .venv, most of it torch'
 	-.venv/bin/python -m pip install --quiet uv
 	.venv/bin/python -m $$(.venv/bin/python -m uv --version >/dev/null 2>&1 && echo uv) pip install -r .requirements.txt --no-deps --editable .
-	.venv/bin/python -m pip check
 	@touch $@
 
 setup: $(READY)  ## create .venv and install everything (about 7 GB)
