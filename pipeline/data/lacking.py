@@ -28,7 +28,8 @@ def without_features(
 ) -> dict[str, str]:
     """`{clip: "stage: reason"}` of the clips that have no features of their files as they are now; of `aids`, none that are not.
 
-    Where no media are there at all (a cache brought from another machine), and with `stale="allow"`, what is published counts.
+    Where no media are there at all (a cache brought from another machine), where today's stage would make other features than those
+    opened, and with `stale="allow"`, what is published counts.
     """
     aids = aids or {}
     reasons = _pending(home, table, {**opened, **aids}) if stale == "refuse" else {}
@@ -48,7 +49,8 @@ def without_features(
 
 def _pending(home: Home, table: Manifest, opened: Mapping[str, Features]) -> dict[tuple[str, str], str]:
     """`{(stage, clip): why}` of clips that an extraction would do, publish anew or has failed on, of the stages whose media are there."""
-    stages = [stage for name in opened if _has_media(table, stage := configure(home, table, name))]
+    today = [configure(home, table, name) for name in opened]
+    stages = [stage for stage in today if stage.fingerprint.digest == opened[stage.name].digest and _has_media(table, stage)]
     found: dict[tuple[str, str], str] = {}
     for name, planned in plan(home, table, stages).items():
         settled = settle(planned, table)

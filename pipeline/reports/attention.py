@@ -71,7 +71,7 @@ def over_time(home: Home, run: Run, clips: Sequence[str]) -> Attention:
 
 def _present(home: Home, table: Manifest, opened: Mapping[str, Features], clips: Sequence[str]) -> tuple[Sample, ...]:
     samples = [sample for sample in table.samples if sample.id in clips]
-    missing = without_features(home, table, opened, samples, "allow")
+    missing = without_features(home, table, opened, samples, "refuse")
     gone = [clip for clip in clips if clip in missing or clip not in {sample.id for sample in samples}]
     if gone:
         raise UserError(f"the features of {gone[0]} are gone ({missing.get(gone[0], 'no clip of that name')})")

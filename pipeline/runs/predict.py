@@ -85,7 +85,7 @@ def predict_splits(home: Home, folder: Path | str, splits: Collection[str], *, d
     table = manifest.read(home, run.dataset)
     opened = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
     samples = [sample for split in splits for sample in _unlabelled(table, split)]
-    refuse_missing(table, without_features(home, table, opened, samples, "allow"), len(samples), 0, option=False)
+    refuse_missing(table, without_features(home, table, opened, samples, "refuse"), len(samples), 0, option=False)
     said = _predicted(run, recipe, opened, samples, device, top)
     return [Prediction(sample.id, said[sample.id]) for sample in samples]
 

@@ -96,7 +96,7 @@ def _read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Readi
     labelled = [sample for sample in table.samples if sample.split == split and sample.label is not None]
     if not labelled:
         raise UserError(f"{run.dataset} has no labelled clips in split {split!r}; it has: {labelled_splits(table)}")
-    missing = without_features(home, table, opened, labelled, "allow")
+    missing = without_features(home, table, opened, labelled, "refuse")
     unheard = {clip: reason for clip, reason in missing.items() if clip not in run.record["dropped"]}
     refuse_missing(table, unheard, len(labelled), 0, option=False)
     reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing))

@@ -15,6 +15,8 @@ from pipeline.cache.upkeep.compact import compact
 from pipeline.cache.upkeep.restamp import restamp
 from pipeline.corpus import manifest
 from pipeline.errors import UserError
+from pipeline.reports.attention import over_time
+from pipeline.runs.predict import predict_splits
 from pipeline.runs.run_folder import read
 from pipeline.runs.training import evaluate
 from tests.runs.test_training import Fixture, trained
@@ -54,6 +56,17 @@ def test_a_run_goes_on_with_features_that_were_adopted_from_those_it_was_trained
     assert packed is not None
     assert packed.before > packed.after
     assert evaluate(home, run.folder, "test", device="cpu") == scores
+
+
+def test_a_clip_that_changed_since_its_extraction_is_not_scored_by_its_old_rows(signs: Fixture) -> None:
+    run = trained(signs)
+    (signs[1].binding.root / "sign0/test0.mp4").write_text("another recording")
+    line = r"^1 of {} clips has no features in signs/resnet50 \(first: sign0/test0: changed input\); run: signcache extract signs resnet50$"
+    with pytest.raises(UserError, match=line.format(6)):
+        evaluate(signs[0], run.folder, "test", device="cpu")
+    with pytest.raises(UserError, match=line.format(6)):
+        predict_splits(signs[0], run.folder, ["test"], device="cpu")
+    assert "sign0/test0 are gone (resnet50: changed input)" in over_time(signs[0], run, ["sign0/test0"]).reason
 
 
 def test_evaluate_refuses_what_is_no_finished_run(signs: Fixture, tmp_path: Path) -> None:
