@@ -125,10 +125,12 @@ Submission: TypeAlias = "Callable[[Mapping[str, str]], Iterator[Sequence[object]
 class Dataset(Protocol):
     """A corpus. `stages` and `training` are settings that suit it: `{stage: {field: value}}`, `{model: {field: value}}`.
 
-    A corpus may also have `groupings`, `{name: Grouping}`: each is a word for `--split`, and what the split names, else the first,
-    is what folds and cuts keep together where signers are unknown; `second_names`, `{name: stage}`:
-    names in `stages` for another stage, as by `--as`; `endings`, `{modality: (ending, ...)}`: what follows a clip's own name in
-    those of its files, a track each (`/` where the clip is a folder of frames), for `predict`; and `submission`, a Submission.
+    A corpus may have those that its source published, for `--set settings=published`: `published`, beside `training`, and
+    `published_stages`, all that these read, beside `stages`: a name that stands in both has the same settings. It may have
+    `groupings`, `{name: Grouping}`: each is a word for `--split`, and what the split names, else the first, is what folds and cuts keep
+    together where signers are unknown; `second_names`, `{name: stage}`: names of these for another stage, as by `--as`; `endings`,
+    `{modality: (ending, ...)}`: what follows a clip's own name in those of its files, a track each (`/` where the clip is a folder of
+    frames), for `predict`; and `submission`, a Submission.
     """
 
     layout: str

@@ -16,9 +16,10 @@ from pipeline.atomic import unseal
 from pipeline.cache.identity import Fingerprint, differences, fingerprint
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.presets import TUNED, second_names, stages_of, suited
 from pipeline.errors import NewerFormat, UserError
 from pipeline.layouts import Layout
-from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Dataset, Extractor
+from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Extractor
 
 FORMAT = 1
 Found = TypeVar("Found")
@@ -143,29 +144,22 @@ def kind_of(home: Home, table: Manifest, name: str) -> str:
     return before.stage if before else second_names(table.dataset).get(name, name)
 
 
-def second_names(dataset: Dataset) -> Mapping[str, str]:
-    """`{name: stage}` of the names in a corpus' `stages` that are no files themselves."""
-    found: Mapping[str, str] = getattr(dataset, "second_names", {})
-    return found
-
-
-def _suited(table: Manifest, name: str, kind: str) -> Mapping[str, Any]:
-    """The settings that the corpus has for a stage."""
-    return table.dataset.stages.get(name if second_names(table.dataset).get(name) == kind else kind, {})
-
-
-def default_stages(table: Manifest) -> tuple[list[str], dict[str, str]]:
-    """The corpus' default stages that can be extracted, and `{stage: modality}` of those whose modality no clip of it has."""
+def default_stages(table: Manifest, preset: str = TUNED) -> tuple[list[str], dict[str, str]]:
+    """The stages of a corpus' preset that can be extracted, and `{stage: modality}` of those whose modality no clip of it has."""
     media = {modality for sample in table.samples for modality in sample.media}
-    needed = {name: _modality(table, name) for name in table.dataset.stages}
+    needed = {name: _modality(table, name) for name in stages_of(table.dataset, preset)}
     return [name for name in needed if needed[name] in media], {name: needed[name] for name in needed if needed[name] not in media}
+
+
+def source_of(table: Manifest, name: str) -> str:
+    """What a stage reads, by the corpus' settings."""
+    kind = second_names(table.dataset).get(name, name)
+    return str(suited(table.dataset, name, kind).get("source") or registry.find("stage", kind).model_fields["source"].default)
 
 
 def _modality(table: Manifest, name: str, way: tuple[str, ...] = ()) -> str:
     """The media that a stage goes back to, by the corpus' settings; `way` are the stages that led to it."""
-    kind = second_names(table.dataset).get(name, name)
-    source = str(_suited(table, name, kind).get("source") or registry.find("stage", kind).model_fields["source"].default)
-    way = _longer(way, name)
+    source, way = source_of(table, name), _longer(way, name)
     return _modality(table, source.removeprefix(STAGE_PREFIX), way) if source.startswith(STAGE_PREFIX) else source
 
 
@@ -182,7 +176,7 @@ def _refuse_circle(home: Home, table: Manifest, name: str, source: str, known: M
     while source.startswith(STAGE_PREFIX):
         above = source.removeprefix(STAGE_PREFIX)
         way, before, kind = _longer(way, above), published(home, table.name, above), kind_of(home, table, above)
-        given = {**_suited(table, above, kind), **(before.settings if before else {})}
+        given = {**suited(table.dataset, above, kind), **(before.settings if before else {})}
         default = registry.find("stage", kind).model_fields["source"].default
         source = known[above].extractor.source if above in known else str(given.get("source") or default)
 
@@ -207,7 +201,7 @@ def configure(
         raise UserError(f"{table.name}/{name} holds features of {before.stage!r}; choose another name for {kind!r}")
     given = {**(before.settings if before else {}), **(now or {})}
     given = {key: value for key, value in given.items() if value != ""}
-    extractor: Extractor = registry.create("stage", kind, {**_suited(table, name, kind), **given})
+    extractor: Extractor = registry.create("stage", kind, {**suited(table.dataset, name, kind), **given})
     _refuse_without_rows(name, kind, extractor)
     settings = {key: value for key, value in extractor.model_dump(mode="json").items() if key in given}
     upstream = None

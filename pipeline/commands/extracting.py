@@ -55,7 +55,8 @@ def plan(
     from pipeline.extraction.estimate import estimates
 
     table = manifest.bind(home_of(ctx), name, root=root)
-    wanted = planning.wanted_stages(home_of(ctx), table, stages, pairs(settings), second_name)
+    given = pairs(settings)
+    wanted = planning.wanted_stages(home_of(ctx), table, stages, given, second_name)
     plans = planning.plan(home_of(ctx), table, wanted)
     costs = estimates(home_of(ctx), table, plans)
     if as_json:
@@ -66,7 +67,7 @@ def plan(
 
         print_apart(table)
         if not stages:
-            print_absent(table)
+            print_absent(table, given)
         click.echo("\n".join(plan_lines(plans, costs)))
 
 
@@ -105,12 +106,13 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     registry.find("store", given["store"])
     home = home_of(ctx)
     table = manifest.bind(home, name, root=root)
-    wanted = planning.wanted_stages(home, table, stages, pairs(given.pop("settings")), given.pop("second_name"))
+    settings = pairs(given.pop("settings"))
+    wanted = planning.wanted_stages(home, table, stages, settings, given.pop("second_name"))
     states: dict[str, States] = {}
     before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"], states=states)
     print_apart(table)
     if not stages:
-        print_absent(table)
+        print_absent(table, settings)
     lines = plan_lines(before, estimates(home, table, before))
     click.echo("\n".join(lines), err=True)
     print_untrained(before)

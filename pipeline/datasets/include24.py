@@ -22,6 +22,8 @@ class Include24:
     layout = "dataset/<Class>/<clip>.MOV (or .MP4 .avi ..., any case), the 24 class folders also right below the root"
     stages: Mapping[str, Mapping[str, Any]] = {"holistic": {}}
     training: Mapping[str, Mapping[str, Any]] = {"bilstm_attention": {}, "lstm_late": {"stages": ("holistic",)}}
+    published_stages = stages
+    published: Mapping[str, Mapping[str, Any]] = {"bilstm_attention": {}}
 
     def samples(self, root: Path) -> Iterator[Sample]:
         below = root / "dataset" if (root / "dataset").is_dir() else root

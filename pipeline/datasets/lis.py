@@ -23,6 +23,8 @@ class Lis:
     layout = "train/<index>_<NAME>/SAMPLE_<n>/SAMPLE_<n>_{RGB.mkv,RDM1.mp4,RDM2.mp4,RDM3.mp4}, val/SAMPLE_<n>/..., test/SAMPLE_<n>/..."
     stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}, "radar_cnn": {}}
     training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {}}
+    published_stages = stages
+    published: Mapping[str, Mapping[str, Any]] = {"lstm_late": {}}
     endings: Mapping[str, tuple[str, ...]] = {"rgb": ("_RGB.mkv",), "radar": tuple(f"_{receiver}.mp4" for receiver in RECEIVERS)}
 
     def samples(self, root: Path) -> Iterator[Sample]:

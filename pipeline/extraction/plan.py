@@ -20,6 +20,7 @@ from pipeline.cache.shards import Failure
 from pipeline.cache.stage import Published, Stage, configure, default_stages, kind_of, of_published, published, published_names, staleness
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import Stat, States
+from pipeline.corpus.presets import TUNED, preset_of, refuse_unpublished
 from pipeline.errors import UserError
 from pipeline.extraction.inputs import Rows, derived_states, inputs_of
 from pipeline.types import STAGE_PREFIX, Sample
@@ -105,11 +106,15 @@ class StagePlan:
 def wanted_stages(home: Home, table: Manifest, names: Sequence[str], settings: Mapping[str, str], second_name: str = "") -> list[Stage]:
     """The named stages, or the corpus' defaults and whatever is published, each after the stages that it derives from.
 
-    `settings` go to every named stage that has the field, `STAGE.field` to that one. Raises UserError where no stage takes one.
+    `settings` go to every named stage that has the field, `STAGE.field` to that one; `settings=published` stands for the stages that
+    the corpus' published settings read. Raises UserError where no stage takes one.
     """
     if second_name and len(names) != 1:
         raise UserError(f"--as {second_name} names one stage anew; give exactly one stage, not {len(names)}")
-    chosen = list(names) or list(dict.fromkeys([*default_stages(table)[0], *published_names(home, table.name)]))
+    preset, settings = preset_of(settings)
+    refuse_unpublished(table, names, preset)
+    others = published_names(home, table.name) if preset == TUNED else []
+    chosen = list(names) or list(dict.fromkeys([*default_stages(table, preset)[0], *others]))
     kinds = {name: kind_of(home, table, name) for name in chosen}
     if second_name:
         kinds = {second_name: chosen[0]}

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline import atomic
 from pipeline.atomic import digest_of
 from pipeline.corpus.manifest import Home
+from pipeline.corpus.presets import PUBLISHED
 from pipeline.errors import UserError
 from pipeline.machine import shown_size, shown_time
 from pipeline.reports._pictures import draw_attention, draw_reliability, picture
@@ -110,13 +111,14 @@ def _paired(first: Predictions, second: Predictions, first_by: str, second_by: s
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
-    """The stages of each run, and its settings that another run of the same model has otherwise."""
+    """The stages of each run, `settings=published` where these are, and its settings that another run of the same model has otherwise."""
     found = []
     for run in runs:
         alike = [other.record["settings"] for other in runs if other.model == run.model]
         settings = run.record["settings"]
         keys = [key for key in settings if key == "stages" or any(other.get(key) != settings[key] for other in alike)]
-        found.append(" ".join(f"{key}={_value(settings[key])}" for key in keys))
+        words = [f"{key}={_value(settings[key])}" for key in keys]
+        found.append(" ".join([*(["settings=published"] if PUBLISHED in run.record.get("origin", {}).get("presets", ()) else []), *words]))
     return found
 
 

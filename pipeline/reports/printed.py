@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.cache.stage import default_stages
 from pipeline.corpus.manifest import groupings
+from pipeline.corpus.presets import preset_of
 from pipeline.corpus.splits import crossing_duplicates, crossing_groups, crossing_signers
 from pipeline.extraction.plan import StagePlan
 
@@ -42,9 +43,9 @@ def plan_lines(plans: Mapping[str, StagePlan], costs: Mapping[str, Estimate]) ->
     return [f"{name:<{width}}  {plan_line(result)}{ends[name]}" for name, result in plans.items()]
 
 
-def print_absent(table: Manifest) -> None:
+def print_absent(table: Manifest, settings: Mapping[str, str] | None = None) -> None:
     """One line for the default stages that are left out because the corpus, as it lies there, has none of their media."""
-    absent = default_stages(table)[1]
+    absent = default_stages(table, preset_of(settings or {})[0])[1]
     if absent:
         media = " or ".join(sorted(set(absent.values())))
         click.echo(f"note: no clip of {table.name} has {media} media, so its defaults are without {', '.join(absent)}", err=True)

@@ -53,6 +53,7 @@ def write(run: Run, attention: Attention | None = None) -> Path:
         worst=[{**clip, "frames": frames_of(run, clip["media"])} for clip in result.get("worst", [])],
         per_class=[{**row, "index": place[row["label"]]} for row in sorted(result["per_class"], key=lambda row: row["f1"])],
         settings={key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in run.record["settings"].items()},
+        origin=origin_of(run.record),
         inputs=_inputs(run.record),
         fingerprints=json.dumps({name: stage["identity"] for name, stage in run.record["stages"].items()}, indent=1, ensure_ascii=False),
         environment={key: value for key, value in run.record["environment"].items() if key != "argv"},
@@ -65,6 +66,17 @@ def write(run: Run, attention: Attention | None = None) -> Path:
 def percent(share: float) -> str:
     """`81.2 %`."""
     return f"{100 * share:.1f} %"
+
+
+def origin_of(record: Mapping[str, Any]) -> str:
+    """Where a run's settings come from, in words; empty of a member of another run, and of a run that an older signcache trained."""
+    origin = record.get("origin")
+    if not origin:
+        return ""
+    known = {"tuned": "the corpus' own (settings=tuned)", "published": "those of its source (settings=published)"}
+    named = " and also ".join(known[preset] for preset in origin["presets"])
+    beside = " ".join(f"{key}={value}" for key, value in origin["set"].items())
+    return f"{named or 'chosen for this run'}{f'; set beside them: {beside}' if beside else ''}"
 
 
 def _inputs(record: Mapping[str, Any]) -> dict[str, str]:

@@ -39,6 +39,8 @@ class RunTrainer:
     """Clips left out, with their reasons."""
     clock: Clock = field(default_factory=Clock)
     """Of the training under way."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where the settings come from: `{"presets": ["published"], "set": {field: text}}`; empty of the member of another run."""
 
     def run(self, reading: Reading, model: str, recipe: Recipe, seed: int, *, again: bool = False, is_member: bool = False) -> Path:
         """The folder of the finished run of this recipe on these clips."""
@@ -57,13 +59,14 @@ class RunTrainer:
         """What a record says besides what makes the run."""
         doubts = [*_dropped_line(self.missing), *warnings]
         environment = run_folder.environment(self.device, torch.get_num_threads())
-        return {"command": self.command, "dropped": self.missing, "warnings": doubts, "environment": environment}
+        origin = {"origin": self.origin} if self.origin else {}
+        return {"command": self.command, **origin, "dropped": self.missing, "warnings": doubts, "environment": environment}
 
     def _fit(self, reading: Reading, recipe: Recipe, record: Mapping[str, Any], folder: Path) -> None:
         """Train, or go on where a kill left it; weights and scores into the run's folder."""
         train, val = reading.fold("train", record["seed"], folder), reading.fold("val", record["seed"])
         clock = Clock(folder)
-        train.trainer = replace(self, reading=reading, clock=clock)
+        train.trainer = replace(self, reading=reading, clock=clock, origin={})
         predictor = recipe.fit(train, val, self.device)
         devices.once(lambda: predictor.save(folder))
         cost = clock.cost(predictor.parameters)

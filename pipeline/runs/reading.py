@@ -12,9 +12,10 @@ import numpy as np
 from pipeline import registry
 from pipeline.atomic import digest_of
 from pipeline.cache.publishing import Features, open_stage
-from pipeline.cache.stage import published_names
+from pipeline.cache.stage import published_names, source_of
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.presets import second_names
 from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
 from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.data.table import UNKNOWN, Table
@@ -38,10 +39,11 @@ def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) 
 def _remedy(table: Manifest, stage: str, known: Sequence[str]) -> str:
     """What to run where a stage is not published."""
     others = f"train on others: --set stages={','.join(known)}"
-    if stage not in registry.names("stage"):
+    kind = second_names(table.dataset).get(stage, stage)
+    if kind not in registry.names("stage"):
         every = sorted({*known, *registry.names("stage")})
         return f"there is no stage of that name{did_you_mean(stage, every)} {others if known else f'Stages: {chr(44).join(every)}'}"
-    source = str(registry.find("stage", stage).model_fields["source"].default)
+    source = source_of(table, stage)
     media = {modality for sample in table.samples for modality in sample.media}
     if not source.startswith(STAGE_PREFIX) and source not in media:
         return f"its clips have no {source} media, which that stage reads; {others}" if known else f"its clips have no {source} media"

@@ -12,6 +12,7 @@ from pipeline import registry
 from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.presets import PRESETS, TUNED, WORD, models_of, preset_of, training_settings
 from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Predictor, Recipe
@@ -41,7 +42,8 @@ def train(
     """The finished run of these settings: trained, resumed where it was killed, or found finished before.
 
     With `folds`, that of as many folds of the train and val clips; the clips of test are then not read. Settings are the recipe's
-    defaults < the corpus' `training` < `settings`. Raises UserError for what a user can mend.
+    defaults < the corpus' `training`, or its `published` with `settings=published` < `settings`. Raises UserError for what a user can
+    mend.
     """
     recipe = configured(table, model_name, settings)
     splits = SPLITS if folds is None else ("train", "val")
@@ -50,7 +52,7 @@ def train(
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]
     command = shlex.join(["signcache", "train", table.name, model_name, *words])
-    trainer = RunTrainer(home, reading, chosen_device(device), command, missing)
+    trainer = RunTrainer(home, reading, chosen_device(device), command, missing, origin=_origin(table, model_name, settings, recipe))
     if folds is not None:
         return run_folder.read(train_folds(trainer, model_name, recipe, seed, asked=folds, again=again))
     reading.check()
@@ -110,11 +112,12 @@ def configured(
 ) -> Recipe:
     """The recipe with its settings: its defaults < the corpus' < those given, of which an empty one goes back.
 
-    `training` stands for the settings that the corpus has.
+    `training` stands for the settings that the corpus has: tuned, or published where `settings=published` is given.
     """
     registry.find("model", model_name)
+    preset, settings = preset_of(settings)
     given = {key: value for key, value in settings.items() if value != ""}
-    training = table.dataset.training if training is None else training
+    training = training_settings(table, model_name, preset) if training is None else training
     recipe: Recipe = registry.create("model", model_name, {**training.get(model_name, {}), **given})
     recipe = recipe.adapted(training)
     if not recipe.stages:
@@ -123,6 +126,14 @@ def configured(
         raise UserError(f"model {model_name!r}: stages={','.join(recipe.stages)} names a stage twice")
     code_of(recipe)  # hashed now, as it was loaded
     return recipe
+
+
+def _origin(table: Manifest, model_name: str, settings: Mapping[str, str], recipe: Recipe) -> dict[str, Any]:
+    """Where the settings of a recipe come from: the presets that give just these, and what was set beside them."""
+    given = preset_of(settings)[1]
+    known = [preset for preset in PRESETS if preset == TUNED or model_name in models_of(table.dataset, preset)]
+    alike = [preset for preset in known if configured(table, model_name, {**given, WORD: preset}) == recipe]
+    return {"presets": alike, "set": given}
 
 
 def as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:

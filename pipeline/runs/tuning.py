@@ -20,6 +20,7 @@ from pipeline import registry
 from pipeline.atomic import digest_of
 from pipeline.cache.locking import alone
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.presets import preset_of, training_settings
 from pipeline.errors import Diverged, UserError
 from pipeline.learning.epochs import Epoch
 from pipeline.learning.recipe import Between, Choice, Predictor, Recipe, Space
@@ -92,7 +93,8 @@ def search_for(
 
     What the corpus says of `learn` does not count here: a search needs validation clips that no trial trains on.
     """
-    training = {name: {key: value for key, value in said.items() if key != "learn"} for name, said in table.dataset.training.items()}
+    known = training_settings(table, model, preset_of(settings)[0])
+    training = {name: {key: value for key, value in said.items() if key != "learn"} for name, said in known.items()}
     recipe = configured(table, model, settings, training=training)
     if recipe.learns_validation:
         raise UserError("learn=all trains on the validation clips, which judge the trials; leave it out here, and set it in the training")

@@ -9,9 +9,9 @@ from typing import ClassVar
 import pytest
 
 from pipeline import registry
-from pipeline.cache.stage import second_names
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
+from pipeline.corpus.presets import PRESETS, PUBLISHED, models_of, second_names, stages_of
 from pipeline.errors import UserError
 from pipeline.testing._contract import Contract
 from pipeline.types import Dataset
@@ -40,13 +40,25 @@ class DatasetContract(Contract):
         assert "\n" not in layout
 
     def test_default_stages_exist_with_these_settings(self, name: str) -> None:
-        for stage, settings in corpus(name).stages.items():
+        every = [(stage, settings) for preset in PRESETS for stage, settings in stages_of(corpus(name), preset).items()]
+        for stage, settings in every:
             registry.create("stage", second_names(corpus(name)).get(stage, stage), settings)
-        assert set(second_names(corpus(name))) <= set(corpus(name).stages)
+        assert set(second_names(corpus(name))) <= {stage for stage, _ in every}
 
     def test_models_of_the_training_settings_exist(self, name: str) -> None:
-        for model, settings in corpus(name).training.items():
-            registry.create("model", model, settings)
+        for preset in PRESETS:
+            for model, settings in models_of(corpus(name), preset).items():
+                registry.create("model", model, settings)
+
+    def test_a_stage_of_two_presets_has_the_same_settings_in_both(self, name: str) -> None:
+        tuned, published = (stages_of(corpus(name), preset) for preset in PRESETS)
+        assert all(tuned[stage] == published[stage] for stage in tuned.keys() & published.keys())
+
+    def test_published_settings_read_stages_that_the_corpus_has_for_them(self, name: str) -> None:
+        known, models = stages_of(corpus(name), PUBLISHED), models_of(corpus(name), PUBLISHED)
+        for model, settings in models.items():
+            recipe = registry.create("model", model, settings).adapted(models)
+            assert {*recipe.stages, *recipe.aids} <= known.keys()
 
     def test_classes_are_in_one_order_whatever_the_order_of_the_labels(self, name: str) -> None:
         labels = [f"{number}{'' if name in self.numbered else f'_SIGN{number}'}" for number in (0, 1, 2, 10, 100, 101)]

@@ -12,6 +12,7 @@ import pytest
 from pipeline import registry
 from pipeline.cache.stage import layout_of, published
 from pipeline.corpus.manifest import Home
+from pipeline.corpus.presets import PRESETS, models_of, second_names, suited
 from pipeline.formats import import_rows
 from pipeline.layouts import LANDMARKS, Layout
 from pipeline.learning.recipe import Recipe
@@ -40,11 +41,11 @@ def test_what_a_stage_says_of_its_values_fits_its_rows_with_these_fields(name: s
 @pytest.mark.parametrize("corpus", registry.names("dataset"))
 def test_no_corpus_asks_of_its_stages_what_they_cannot_take(corpus: str) -> None:
     dataset = registry.create("dataset", corpus)
-    for name, settings in dataset.training.items():
-        recipe: Recipe = registry.create("model", name, settings).adapted(dataset.training)
-        read = (*recipe.stages, *recipe.aids)
-        kinds = {stage: getattr(dataset, "second_names", {}).get(stage, stage) for stage in read}
-        recipe.check({stage: registry.create("stage", kinds[stage], dataset.stages.get(stage, {})).row_layout for stage in read})
+    every = [(models_of(dataset, preset), *pair) for preset in PRESETS for pair in models_of(dataset, preset).items()]
+    for training, name, settings in every:
+        recipe: Recipe = registry.create("model", name, settings).adapted(training)
+        kinds = {stage: second_names(dataset).get(stage, stage) for stage in (*recipe.stages, *recipe.aids)}
+        recipe.check({stage: registry.create("stage", kind, suited(dataset, stage, kind)).row_layout for stage, kind in kinds.items()})
 
 
 DOTS = '''"""Two dots: a landmark stage of one file."""

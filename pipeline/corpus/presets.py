@@ -1,0 +1,69 @@
+"""Which settings a corpus has for its stages and models: those tuned to it, or those that its source published."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from pipeline.corpus.manifest import Manifest
+from pipeline.errors import UserError, did_you_mean
+from pipeline.types import Dataset
+
+WORD = "settings"
+"""`--set settings=published` chooses among PRESETS."""
+TUNED, PUBLISHED = PRESETS = ("tuned", "published")
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+def preset_of(settings: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The preset that `settings` name, tuned by default, and the other settings; raises UserError where there is none of that name."""
+    said = settings.get(WORD) or TUNED
+    if said not in PRESETS:
+        raise UserError(f"no settings called {said!r}{did_you_mean(said, list(PRESETS))} Known: {', '.join(PRESETS)}")
+    return said, {key: value for key, value in settings.items() if key != WORD}
+
+
+def second_names(dataset: Dataset) -> Mapping[str, str]:
+    """`{name: stage}` of the names among a corpus' stages that are no files themselves."""
+    found: Mapping[str, str] = getattr(dataset, "second_names", {})
+    return found
+
+
+def stages_of(dataset: Dataset, preset: str) -> Settings:
+    """`{name: settings}` of the stages that a preset reads."""
+    found: Settings = dataset.stages if preset == TUNED else getattr(dataset, "published_stages", {})
+    return found
+
+
+def models_of(dataset: Dataset, preset: str) -> Settings:
+    """`{model: settings}` of a preset."""
+    found: Settings = dataset.training if preset == TUNED else getattr(dataset, "published", {})
+    return found
+
+
+def suited(dataset: Dataset, name: str, kind: str) -> Mapping[str, Any]:
+    """The settings that a corpus has for a stage, a file `kind` in `stages/` under this name."""
+    known = {**stages_of(dataset, PUBLISHED), **stages_of(dataset, TUNED)}
+    return known.get(name if second_names(dataset).get(name) == kind else kind, {})
+
+
+def training_settings(table: Manifest, model: str, preset: str) -> Settings:
+    """`models_of`; raises UserError where a model has no published settings."""
+    found = models_of(table.dataset, preset)
+    if preset == PUBLISHED and model not in found:
+        raise _lacking(table, f"of {model!r}", found)
+    return found
+
+
+def refuse_unpublished(table: Manifest, names: Sequence[str], preset: str) -> None:
+    """Raise UserError where a stage is named of which the corpus has no published settings, or where it has none at all."""
+    own = stages_of(table.dataset, preset)
+    for name in names or ([] if own else [""]):
+        if preset == PUBLISHED and name not in own:
+            raise _lacking(table, f"of stage {name!r}" if name else "of stages", own)
+
+
+def _lacking(table: Manifest, what: str, known: Collection[str]) -> UserError:
+    has = f"it has those of {', '.join(known)}" if known else "no system that published any is known for it"
+    name = table.name if table.name == table.binding.corpus else f"{table.name} (corpus {table.binding.corpus})"
+    return UserError(f"{name} has no published settings {what}; {has}; without settings={PUBLISHED}, it has its own")
