@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_help_groups_the_commands_in_the_order_of_the_work_and_cuts_no_summary() -> None:
     said = CliRunner().invoke(main, ["--help"]).output
-    listed = re.findall(r"^  ([a-z]+)  ", said.partition("Stage one")[2], flags=re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+)  ", said.partition("Stage one")[2], flags=re.MULTILINE)
     assert listed[:4] == ["manifest", "plan", "extract", "status"]
     assert listed.index("extract") < listed.index("train") < listed.index("evaluate") < listed.index("predict") < listed.index("gc")
     assert sorted(listed) == sorted(main.commands)

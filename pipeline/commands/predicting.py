@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.options import device_option, home_of, json_option, print_json
+from pipeline.commands.options import device_option, home_of, json_option, print_json, stale_option
 
 EXIT_FAILURES = 1
 
@@ -21,6 +21,7 @@ EXIT_FAILURES = 1
 @click.option("--out", type=click.Path(path_type=Path), metavar="CSV", help="Write a table; of splits, the corpus' submission file.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels to say of each clip.")
 @device_option
+@stale_option
 @json_option
 @click.pass_context
 def predict(
@@ -28,30 +29,27 @@ def predict(
 ) -> None:
     """Label clips: files, folders that hold a clip's files, folders of clips, or what a split of the corpus leaves unlabelled.
 
-    What is not in the cache yet is extracted. Exit status 1 where a clip could not be labelled; it is listed with its reason.
+    RUN is a run folder or a package. What is not in the cache yet is extracted. Exit status 1 where a clip could not be labelled;
+    it is listed with its reason.
     """
-    from pipeline.corpus import manifest
     from pipeline.errors import UserError
-    from pipeline.runs import predict, run_folder
+    from pipeline.runs import predict
 
     if bool(places) == bool(splits):
         raise UserError("name the clips: files or folders, or else --split test")
-    home, folder = home_of(ctx), run.absolute()
+    home, stale = home_of(ctx), given.pop("stale")
     if splits:
-        found = predict.predict_splits(home, folder, list(dict.fromkeys(splits)), **given)
+        found = predict.predict_splits(home, run, list(dict.fromkeys(splits)), **given)
     else:
-        found = predict.predict_files(home, folder, places, **given)
-    trained = run_folder.read(folder)
+        found = predict.predict_files(home, run, places, stale=stale, **given)
     if out and splits:
-        predict.write_submission(out, manifest.read(home, trained.dataset).dataset, found)
+        predict.write_submission(out, predict.corpus_of(home, run), found)
     elif out:
         predict.write_table(out, found)
     if out:
         click.echo(f"{out}: {len(found)} clips", err=True)
     if as_json:
-        said = [{"id": each.id, "top": [{"label": label, "probability": share} for label, share in each.top]} for each in found if each.top]
-        failed = [{"id": each.id, "reason": each.reason} for each in found if each.reason]
-        print_json({"run": str(folder), "dataset": trained.dataset, "model": trained.model, "predictions": said, "failed": failed})
+        print_json([each.as_json() for each in found])
     elif not (out and splits):
         click.echo("\n".join(each.line() for each in found))
     failures = [each for each in found if each.reason]

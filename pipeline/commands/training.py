@@ -99,11 +99,13 @@ def _run_folder(text: str) -> Path:
 @json_option
 @click.pass_context
 def evaluate(ctx: click.Context, run: str, split: str | None, as_json: bool) -> None:
-    """Score a run on a split, from the published features."""
+    """Score a run, or a package of one, on a split, from the published features."""
     from pipeline.reports.printed import scores_line
+    from pipeline.runs.packaging.reading import run_at
     from pipeline.runs.training import evaluate as score
 
-    result = score(home_of(ctx), _run_folder(run), split)
+    with run_at(run) as folder:
+        result = {**score(home_of(ctx), folder, split), "run": str(_run_folder(run))}
     click.echo(scores_line(result), err=as_json)
     if as_json:
         print_json(result)

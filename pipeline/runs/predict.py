@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import atomic, registry
-from pipeline.cache import publishing
+from pipeline import atomic
 from pipeline.cache.features import Features
-from pipeline.cache.identity import differences
 from pipeline.cache.locking import LOCK, alone
-from pipeline.cache.stage import Stage, configure, published
+from pipeline.cache.stage import Stage
 from pipeline.corpus import clip_table, manifest
-from pipeline.corpus.manifest import PREDICTED, Binding, Home, Manifest
+from pipeline.corpus.manifest import Binding, Home, Manifest
 from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError
@@ -28,8 +26,10 @@ from pipeline.learning.recipe import Recipe
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
 from pipeline.runs._clips import ROOT, clips_at
+from pipeline.runs.packaging.reading import opened, run_at
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring.metrics import answers
+from pipeline.runs.trained import Trained, of_today, recipe_of
 from pipeline.runs.training import as_trained, predictor_of
 from pipeline.types import Dataset, Sample, Submission
 
@@ -46,6 +46,12 @@ class Prediction:
     def label(self) -> str:
         return self.top[0][0] if self.top else ""
 
+    def as_json(self) -> dict[str, object]:
+        """`{"clip", "label", "probability", "top": [[label, probability], ...]}`; of one that failed also its `reason`."""
+        first = self.top[0] if self.top else (None, None)
+        said: dict[str, object] = {"clip": self.id, "label": first[0], "probability": first[1], "top": [list(each) for each in self.top]}
+        return {**said, "reason": self.reason} if self.reason else said
+
     def line(self) -> str:
         """`clips/a.mp4  HELLO 93.1%  (THANKS 4.0%, ...)`."""
         if self.reason:
@@ -54,49 +60,49 @@ class Prediction:
         return f"{self.id}  {first}" + (f"  ({', '.join(others)})" if others else "")
 
 
-def predict_files(home: Home, folder: Path | str, places: Sequence[Path], *, device: str = "auto", top: int = 5) -> list[Prediction]:
-    """What a run says of the clips in files and folders; what is not in the cache yet is extracted as its features were.
+def predict_files(
+    home: Home, place: Path | str, places: Sequence[Path], *, device: str = "auto", top: int = 5, stale: str = "refuse"
+) -> list[Prediction]:
+    """What a run or package says of the clips in files and folders; what is not in the cache yet is extracted as its features were.
 
-    Raises UserError where today's stages would make other features than those that it was trained on.
+    Raises UserError where today's stages would make other features than those that it was trained on, unless `stale` is "allow".
     """
-    run, recipe = _finished(folder)
-    table, name = manifest.read(home, run.dataset), f"{run.dataset}{PREDICTED}"
-    stages = [_moved(_unchanged(home, run, table, stage), name) for stage in recipe.stages]
-    chain = list({link.name: link for stage in stages for link in stage.chain}.values())
-    modalities = list(dict.fromkeys(link.extractor.source for link in chain if link.upstream is None))
-    endings = getattr(table.dataset, "endings", {})
-    named = {sample.id: replace(sample, id=os.path.abspath(sample.id)) for sample in clips_at(places, modalities, endings)}
+    with opened(home, place, stale=stale) as trained:
+        return label(home, trained, clips_at(places, trained.modalities, trained.endings), device=device, top=top)
+
+
+def label(home: Home, trained: Trained, clips: Sequence[Sample], *, device: str = "auto", top: int = 5) -> list[Prediction]:
+    """What is said of clips, whose media are relative to ROOT, in their order; two of one absolute name are extracted once."""
+    named = {sample.id: replace(sample, id=os.path.abspath(sample.id)) for sample in clips}
     samples = tuple({sample.id: sample for sample in named.values()}.values())
-    listed = Manifest(name, Binding(table.binding.corpus, ROOT, "official", 0), table.classes, samples)
-    with _alone(home, name):
-        extract(home, listed, chain, Options(device=device), Progress())
-        opened, reasons = _opened(home, listed, stages)
+    listed = Manifest(trained.name, Binding("folder", ROOT, "official", 0), tuple(trained.run.record["classes"]), samples)
+    with _alone(home, trained.name):
+        extract(home, listed, trained.chain, Options(device=device), Progress())
+        features, reasons = _opened(home, listed, trained.stages)
     ready = [sample for sample in samples if sample.id not in reasons]
-    said = _predicted(run, recipe, opened, ready, device, top) if ready else {}
+    said = _predicted(trained.run, trained.recipe, features, ready, device, top) if ready else {}
     return [Prediction(typed, said.get(sample.id, ()), reasons.get(sample.id, "")) for typed, sample in named.items()]
 
 
-def predict_splits(home: Home, folder: Path | str, splits: Collection[str], *, device: str = "auto", top: int = 5) -> list[Prediction]:
-    """What a run says of the clips without label of some splits of its corpus, of all clips of a split where each has one.
+def predict_splits(home: Home, place: Path | str, splits: Collection[str], *, device: str = "auto", top: int = 5) -> list[Prediction]:
+    """What a run or package says of the clips without label of some splits of its corpus, of all clips of a split where each has one.
 
     Raises UserError where a clip has no features, or where these are not those that the run was trained on.
     """
-    run, recipe = _finished(folder)
-    table = manifest.read(home, run.dataset)
-    opened = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
-    samples = [sample for split in splits for sample in _unlabelled(table, split)]
-    refuse_missing(table, without_features(home, table, opened, samples, "refuse"), len(samples), 0, option=False)
-    said = _predicted(run, recipe, opened, samples, device, top)
+    with run_at(place) as folder:
+        run = run_folder.read(folder)
+        recipe, table = recipe_of(run), manifest.read(home, run.dataset)
+        features = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
+        samples = [sample for split in splits for sample in _unlabelled(table, split)]
+        refuse_missing(table, without_features(home, table, features, samples, "refuse"), len(samples), 0, option=False)
+        said = _predicted(run, recipe, features, samples, device, top)
     return [Prediction(sample.id, said[sample.id]) for sample in samples]
 
 
-def _finished(folder: Path | str) -> tuple[Run, Recipe]:
-    """A run and its recipe; raises UserError where its training has not ended."""
-    run = run_folder.read(folder)
-    if not run.scores:
-        raise UserError(f"the run {run.folder} has no scores; train it again with --again")
-    recipe: Recipe = registry.create("model", run.model, run.record["settings"])
-    return run, recipe
+def corpus_of(home: Home, place: Path | str) -> Dataset:
+    """The corpus of a run or package."""
+    with run_at(place) as folder:
+        return manifest.read(home, run_folder.read(folder).dataset, clips=False).dataset
 
 
 def _unlabelled(table: Manifest, split: str) -> list[Sample]:
@@ -104,39 +110,6 @@ def _unlabelled(table: Manifest, split: str) -> list[Sample]:
     if not own:
         raise UserError(f"{table.name} has no clips in split {split!r}; see: manifests/{table.name}.csv")
     return [sample for sample in own if sample.label is None] or own
-
-
-def _unchanged(home: Home, run: Run, table: Manifest, name: str) -> Stage:
-    """Today's stage, which must make the features that the run was trained on, or others that were adopted from these."""
-    stage, trained = configure(home, table, name), run.record["stages"][name]
-    if any(link.is_imported for link in stage.chain):
-        raise UserError(f"the run reads {run.dataset}/{name}, which was imported: signcache cannot make it from files")
-    if stage.fingerprint.digest != trained["digest"] and not _is_adopted(home, run, stage, trained["digest"]):
-        said = trained["identity"]
-        why = "; ".join(differences(said, stage.fingerprint.identity)) if said else f"{trained['digest']} -> {stage.fingerprint.digest}"
-        raise UserError(
-            f"the run was trained on other features than {run.dataset}/{name} makes today ({why}); train it anew: {run.record['command']}"
-        )
-    return stage
-
-
-def _is_adopted(home: Home, run: Run, stage: Stage, digest: str) -> bool:
-    """Whether today's features of the run's corpus were once those of this identity."""
-    features = _of_today(home, run.dataset, stage)
-    return features is not None and digest in features.adopted_from()
-
-
-def _of_today(home: Home, dataset: str, stage: Stage) -> Features | None:
-    """What is published of a stage, where it is what the stage makes today."""
-    if published(home, dataset, stage.name) is None:
-        return None
-    features = publishing.opened(home, dataset, stage.name)
-    return features if features.digest == stage.fingerprint.digest else None
-
-
-def _moved(stage: Stage, name: str) -> Stage:
-    """The same stage under another name of clips."""
-    return replace(stage, dataset=name, upstream=_moved(stage.upstream, name) if stage.upstream else None)
 
 
 def _alone(home: Home, name: str) -> AbstractContextManager[None]:
@@ -149,7 +122,7 @@ def _opened(home: Home, listed: Manifest, stages: Sequence[Stage]) -> tuple[dict
     opened, reasons = dict[str, Features](), dict[str, str]()
     for stage in stages:
         failed = {failure.id: failure.reason for failure in plan.plan(home, listed, [stage])[stage.name].failed}
-        features = _of_today(home, listed.name, stage)
+        features = of_today(home, listed.name, stage)
         if features is not None:
             opened[stage.name] = features
         for sample in listed.samples:

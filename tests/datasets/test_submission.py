@@ -35,7 +35,7 @@ def test_the_lis_submission_holds_every_unlabelled_clip_once_by_number_and_class
     assert header == ["id", "Pred"]
     assert [row[0] for row in rows] == ["100", "101", "200", "201"]
     document, _ = submitted.predict("--split", "val", "--split", "test")
-    said_of = {row["id"].removeprefix("SAMPLE_"): row["top"][0]["label"].partition("_")[0] for row in document["predictions"]}
+    said_of = {row["clip"].removeprefix("SAMPLE_"): row["label"].partition("_")[0] for row in document}
     assert dict(rows) == said_of
     assert {label.partition("_")[0] for label in CLASSES} == {"0", "2", "10"}
 
@@ -44,15 +44,15 @@ def test_a_lis_clip_in_a_folder_is_predicted_as_in_the_submission(submitted: Tra
     test = submitted.root / "lis/test"
     document, _ = submitted.predict(test)
     expected, _ = submitted.predict("--split", "test")
-    assert [row["id"] for row in document["predictions"]] == [f"{test}/SAMPLE_200", f"{test}/SAMPLE_201"]
-    assert [row["top"] for row in document["predictions"]] == [row["top"] for row in expected["predictions"]]
+    assert [row["clip"] for row in document] == [f"{test}/SAMPLE_200", f"{test}/SAMPLE_201"]
+    assert [row["top"] for row in document] == [row["top"] for row in expected]
 
 
 def test_a_missing_receiver_is_named(submitted: Trained, tmp_path: Path) -> None:
     shutil.copytree(submitted.root / "lis/test/SAMPLE_200", tmp_path / "SAMPLE_200")
     (tmp_path / "SAMPLE_200/SAMPLE_200_RDM2.mp4").unlink()
     document, _ = submitted.predict(tmp_path, status=1)
-    assert document["failed"] == [{"id": f"{tmp_path}/SAMPLE_200", "reason": "radar_cnn: SAMPLE_200_RDM2.mp4 is missing"}]
+    assert [(row["clip"], row["reason"]) for row in document] == [(f"{tmp_path}/SAMPLE_200", "radar_cnn: SAMPLE_200_RDM2.mp4 is missing")]
 
 
 def test_a_submission_with_a_clip_missing_is_refused_by_name(submitted: Trained, tmp_path: Path) -> None:

@@ -37,11 +37,11 @@ class Trained:
     root: Path
     run: str
 
-    def predict(self, *words: object, status: int = 0) -> tuple[dict[str, Any], str]:
-        """The document of a prediction, and what it says besides."""
+    def predict(self, *words: object, status: int = 0) -> tuple[list[dict[str, Any]], str]:
+        """What a prediction says of each clip, and what it says besides."""
         done = run(self.home, "predict", self.run, *words, "--device", "cpu", "--json")
         assert done.exit_code == status, done.output
-        document: dict[str, Any] = json.loads(done.stdout)
+        document: list[dict[str, Any]] = json.loads(done.stdout)
         return document, done.stderr
 
     def refused(self, *words: object) -> str:
@@ -81,12 +81,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def test_unlabelled_clips_are_labelled_and_a_second_call_extracts_nothing(trained: Trained) -> None:
     document, first = trained.predict(trained.root / "new", "--top", 2)
-    assert [row["id"] for row in document["predictions"]] == [f"{trained.root}/new/clip {n}" for n in range(3)]
-    for row in document["predictions"]:
-        assert {each["label"] for each in row["top"]} == {"class0", "class1"}
-        assert sum(each["probability"] for each in row["top"]) == pytest.approx(1)
-        assert row["top"][0]["probability"] >= row["top"][1]["probability"]
-    assert document["failed"] == []
+    assert [row["clip"] for row in document] == [f"{trained.root}/new/clip {n}" for n in range(3)]
+    for row in document:
+        assert row.keys() == {"clip", "label", "probability", "top"}
+        assert {label for label, _ in row["top"]} == {"class0", "class1"}
+        assert sum(share for _, share in row["top"]) == pytest.approx(1)
+        assert row["top"][0] == [row["label"], row["probability"]]
+        assert row["probability"] >= row["top"][1][1]
     assert "mp_data: 3/3 clips" in first
     assert "kinematics: 3/3 clips" in first
     again, second = trained.predict(trained.root / "new", "--top", 2)
@@ -101,7 +102,7 @@ def test_a_clip_is_found_by_its_content_under_another_name_and_time(trained: Tra
     for file in moved.iterdir():
         os.utime(file, (1, 1))
     after, words = trained.predict(moved)
-    assert after["predictions"][0]["top"] == before["predictions"][0]["top"]
+    assert after[0]["top"] == before[0]["top"]
     assert "clips" not in words
 
 
@@ -114,12 +115,12 @@ def test_files_of_one_typed_name_in_two_folders_are_two_clips(trained: Trained, 
             os.utime(file, ns=(10**18, 10**18))
     for number in range(2):
         shutil.copytree(tmp_path / f"folder {number}" / "clip", tmp_path / "apart" / str(number))
-        alone.append(trained.predict(tmp_path / "apart" / str(number))[0]["predictions"][0]["top"])
+        alone.append(trained.predict(tmp_path / "apart" / str(number))[0][0]["top"])
     said(trained.home, "drop", "tiny-predict", "--yes")
     for number in range(2):
         monkeypatch.chdir(tmp_path / f"folder {number}")
-        (row,) = trained.predict("clip")[0]["predictions"]
-        assert row == {"id": "clip", "top": alone[number]}
+        (row,) = trained.predict("clip")[0]
+        assert (row["clip"], row["top"]) == ("clip", alone[number])
     assert alone[0] != alone[1]
 
 
@@ -127,7 +128,7 @@ def test_a_clip_named_twice_is_labelled_twice_and_extracted_once(trained: Traine
     write_frames(tmp_path / "clip", 600)
     monkeypatch.chdir(tmp_path)
     document, words = trained.predict("clip", tmp_path / "clip", "../" + tmp_path.name + "/clip")
-    assert [row["id"] for row in document["predictions"]] == ["clip", str(tmp_path / "clip"), f"../{tmp_path.name}/clip"]
+    assert [row["clip"] for row in document] == ["clip", str(tmp_path / "clip"), f"../{tmp_path.name}/clip"]
     assert "mp_data: 1/1 clips" in words
 
 
@@ -139,7 +140,7 @@ def test_a_clip_of_the_corpus_is_predicted_as_its_published_features_are(trained
     assert len(rows) == 2
     places = {str(trained.root / clip): label for clip, label in rows}
     document, _ = trained.predict(*places)
-    assert {row["id"]: row["top"][0]["label"] for row in document["predictions"]} == places
+    assert {row["clip"]: row["label"] for row in document} == places
 
 
 def test_what_a_corpus_publishes_is_left_as_it_was(trained: Trained) -> None:
@@ -164,9 +165,9 @@ def test_a_clip_that_fails_is_listed_with_its_reason_and_the_others_are_labelled
     (bad / "4.npy").write_bytes(b"no array")
     for _ in range(2):  # the second time it is known from the cache
         document, words = trained.predict(good, bad, status=1)
-        assert [row["id"] for row in document["predictions"]] == [str(good)]
-        assert [row["id"] for row in document["failed"]] == [str(bad)]
-        assert "4.npy is no plain .npy array" in document["failed"][0]["reason"]
+        assert [row["clip"] for row in document] == [str(good), str(bad)]
+        assert [("reason" in row, row["label"] is None, row["top"] == []) for row in document] == [(False,) * 3, (True,) * 3]
+        assert "4.npy is no plain .npy array" in document[1]["reason"]
         assert f"1 of 2 clips could not be labelled, first {bad}: " in words
     out = tmp_path / "out.csv"
     said(trained.home, "predict", trained.run, bad, trained.root / "new", "--out", out, "--top", 1, status=1)
@@ -182,7 +183,7 @@ def test_when_every_clip_fails_each_is_still_listed(trained: Trained, tmp_path: 
     write_frames(tmp_path / "worse", 400)
     (tmp_path / "worse/0.npy").write_bytes(b"")
     document, _ = trained.predict(tmp_path / "worse", status=1)
-    assert (document["predictions"], [row["id"] for row in document["failed"]]) == ([], [str(tmp_path / "worse")])
+    assert [(row["clip"], row["label"], "reason" in row) for row in document] == [(str(tmp_path / "worse"), None, True)]
 
 
 def test_people_read_one_line_a_clip(trained: Trained) -> None:
@@ -224,7 +225,7 @@ def test_what_cannot_be_predicted_is_one_line(trained: Trained, words: Sequence[
 def test_a_run_of_folds_predicts_by_the_mean_of_its_models(trained: Trained) -> None:
     folder = train(trained.home, "tiny", "lstm_late", "--set", "stages=mp_data", "--folds", 2)
     document, _ = Trained(trained.home, trained.root, folder).predict(trained.root / "new")
-    assert len(document["predictions"]) == 3
+    assert len(document) == 3
 
 
 def test_imported_features_cannot_be_made_from_files(trained: Trained) -> None:

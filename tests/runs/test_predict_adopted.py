@@ -28,4 +28,4 @@ def test_a_run_of_before_a_refactor_predicts_once_its_features_are_adopted(tmp_p
     )
     said(home, "adopt", "tiny", "mp_data", "--sample", "2")
     again, _ = run.predict(tmp_path / "new")
-    assert again["predictions"] == first["predictions"]
+    assert again == first
