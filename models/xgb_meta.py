@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
-from models._members import Ensemble, Member, over, trainer_of
-from models._stacking import Stacked, described
+from models._boosting import SPACE
+from models._members import Member, over, trainer_of
+from models._stacking import Stacked, Stacking, described
 from pipeline.corpus.folds import folds_of
-from pipeline.learning.learner import NonNegative
-from pipeline.learning.recipe import Between, Choice, Predictor, Recipe, Space, Training
-
-Share = Annotated[float, Field(gt=0, le=1)]
+from pipeline.learning.recipe import Predictor, Recipe, Space, Training
 
 
-class XgbMeta(Ensemble):
+class XgbMeta(Stacking):
     """Members' out-of-fold probabilities `(B, members * C)` (and pooled features) -> XGBoost -> `(B, C)` log probabilities.
 
     Every training clip is described by members that never saw it nor its signer: `folds` folds of the training clips, grouped by
@@ -28,32 +26,10 @@ class XgbMeta(Ensemble):
     lower loss.
     """
 
-    space: ClassVar[Space] = {
-        "eta": Between(5e-3, 0.3, log=True),
-        "max_depth": Choice((2, 4, 6, 7, 8)),
-        "subsample": Between(0.5, 1.0),
-        "colsample_bytree": Between(0.3, 1.0),
-        "reg_lambda": Between(0.05, 10.0, log=True),
-        "reg_alpha": Between(1e-3, 5.0, log=True),
-        "min_child_weight": Between(0.05, 5.0, log=True),
-    }
+    space: ClassVar[Space] = SPACE
 
     members: tuple[Member, ...] = (Member(model="bilstm_attention"), Member(model="transformer"))
     folds: Annotated[int, Field(ge=2)] = 5
-    pooled: Literal["none", "mean"] = "none"
-    """`mean`: the mean and deviation over time of every value of the stages as well."""
-    start: Literal["even", "members"] = "even"
-    """What the trees add to: the same for every class, or the mean of the members' probabilities, which they then only correct."""
-    eta: Share = 0.01
-    max_depth: PositiveInt = 7
-    subsample: Share = 0.8
-    colsample_bytree: Share = 0.9
-    reg_lambda: NonNegative = 0.5
-    reg_alpha: NonNegative = 0.2
-    min_child_weight: NonNegative = 1.0
-    gamma: NonNegative = 0.0
-    rounds: PositiveInt = 500
-    patience: NonNegativeInt = 30
 
     def fit(self, train: Training, val: Training, device: str) -> Predictor:
         if self.patience:

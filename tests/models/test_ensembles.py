@@ -13,8 +13,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from models._boosting import pooled
 from models._members import Member
-from models._stacking import pooled
 from models.late_fusion import LateFusion, mixture
 from models.xgb_meta import XgbMeta
 from pipeline import registry
@@ -174,7 +174,7 @@ def test_a_clip_that_did_not_train_is_described_by_the_mean_of_the_fold_models()
     shares = probabilities(stacked.models, batch)
     assert shares.shape == (6, 4, 3)
     expected = np.concatenate([shares[0::2].mean(0), shares[1::2].mean(0)], 1)
-    np.testing.assert_allclose(stacked._described(batch), expected)
+    np.testing.assert_allclose(stacked.described(batch), expected)
     assert stacked.logits(batch).shape == (4, 3)
 
 

@@ -62,3 +62,20 @@ def test_places_are_sines_and_cosines_of_the_step() -> None:
 def test_a_width_that_its_heads_cannot_share_is_one_line() -> None:
     with pytest.raises(UserError, match="model 'transformer': width=250 is to be even and a multiple of heads=8"):
         Transformer(width=250).build({"kinematics": 4}, 3)
+
+
+def test_learned_places_start_as_the_fixed_ones_and_are_trained() -> None:
+    recipe = Transformer(layers=1, width=8, heads=2, feed_forward=8, dropout=0.0, positions="learned", frames=12)
+    batch = batch_of(recipe, [5, 20])
+    torch.manual_seed(0)
+    learned = recipe.build({"kinematics": 4}, 3).eval()
+    torch.manual_seed(0)
+    fixed = recipe.model_copy(update={"positions": "sinusoidal"}).build({"kinematics": 4}, 3).eval()
+    torch.testing.assert_close(learned(batch), fixed(batch))
+    torch.autograd.backward(learned(batch).sum())
+    gradient = learned.get_parameter("places").grad
+    assert gradient is not None
+    assert gradient.shape == (12, 8)
+    assert gradient.any()
+    with pytest.raises(UserError, match="positions=learned has one for each of frames=N steps; set frames, as in frames=64"):
+        Transformer(positions="learned", frames=0).build({"kinematics": 4}, 3)
