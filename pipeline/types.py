@@ -118,6 +118,10 @@ Grouping: TypeAlias = "Callable[[Sequence[Sample]], Mapping[str, str]]"
 """The samples of a corpus -> `{id: group}`: clips that a split must not part."""
 
 
+SplitRule: TypeAlias = "Callable[[Sample], Split]"
+"""The split of a clip by another list than the corpus' own."""
+
+
 Submission: TypeAlias = "Callable[[Mapping[str, str]], Iterator[Sequence[object]]]"
 """`{clip: predicted label}` -> the rows of the file that the corpus' publisher scores, its header first."""
 
@@ -128,9 +132,9 @@ class Dataset(Protocol):
     A corpus may have those that its source published, for `--set settings=published`: `published`, beside `training`, and
     `published_stages`, all that these read, beside `stages`: a name that stands in both has the same settings. It may have
     `groupings`, `{name: Grouping}`: each is a word for `--split`, and what the split names, else the first, is what folds and cuts keep
-    together where signers are unknown; `second_names`, `{name: stage}`: names of these for another stage, as by `--as`; `endings`,
-    `{modality: (ending, ...)}`: what follows a clip's own name in those of its files, a track each (`/` where the clip is a folder of
-    frames), for `predict`; and `submission`, a Submission.
+    together where signers are unknown; `protocols`, `{name: SplitRule}`: further words for `--split`; `second_names`,
+    `{name: stage}`: names of these for another stage, as by `--as`; `endings`, `{modality: (ending, ...)}`: what follows a clip's own
+    name in those of its files, a track each (`/` where the clip is a folder of frames), for `predict`; and `submission`, a Submission.
     """
 
     layout: str

@@ -23,6 +23,7 @@ from torch import nn
 from pipeline.cache import weights
 from pipeline.cache.identity import NUMBERS_VERSION
 from pipeline.decoding.decode import gray, nearest, open_clip, resized
+from pipeline.decoding.mosaic import developer
 from pipeline.types import Array, evenly
 from tests.video_files import write_planes
 
@@ -58,6 +59,7 @@ def pixels(folder: Path) -> dict[str, str | list[int]]:
     found["resized smaller"] = digest(resized(image, (20, 31)))
     found["resized larger"] = digest(resized(image, (224, 224)))
     found["gray"] = digest(gray(image))
+    found["mosaic developed"] = digest(developer("bayer_grbg")(gray(image)))
     found["nearest"] = digest(nearest(gray(image), (224, 224)))
     return found
 

@@ -72,7 +72,7 @@ def show(ctx: click.Context, name: str, stage: str, clip: str, picture: Path | N
     else:
         click.echo("\n".join(words.lines(seen)))
     if picture:
-        count = sheet.write(picture, seen.files, seen.frames, f"{name}/{seen.root} {clip!r}")
+        count = sheet.write(picture, seen.files, seen.frames, f"{name}/{seen.root} {clip!r}", seen.modality)
         click.echo(f"{picture}: {count} frames", err=True)
 
 

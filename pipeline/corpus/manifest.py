@@ -22,7 +22,7 @@ from pipeline.corpus._binding import Binding as Binding
 from pipeline.corpus._binding import Bound
 from pipeline.corpus._listing import checked, listed
 from pipeline.corpus.media import exists
-from pipeline.corpus.splits import assign, declared, describe
+from pipeline.corpus.splits import Words, assign, declared, describe
 from pipeline.errors import UserError, did_you_mean
 from pipeline.types import Dataset, Grouping, Sample
 
@@ -142,7 +142,7 @@ def bind(home: Home, name: str, **asked: Any) -> Manifest:
     clips = listed(dataset.samples(now.root), now.root, before, known)
     if not clips.found:
         raise UserError(f"no clips of corpus {now.corpus!r} below {now.root}; expected there: {dataset.layout}")
-    split, samples = assign(clips.found, now.split, now.seed, clips.known, groupings(dataset), away=clips.away)
+    split, samples = assign(clips.found, now.split, now.seed, clips.known, Words.of(dataset), away=clips.away)
     classes = _classes(dataset, {sample.label for sample in samples if sample.label is not None}, known)
     manifest = Manifest(name, replace(now, split=split), classes, tuple(samples), clips.away)
     write(home, manifest)
@@ -196,8 +196,7 @@ def _rebound(name: str, old: Binding, asked: Mapping[str, Any]) -> Binding:
 
 def groupings(dataset: Dataset) -> Mapping[str, Grouping]:
     """What a corpus declares that belongs together, by its word for `--split`."""
-    found: Mapping[str, Grouping] = getattr(dataset, "groupings", {})
-    return found
+    return Words.of(dataset).groupings
 
 
 def missing_files(manifest: Manifest) -> list[str]:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import xxhash
 
 from pipeline.errors import UserError
-from pipeline.types import SPLITS, Grouping, Sample, Split
+from pipeline.types import SPLITS, Dataset, Grouping, Sample, Split, SplitRule
 
 KINDS = ("official", "signer", "stratified")
 SHARES: Mapping[Split, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a corpus declares for `--split` beside KINDS: groups that are kept together, and splits that other systems report on."""
+
+    groupings: Mapping[str, Grouping] = field(default_factory=dict)
+    protocols: Mapping[str, SplitRule] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Words:
+        """Those of a corpus."""
+        return cls(getattr(dataset, "groupings", {}), getattr(dataset, "protocols", {}))
 
 
 def assign(
@@ -19,31 +33,35 @@ def assign(
     asked: str,
     seed: int,
     known: Mapping[str, Split],
-    groupings: Mapping[str, Grouping] | None = None,
+    words: Words | None = None,
     *,
     away: Sequence[Sample] = (),
 ) -> tuple[str, list[Sample]]:
     """The kind of split and the samples with theirs; ids whose split is `known` keep it, and their groups, also those that are `away`.
 
-    A name of the corpus' `groupings` divides all clips anew, and keeps the clips of a group together.
+    A name of the corpus' `groupings` divides all clips anew, and keeps the clips of a group together; one of its `protocols` stands
+    for another official list.
     Default: official where every clip has one, else by signer where every signer is known, else stratified by label;
     where the corpus gives only some clips a split, these keep it.
     Where a corpus names no labelled validation clip, a seeded cut of train (by signer where known) becomes it.
     Once ids are known, a new clip that the official list, or a split by signer whose signer the corpus, does not name is unassigned.
     """
+    groupings, protocols = (words or Words()).groupings, (words or Words()).protocols
+    if asked in protocols:
+        samples = [_with_split(sample, protocols[asked](sample)) for sample in samples]
     official = all(sample.split != "unassigned" for sample in samples)
     every = [*samples, *(_with_split(sample, "unassigned") for sample in away)]
     signers = {sample.signer for sample in every}
     by_signer = None not in signers and len(signers) > 1
     kind = asked or ("official" if official else "signer" if by_signer else "stratified")
-    if kind not in (*KINDS, *(groupings or {})):
-        raise UserError(f"--split {kind}: no such split; use {', '.join([*KINDS[:2], *(groupings or {})])} or {KINDS[2]}")
+    if kind not in (*KINDS, *groupings, *protocols):
+        raise UserError(f"--split {kind}: no such split; use {', '.join([*KINDS[:2], *groupings, *protocols])} or {KINDS[2]}")
     if kind == "signer" and not (by_signer or known):
         raise UserError("--split signer: the corpus names fewer than two signers; use --split stratified")
     if kind == "official" and not (official or known):
         missing = next(sample.id for sample in samples if sample.split == "unassigned")
         raise UserError(f"--split official: the corpus gives no split for {missing!r}; use --split signer or stratified")
-    if kind == "official":
+    if kind == "official" or kind in protocols:
         return kind, _with_validation(every, seed, known, declared(every, kind, groupings)[1])[: len(samples)]
     kept = {**known, **_given(samples, kind, official)} if kind in KINDS else known
     groups = groups_of(every, kind) if kind in KINDS else declared(every, kind, groupings)[1]

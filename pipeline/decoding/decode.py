@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.shards import checked_rows, open_shard
+from pipeline.decoding.mosaic import as_it_is, developer
 from pipeline.decoding.tables import Reader, read_rows, reader_of
 from pipeline.decoding.video import (
     DECORD_BYTES,
@@ -56,6 +57,8 @@ class Clip:
     tracks: tuple[Track, ...]
     moved: Moved = not_asked
     """Is called after every frame that is decoded, wanted or not."""
+    develop: Callable[[Array], Array] = as_it_is
+    """Turns what a file holds into what stages read."""
 
     @property
     def length(self) -> int:
@@ -68,13 +71,14 @@ class Clip:
     def frames(self, wanted: NDArray[np.int64]) -> Iterator[Frame]:
         """The frames at `wanted` (ascending, no repeats), one decode a track, read-only. Raises ClipError, DecoderFailed, Recounted."""
         for frame in zip(*(_aligned(track, wanted, self) for track in self.tracks), strict=True):
-            for image in frame:
+            developed = tuple(map(self.develop, frame))
+            for image in developed:
                 image.setflags(write=False)  # every stage is given the same
-            yield frame
+            yield developed
 
 
-def decoded(paths: Sequence[Path], take: Callable[[Clip], T], *, decord: bool = True, moved: Moved = not_asked) -> T:
-    """What `take` makes of a clip's frames, all of them from one decode.
+def decoded(paths: Sequence[Path], take: Callable[[Clip], T], *, modality: str = "", decord: bool = True, moved: Moved = not_asked) -> T:
+    """What `take` makes of a clip's frames, all of them from one decode; those of some modalities are mosaics.
 
     It is given the clip with decord, then with PyAV if that fails, and once more for each track whose packets lied. Raises ClipError.
     """
@@ -82,7 +86,7 @@ def decoded(paths: Sequence[Path], take: Callable[[Clip], T], *, decord: bool = 
     for _ in range(2 + len(paths)):
         clip = open_clip(paths, decord=decord, lengths=lengths, moved=moved)
         try:
-            return take(clip)
+            return take(replace(clip, develop=developer(modality)))
         except DecoderFailed:
             decord = False
         except Recounted as recount:

@@ -96,10 +96,10 @@ def _confused(result: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 def frames_of(run: Run, media: Mapping[str, Sequence[str]]) -> list[str]:
     """A few frames of a clip's first video as the text of an image's address; none where it has no video or the files are elsewhere."""
-    for paths in media.values():
+    for modality, paths in media.items():
         path = Path(run.record["manifest"]["root"]) / paths[0]
         try:
-            images = decoded([path], _chosen, decord=False)
+            images = decoded([path], _chosen, modality=modality, decord=False)
         except (ClipError, OSError):
             continue
         if images:

@@ -48,7 +48,8 @@ def prepare_clip(job: Job) -> Prepared:
         else:
             with media_errors(job.paths[0]):
                 prepared.content = hashed(job.paths, job.moved)
-            decoded(job.paths, lambda clip: _run_stages(job, clip, prepared), decord=job.decord, moved=job.moved)
+            modality = next(iter(job.stages.values())).source
+            decoded(job.paths, lambda clip: _run_stages(job, clip, prepared), modality=modality, decord=job.decord, moved=job.moved)
             if stat_of(job.paths) != prepared.stat:
                 raise ClipError("the file changed while it was read")
     except (OSError, UserError):

@@ -31,6 +31,7 @@ class Seen:
     chosen: NDArray[np.int64]
     """Indices of the source frames, or of the upstream rows of a derived stage."""
     root: str
+    modality: str
     files: tuple[Path, ...]
     frames: NDArray[np.int64]
     """Indices of the media's frames, of `length` there."""
@@ -82,9 +83,10 @@ def look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
         upstream = opened(home, dataset, configured.name)
         above = upstream.index.entry(upstream.index.position[clip])
         root, frames, length = configured.name, _selection(_as_published(upstream.said, configured), above), above.row.source_length
-    files = table.paths(sample, configured.extractor.source)
+    modality = configured.extractor.source
+    files = table.paths(sample, modality)
     stale = staleness(configure(home, table, stage), features.said)
-    return Seen(sample, features, entry, rows, stale, chosen, root, files, frames, length)
+    return Seen(sample, features, entry, rows, stale, chosen, root, modality, files, frames, length)
 
 
 def _as_published(said: Published, stage: Stage) -> Extractor:

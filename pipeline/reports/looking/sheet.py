@@ -20,7 +20,7 @@ WIDTH, LINE, COLUMNS, MOST = 160, 14, 6, 60
 """Pixels of a thumbnail and of its caption; thumbnails in a line; frames of a sheet."""
 
 
-def write(out: Path, files: Sequence[Path], wanted: NDArray[np.int64], title: str) -> int:
+def write(out: Path, files: Sequence[Path], wanted: NDArray[np.int64], title: str, modality: str) -> int:
     """Write the wanted frames as a PNG and say how many; beyond MOST they are thinned evenly.
 
     Raises UserError where the files cannot be decoded, or hold no pictures.
@@ -31,7 +31,7 @@ def write(out: Path, files: Sequence[Path], wanted: NDArray[np.int64], title: st
     if len(wanted) > MOST:
         wanted = wanted[np.linspace(0, len(wanted) - 1, MOST).astype(np.int64)]
     try:
-        frames = decoded(files, lambda clip: list(clip.frames(wanted[wanted < clip.length])))
+        frames = decoded(files, lambda clip: list(clip.frames(wanted[wanted < clip.length])), modality=modality)
     except ClipError as error:
         raise UserError(f"no picture of {title}: {error}") from error
     if not frames or not all(map(is_image, frames[0])):
