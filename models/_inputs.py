@@ -9,17 +9,15 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
+from models._varied import Varied
 from pipeline.data.batch import Batch, fused, shown
-from pipeline.data.table import Change
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
-from pipeline.learning.augment import Augmentation, Blend
 from pipeline.learning.learner import NonNegative
-from pipeline.learning.network import Network
 from pipeline.learning.recipe import Training
 
 
-class Sequences(Augmentation, Network):
+class Sequences(Varied):
     """A recipe whose module has `inputs`, an `Inputs`: the fields of these and their statistics."""
 
     normalize: Literal["none", "train", "clip"] = "none"
@@ -29,12 +27,6 @@ class Sequences(Augmentation, Network):
     motion: NonNegative = 0.0
     """Above 0: each row is followed by its difference from the row before, times this; zeros in a clip's first row, and where a part
     of the row is missing in either."""
-
-    def change(self, train: Training, epoch: int) -> Change | None:
-        return self.variation(train, epoch)
-
-    def check(self, layouts: Mapping[str, Layout | None]) -> None:
-        self.refuse(layouts)
 
     def refuse(self, layouts: Mapping[str, Layout | None]) -> None:
         undone = [name for name in ("scale", "shift") if self.normalize == "clip" and getattr(self, name)]
@@ -46,13 +38,6 @@ class Sequences(Augmentation, Network):
     @property
     def alike_from(self) -> int | None:
         return self.frames or None
-
-    @property
-    def blends(self) -> bool:
-        return self.mixup > 0
-
-    def blend(self, batch: Batch, train: Training, epoch: int) -> Blend | None:
-        return self.blended(batch, train, epoch)
 
     def prepare(self, module: nn.Module, train: Training) -> None:
         inputs = module.get_submodule("inputs")

@@ -1,4 +1,4 @@
-"""A convolution on ResNet50's last maps, frame by frame, as in freimisi/micro-gesture-classification (top-1 > 70 %, top-5 > 97 % there)."""
+"""A convolution on ResNet50's last maps, frame by frame: the head of freimisi/micro-gesture-classification (top-1 > 70 %, top-5 > 97 %)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from models._inputs import real
+from models._varied import VariedMaps
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.learning import losses
 from pipeline.learning.learner import Positive
-from pipeline.learning.network import Network
 from pipeline.learning.recipe import Between, Choice, Recipe, Space
 
 
-class FrameCnn(Network):
+class FrameCnn(VariedMaps):
     """`(B, T, 2048, 7, 7)` maps -> 3x3 convolution to 1024, BN, ReLU, mean of the map -> `(B, T, 32)`; 18,910,240 parameters.
 
-    Defaults are the source's: Adam 1e-3, batches of 32, cross entropy, 20 epochs, the lowest validation loss kept, an end after 3
-    epochs without a lower one. Its figures are for single frames of iMiGUE split at random; here the score of a clip is the mean
-    of its real frames' logits (`score=probabilities`: of their softmax). It trains on frames, so a batch of 32 clips steps on all
-    their frames, each clip counting the same. For rare classes: `class_weights=balanced`, `focal_gamma=2`. Padded frames are cut
-    out before the convolution, so they enter no statistics of the batch norm either. A clip without frames scores 0 everywhere.
-    The maps are `extract NAME resnet50 --as resnet50_map --set output=map`.
+    The source's head, its figures of training: Adam 1e-3, batches of 32, cross entropy, 20 epochs, the lowest validation loss kept, an
+    end after 3 epochs without a lower one. The source trains all of ResNet50 with it, by the same rate; here the maps are cached, so
+    ResNet50 stays as it was: another system, which learns the head alone. Its figures are also for single frames of iMiGUE split at
+    random, so that frames of one clip lie on both sides; here a clip is scored whole, by the mean of its real frames' logits
+    (`score=probabilities`: of their softmax). It trains on frames, so a batch of 32 clips steps on all their frames, each clip counting
+    the same. For rare classes: `class_weights=balanced`, `focal_gamma=2`. Clips may be varied in time, maps mirrored and moved. Padded
+    frames are cut out before the convolution, so they enter no statistics of the batch norm either. A clip without frames scores 0
+    everywhere. The maps are `extract NAME resnet50 --as resnet50_map --set output=map`.
     """
 
     takes_maps: ClassVar[bool] = True

@@ -95,7 +95,7 @@ class Augmentation(BaseModel):
         """
         if not self.mixup:
             return None
-        shares = torch.tensor([_random(train.seed, epoch, f"mixup {clip}").beta(self.mixup, self.mixup) for clip in batch.ids]).float()
+        shares = torch.tensor([generator_of(train.seed, epoch, f"mixup {clip}").beta(self.mixup, self.mixup) for clip in batch.ids]).float()
         shares = torch.maximum(shares, 1 - shares)  # the clip itself is the larger part
         for lengths in batch.lengths.values():
             shares = shares.where((lengths > 0) & (lengths.roll(1) > 0), 1)
@@ -130,7 +130,8 @@ def _blend(values: Tensor, lengths: Tensor, shares: Tensor, layout: Layout | Non
     return (share * values + (1 - share) * others).where(mixed, values)
 
 
-def _random(seed: int, epoch: int, text: str) -> Generator:
+def generator_of(seed: int, epoch: int, text: str) -> Generator:
+    """What draws the changes of a clip in an epoch."""
     number = xxhash.xxh64_intdigest(text.encode(errors="surrogateescape"))
     return np.random.default_rng([seed & 0xFFFF_FFFF_FFFF_FFFF, epoch, number])
 
@@ -152,7 +153,7 @@ class Variation:
     epoch: int
 
     def __call__(self, clip: str, rows: Mapping[str, Array]) -> dict[str, Array]:
-        random = _random(self.seed, self.epoch, clip)
+        random = generator_of(self.seed, self.epoch, clip)
         curve, kept, drawn = self._curve(random), random.random(4096), self._drawn(random)
         found = {}
         for stage, values in rows.items():

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline import registry
 from pipeline.cache.stage import configure
@@ -15,8 +14,6 @@ from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.datasets.include24 import WORDS
 from pipeline.decoding.decode import open_clip
-from pipeline.errors import UserError
-from pipeline.extraction.plan import wanted_stages
 from pipeline.types import Array, Sample
 from tests.test_datasets import touch
 
@@ -127,55 +124,6 @@ def test_a_video_of_vsl_is_24_frames(tmp_path: Path) -> None:
     i3d = configure(Home(tmp_path / "cache"), table, "i3d").extractor
     assert i3d.select(clip.length, 0.0).tolist() == list(range(24))
     assert len(i3d.rows(24)) == 1
-
-
-# imigue
-
-
-def imigue(root: Path, *parts: str) -> Path:
-    for part in parts:
-        for label in ("1", "2", "10"):
-            for clip in ("0001.a", "0002.b"):
-                for frame in (1, 2, 10):
-                    path = root / part / label / f"{clip}.{frame}.jpg"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(np.full((8, 8, 3), 20 * frame, np.uint8)).save(path)
-    return root
-
-
-def test_all_frames_of_a_clip_of_imigue_are_one_sample(tmp_path: Path) -> None:
-    table = bound("imigue", imigue(tmp_path, "training"))
-    assert len(table.samples) == 6
-    sample = table.samples[0]
-    assert (sample.id, sample.label, sample.media) == ("training/1/0001.a", "1", {"rgb": ("training/1/0001.a.*.jpg",)})
-    clip = open_clip(table.paths(sample, "rgb"), decord=True, lengths={})
-    shown = [int(frame.mean().round()) for (frame,) in clip.frames(np.arange(clip.length))]
-    assert shown == [20, 40, 200], "frames come by their number, not as text"
-    assert manifest.missing_files(table) == []
-
-
-def test_the_map_of_imigue_is_extracted_under_its_second_name(tmp_path: Path) -> None:
-    table = bound("imigue", imigue(tmp_path, "training"))
-    (stage,) = wanted_stages(Home(tmp_path / "cache"), table, (), {})
-    assert (stage.name, stage.kind, stage.extractor.row_shape) == ("resnet50_map", "resnet50", (2048, 7, 7))
-    assert configure(Home(tmp_path / "cache"), table, "resnet50").extractor.row_shape == (2048,)
-
-
-def test_classes_of_imigue_are_1_to_32_by_number(tmp_path: Path) -> None:
-    table = bound("imigue", imigue(tmp_path, "training"))
-    assert table.classes == tuple(map(str, range(1, 33)))
-    assert table.binding.split == "stratified"
-
-
-def test_folders_of_imigue_are_splits_where_there_are_several(tmp_path: Path) -> None:
-    table = bound("imigue", imigue(tmp_path, "training", "validation", "testing"))
-    assert Counter(sample.split for sample in table.samples) == {"train": 6, "val": 6, "test": 6}
-
-
-def test_a_class_folder_of_imigue_without_a_number_is_one_line(tmp_path: Path) -> None:
-    (imigue(tmp_path, "training") / "training" / "1").rename(tmp_path / "training" / "scratching")
-    with pytest.raises(UserError, match=r"class folder 'scratching' is no number; expected training/<class 1\.\.32>"):
-        bound("imigue", tmp_path)
 
 
 # include24
