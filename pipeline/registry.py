@@ -101,7 +101,7 @@ def create(kind: Kind, name: str, fields: Mapping[str, Any] | None = None) -> An
 
 
 def _typed(model: type[BaseModel], field: str, value: Any) -> Any:
-    """Text from a command line as its field takes it: `a,b` for a sequence, `none` where None is allowed."""
+    """Text from a command line as its field takes it: `a,b` for a sequence, `none` where None is allowed, one of the literal values."""
     if not isinstance(value, str):
         return value
     annotation = model.model_fields[field].annotation
@@ -110,4 +110,5 @@ def _typed(model: type[BaseModel], field: str, value: Any) -> Any:
         return None
     if any(typing.get_origin(part) in (tuple, list) for part in parts):
         return [word.strip() for word in value.split(",") if word.strip()]
-    return value
+    literals = [option for part in parts if typing.get_origin(part) is Literal for option in typing.get_args(part)]
+    return next((option for option in literals if str(option) == value), value)

@@ -11,7 +11,9 @@ import pytest
 from pipeline import registry
 from pipeline.errors import UserError
 
-STAGE = '''from pipeline.types import Extractor
+STAGE = '''from typing import Literal
+
+from pipeline.types import Extractor
 
 
 class Made(Extractor):
@@ -23,6 +25,7 @@ class Made(Extractor):
     weights: str | None = "random:0"
     fast: bool = False
     rate: float = 25.0
+    axes: Literal[2, 3] = 3
 
 
 stage: type[Extractor] = Made
@@ -71,6 +74,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     ("field", "text", "value"),
     [
         ("size", "3,4", (3, 4)),
+        ("axes", "2", 2),
         ("size", "none", None),
         ("layers", "x, y,z", ["x", "y", "z"]),
         ("weights", "None", None),
