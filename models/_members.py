@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline import registry
 from pipeline.data.table import Table
 from pipeline.errors import UserError
 from pipeline.learning.mixing import probabilities
-from pipeline.learning.recipe import Predictor, Recipe, Trainer, Training
+from pipeline.learning.recipe import Predictor, Recipe, Space, Trainer, Training
 from pipeline.runs import run_folder
 from pipeline.types import Array
 
@@ -53,10 +53,34 @@ class Member(BaseModel):
         recipe: Recipe = registry.create("model", self.model, {**training.get(self.model, {}), **self.settings})
         return Member(model=self.model, settings=recipe.adapted(training).model_dump(mode="json"), seed=self.seed)
 
+    def text(self, other: Member) -> str:
+        """As it is said: `bilstm_attention:hidden=64:seed=3`, with the settings that another of its model has otherwise."""
+        differing = {key: value for key, value in self.settings.items() if other.settings.get(key) != value}
+        if self.seed is not None:
+            differing["seed"] = self.seed
+        return ":".join([self.model, *(f"{key}={_as_word(value)}" for key, value in differing.items())])
+
     @cached_property
     def recipe(self) -> Recipe:
         found: Recipe = registry.create("model", self.model, self.settings)
         return found
+
+
+def _as_word(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _name(number: int, field: str) -> str:
+    """What a search calls a setting of a member."""
+    return f"members.{number}.{field}"
+
+
+def _place(name: str) -> tuple[int | None, str]:
+    """The member and its field that `_name` says; None where it is the whole's."""
+    if not name.startswith("members."):
+        return None, name
+    number, _, field = name.removeprefix("members.").partition(".")
+    return int(number), field
 
 
 class Ensemble(Recipe):
@@ -83,6 +107,35 @@ class Ensemble(Recipe):
             own = ",".join(stages)
             raise UserError(f"an ensemble reads the stages of its members, here {own}; say them there: --set members=MODEL:stages=a")
         return whole.model_copy(update={"stages": stages})
+
+    def searched(self, given: Mapping[str, str]) -> Space:
+        """Its own space, and that of each member but for what its text says: of one that is a run, nothing."""
+        words = [word.strip() for word in given.get("members", "").split(",") if word.strip()]
+        said = [Member.model_validate(word).settings for word in words] or [{}] * len(self.members)
+        found = dict(super().searched(given))
+        for number, (part, fixed) in enumerate(zip(self.parts, said, strict=True)):
+            found |= {_name(number, field): where for field, where in part.space.items() if field not in fixed}
+        return found
+
+    def setting(self, name: str) -> Any:
+        number, field = _place(name)
+        return super().setting(name) if number is None else self.members[number].recipe.setting(field)
+
+    def varied(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in found.items() if _place(name)[0] is None}
+        return {**super().varied(own), "members": [member.model_dump(mode="json") for member in self._with(found)]}
+
+    def said(self, found: Mapping[str, Any], training: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Members as text, each with what it has otherwise than its model in this corpus."""
+        own = {name: value for name, value in found.items() if _place(name)[0] is None}
+        text = ",".join(member.text(Member(model=member.model).adapted(training)) for member in self._with(found))
+        return {**own, "members": text} if len(own) < len(found) else own
+
+    def _with(self, found: Mapping[str, Any]) -> Iterator[Member]:
+        """The members with the settings that a search found for each."""
+        for number, member in enumerate(self.members):
+            theirs = {field: value for name, value in found.items() for place, field in [_place(name)] if place == number}
+            yield member.model_copy(update={"settings": {**member.settings, **theirs}})
 
     def keep_validation(self, use: str, instead: str) -> None:
         """Raise UserError where something goes by validation that a member learned from."""

@@ -35,7 +35,8 @@ def tune(
 ) -> None:
     """Search the settings that a model declares, by validation alone, and print the best as a line to type.
 
-    What --set fixes is not searched. A search that was interrupted or killed goes on with the same line.
+    Those of an ensemble are searched together with those of its members. What --set fixes is not searched, nor a member that is a run.
+    A search that was interrupted or killed goes on with the same line.
     """
     from dataclasses import asdict
 
@@ -52,8 +53,7 @@ def tune(
     if best is None:
         how = f"all {len(found.trials)} were pruned or diverged" if found.trials else "none was started"
         raise UserError(f"no trial of {name}/{model} ended with a score: {how}; give it more: --trials {len(found.trials) + 10}")
-    kept = {key: value for key, value in fixed.items() if value}
-    line = training_line(home, name, model, {**kept, **best.settings}, given["seed"])
+    line = training_line(home, name, model, search.said(fixed, best.settings), given["seed"])
     click.echo(f"best: {best.line(len(found.trials))}; chosen on validation, so only the scored fold says how good it is", err=True)
     click.echo(line, err=as_json)
     if as_json:

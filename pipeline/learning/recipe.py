@@ -122,6 +122,22 @@ class Recipe(BaseModel):
         """Whether validation clips train it, or a recipe that it is made of."""
         return getattr(self, "learn", "train") == "all" or any(part.learns_validation for part in self.parts)
 
+    def searched(self, given: Mapping[str, str]) -> Space:
+        """What `signcache tune` searches, but for the settings that are given."""
+        return {field: where for field, where in self.space.items() if not given.get(field)}
+
+    def setting(self, name: str) -> Any:
+        """The value of a field that is searched."""
+        return getattr(self, name)
+
+    def varied(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings as plain values, with those that a search found in their places."""
+        return {**self.model_dump(mode="json"), **found}
+
+    def said(self, found: Mapping[str, Any], training: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Settings that a search found as `--set` takes them, for a corpus with these settings of models."""
+        return dict(found)
+
     def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Recipe:
         """This recipe for a corpus with these settings of models: one made of other recipes takes theirs from there."""
         return self

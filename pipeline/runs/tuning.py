@@ -50,6 +50,8 @@ class Search:
     seed: int
     device: str
     missing: Mapping[str, str]
+    training: Mapping[str, Mapping[str, Any]]
+    """The settings that the corpus has for models, without `learn`."""
 
     @cached_property
     def name(self) -> str:
@@ -59,8 +61,12 @@ class Search:
 
     def varied(self, settings: Mapping[str, Any]) -> Recipe:
         """The recipe with these settings."""
-        recipe: Recipe = registry.create("model", self.model, {**self.recipe.model_dump(mode="json"), **settings})
+        recipe: Recipe = registry.create("model", self.model, self.recipe.varied(settings))
         return recipe
+
+    def said(self, fixed: Mapping[str, str], found: Mapping[str, Any]) -> dict[str, Any]:
+        """What a training is to be told: what was fixed, and what was found, as `--set` takes them."""
+        return {**{key: value for key, value in fixed.items() if value}, **self.recipe.said(found, self.training)}
 
     def trained(self, settings: Mapping[str, Any], hears: Callable[[Epoch], None]) -> Predictor:
         """What a training with these settings makes; members of an ensemble are runs, trained once and found by the next trial."""
@@ -98,15 +104,15 @@ def search_for(
     recipe = configured(table, model, settings, training=training)
     if recipe.learns_validation:
         raise UserError("learn=all trains on the validation clips, which judge the trials; leave it out here, and set it in the training")
-    space = {field: where for field, where in recipe.space.items() if not settings.get(field)}
-    if not recipe.space:
+    space, whole = recipe.searched(settings), recipe.searched({})
+    if not whole:
         raise UserError(f"model {model!r} declares no space to search; its file is to say one, as models/transformer.py does")
     if not space:
-        raise UserError(f"model {model!r}: --set fixes all that could be searched ({', '.join(recipe.space)}); leave one out")
+        raise UserError(f"model {model!r}: --set fixes all that could be searched ({', '.join(whole)}); leave one out")
     clips = [sample for sample in table.samples if sample.label is not None and sample.split in ("train", "val")]
     reading, missing = read_for(home, table, recipe, clips, stale=stale, allow_missing=allow_missing)
     reading.check()
-    return Search(home, reading, model, recipe, space, seed, chosen_device(device), missing)
+    return Search(home, reading, model, recipe, space, seed, chosen_device(device), missing, training)
 
 
 def tune(search: Search, trials: int, *, timeout: float | None = None, say: Callable[[str], None] = print) -> Found:
@@ -209,7 +215,7 @@ def score(top1: float, loss: float, clips: int) -> float:
 
 def _present(search: Search) -> dict[str, Any]:
     """The settings as they are, of the fields whose value lies in the space."""
-    present = {field: getattr(search.recipe, field) for field in search.space}
+    present = {field: search.recipe.setting(field) for field in search.space}
     return {field: value for field, value in present.items() if _holds(search.space[field], value)}
 
 

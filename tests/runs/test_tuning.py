@@ -21,7 +21,6 @@ from pipeline.learning import fitting
 from pipeline.learning.epochs import Epoch
 from pipeline.learning.recipe import Between
 from pipeline.runs import tuning
-from pipeline.runs.run_folder import read as read_run
 from pipeline.runs.training import train
 from pipeline.runs.trials import Found
 from pipeline.runs.tuning import Search, score, search_for, tune
@@ -273,7 +272,6 @@ def test_no_trial_starts_after_the_timeout(signs: Fixture) -> None:
     [
         ("lstm_late", {"hiden": "3"}, "model 'lstm_late' has no field 'hiden'; did you mean 'hidden'"),
         ("lstm_late", {"stages": "radar_cnn"}, "signs has no features of 'radar_cnn'"),
-        ("late_fusion", {"members": "lstm_late:stages=resnet50"}, "model 'late_fusion' declares no space to search"),
         (
             "lstm_late",
             {"hidden": "8", "layers": "1", "dropout": "0.2", "lr": "0.1", "batch_size": "8"},
@@ -318,13 +316,10 @@ def test_a_damaged_file_is_one_line(signs: Fixture) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_trials_of_an_ensemble_train_its_members_once(signs: Fixture) -> None:
-    settings = {"members": "lstm_late:stages=resnet50:hidden=8:layers=1:epochs=2", "folds": "2", "rounds": "3"}
-    found = tune(search_for(*signs, "xgb_meta", settings, device="cpu"), 2, say=lambda _: None)
-    assert len(found.trials) == 2
-    members = list((signs[0].cache / "runs" / "signs" / "lstm_late").iterdir())
-    assert len(members) == 2
-    assert {read_run(folder).scores["split"] for folder in members}.isdisjoint({"test"})
+def test_a_model_without_a_space_is_not_searched(signs: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LstmLate, "space", {})
+    with pytest.raises(UserError, match="model 'lstm_late' declares no space to search; its file is to say one"):
+        search(signs)
 
 
 def test_a_name_that_is_not_bound_is_one_line(tmp_path: Path) -> None:
