@@ -20,10 +20,11 @@ from pipeline.learning.schedule import Kind as Schedule
 class BilstmAttention(Sequences):
     """`(B, T, 1662)` -> BiLSTM 128 -> attention over real steps -> LayerNorm -> 128, ReLU, dropout 0.4 -> `(B, 24)`: 1,871,769 parameters.
 
-    Defaults are the source's: AdamW 3e-4 with weight decay 2e-4, eight epochs of linear warm-up and then cosine, cross entropy,
-    the best where the validation loss falls by more than 1e-4. It states neither batch size nor epochs: 32 and 100 here.
-    The BiLSTM of the INCLUDE-50 ensemble (RohanPatil2/sign-language-recognition; 95.7 % claimed), 2 x 256 units, zoneout 0.1 and
-    a learned query, is `--set hidden=256 layers=2 zoneout=0.1 pooling=query`. Zoneout steps in Python: several times slower.
+    Defaults are the source's: AdamW 3e-4 with weight decay 2e-4, eight epochs of linear warm-up and then cosine, cross entropy, the
+    best where the validation loss falls by more than 1e-4. Its README names neither batch size nor epochs: 32 and 100 here. The BiLSTM
+    of the INCLUDE-50 ensemble (RohanPatil2/sign-language-recognition; 95.7 % claimed; 128 units elsewhere in it), 2 x 256 units,
+    zoneout 0.1 and a learned query, is `--set hidden=256 layers=2 zoneout=0.1 pooling=query`. Zoneout steps in Python: several times
+    slower.
     """
 
     space: ClassVar[Space] = {

@@ -17,7 +17,8 @@ from pipeline.learning.recipe import Between, Choice, Recipe, Space
 class LstmLate(Sequences):
     """`(B, T, 2048 | 96)` -> LSTM 512 x 2, dropout 0.3 -> last real step -> dropout 0.3 -> `(B, 126)`: 7,609,470 parameters.
 
-    Defaults are the source's: Adam 1e-4, batches of 64, cross entropy, 150 epochs of which the best on validation is kept.
+    Defaults are the source's: Adam 1e-4, batches of 64, cross entropy, 150 epochs of which the best on validation is kept. The source's
+    figure is that of this epoch on the same validation.
     A clip without rows in the first stage is read as one row of zeros.
     """
 

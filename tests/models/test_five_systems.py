@@ -1,0 +1,72 @@
+"""The table of models/README.md is held against the code: what it says can be typed, and its figures are those of the README."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from pipeline.cli import main
+from pipeline.commands.options import pairs
+from pipeline.corpus.manifest import Binding, Home, Manifest
+from pipeline.extraction.plan import wanted_stages
+from pipeline.runs.training import configured
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = ("system", "as published", "claim", "ours", "figure", "differs")
+
+
+def rows() -> list[dict[str, str]]:
+    lines = [line for line in (ROOT / "models/README.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    return [dict(zip(COLUMNS, map(str.strip, line[1:-1].split("|")), strict=True)) for line in lines[1:]]
+
+
+def lines_of(cell: str) -> list[str]:
+    """What a cell says to type."""
+    return [code for code in re.findall(r"`([^`]+)`", cell) if code.startswith("signcache ")]
+
+
+LINES = [line for row in rows() for column in ("as published", "ours") for line in lines_of(row[column])]
+
+
+def parsed(line: str) -> tuple[str, dict[str, Any]]:
+    """The command of a line and what click makes of its words; raises click's error where it takes no such option."""
+    name, *words = shlex.split(line)[1:]
+    command = main.commands[name]
+    with click.Context(main) as above, command.make_context(name, words, parent=above) as context:
+        return name, context.params
+
+
+def bare(corpus: str) -> Manifest:
+    """A corpus without clips."""
+    return Manifest(corpus, Binding(corpus, ROOT, "official", 0), (), ())
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_line_of_the_table_is_one_that_the_code_takes(line: str, tmp_path: Path) -> None:
+    command, given = parsed(line)
+    table, settings = bare(given["name"]), pairs(given["settings"])
+    if command == "train":
+        assert configured(table, given["model"], settings).stages
+    else:
+        wanted_stages(Home(tmp_path, tmp_path), table, given.get("stages") or (), settings, given.get("second_name") or "")
+
+
+def test_each_of_the_five_systems_has_a_line_as_published_or_says_that_it_has_none_and_one_of_ours() -> None:
+    assert len(rows()) == 5
+    for row in rows():
+        lines = lines_of(row["as published"])
+        assert any("settings=published" in line for line in lines) or row["as published"] == "not yet as published", row["system"]
+        assert lines_of(row["ours"]), row["system"]
+
+
+def test_figures_of_the_table_are_those_of_the_readme() -> None:
+    results = (ROOT / "README.md").read_text("utf-8").partition("## Results")[2].partition("\n## ")[0]
+    for row in rows():
+        figures = re.findall(r"\d+\.\d+", row["figure"])
+        assert figures or "not measured" in row["figure"], row["system"]
+        assert set(figures) <= set(re.findall(r"\d+\.\d+", results)), row["system"]
