@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -26,19 +26,24 @@ class Seeing(Sequences):
 
     encoder: Literal["linear", "bilstm"] = "linear"
     encoder_hidden: PositiveInt = 128
-    encoder_dropout: Fraction = 0.0
+    encoder_dropout: Fraction = 0.4
 
 
 class VideoEncoder(nn.Module):
-    """A batch -> `(B, width)`: the mean of the real rows, or a BiLSTM with attention over them, and a linear layer."""
+    """A batch -> `(B, 128)`: the mean of the real rows, or a BiLSTM with attention over them, dropout and a linear layer.
 
-    def __init__(self, recipe: Seeing, dims: Mapping[str, int], width: int) -> None:
+    On rows of I3D that is the end of the source's I3D: its average pool, dropout 0.4, 128 values.
+    """
+
+    width = FEATURE
+
+    def __init__(self, recipe: Seeing, dims: Mapping[str, int]) -> None:
         super().__init__()
         self.inputs = Inputs(recipe, dims)
         self.dropout = nn.Dropout(recipe.encoder_dropout)
         self.lstm = BiLstm(self.inputs.width, recipe.encoder_hidden) if recipe.encoder == "bilstm" else None
         self.pooling = Pooling("mean" if self.lstm is None else "linear", self.inputs.width if self.lstm is None else self.lstm.width)
-        self.project = nn.Linear(self.inputs.width if self.lstm is None else self.lstm.width, width)
+        self.project = nn.Linear(self.inputs.width if self.lstm is None else self.lstm.width, self.width)
 
     def forward(self, batch: Batch) -> Tensor:
         rows, lengths = self.inputs(batch)
@@ -49,17 +54,32 @@ class VideoEncoder(nn.Module):
 
 
 class Classifier(Seeing):
-    """The video alone: encoder to classes, `(B, C)`."""
+    """The video alone: the encoder's 128 values to classes, `(B, C)`, with nothing between, as the source has it."""
 
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
-        return VideoEncoder(self, dims, n_classes)
+        return Classified(VideoEncoder(self, dims), n_classes)
+
+    def prepare(self, module: nn.Module, train: Training) -> None:
+        super().prepare(module.get_submodule("encoder"), train)
+
+
+class Classified(nn.Module):
+    """A batch -> `(B, n_classes)` logits."""
+
+    def __init__(self, encoder: VideoEncoder, n_classes: int) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, nn.Linear(FEATURE, n_classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        logits: Tensor = self.head(self.encoder(batch))
+        return logits
 
 
 class Generator(Seeing):
     """Trains an encoder to give what the sensor classifier makes of the sensor rows of the same clip.
 
-    Loss of a clip: `alpha * (Huber + difference of norms) + beta * cross entropy of the sensor classifier's head`; the first part
-    only where the clip has sensor rows.
+    Loss of a clip: `alpha * (Huber + difference of norms) + beta * cross entropy of the sensor classifier's head` on what is generated;
+    the first part only where the clip has sensor rows.
     """
 
     sensor: str
@@ -74,7 +94,7 @@ class Generator(Seeing):
         return self
 
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
-        return Taught(VideoEncoder(self, dims, FEATURE), self._teacher)
+        return Taught(VideoEncoder(self, dims), self._teacher)
 
     def prepare(self, module: nn.Module, train: Training) -> None:
         super().prepare(module.get_submodule("encoder"), train)
@@ -111,7 +131,7 @@ class Taught(nn.Module):
 
 
 class Student(Seeing):
-    """The MLP on generated features, 128 -> 1024, BN, LeakyReLU 0.2, dropout 0.4 -> 512 -> classes, as the source has it."""
+    """The MLP on what encoders give, 128 values each -> 1024, BN, LeakyReLU 0.2, dropout 0.4 -> 512 -> classes, as the source has it."""
 
     hidden: tuple[PositiveInt, PositiveInt] = (1024, 512)
     slope: NonNegative = 0.2
@@ -120,25 +140,47 @@ class Student(Seeing):
     _encoder: Any = PrivateAttr(None)
 
     def looking(self, encoder: nn.Module) -> Student:
-        """With this encoder's weights."""
+        """With the weights of what `eyes` makes."""
         self._encoder = encoder
         return self
 
+    def eyes(self, dims: Mapping[str, int]) -> VideoEncoder | SideBySide:
+        """What it looks through: the generator's encoder."""
+        return VideoEncoder(self, dims)
+
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
-        return Mlp(self, VideoEncoder(self, dims, FEATURE), n_classes)
+        return Mlp(self, self.eyes(dims), n_classes)
 
     def prepare(self, module: nn.Module, train: Training) -> None:
         module.get_submodule("encoder").load_state_dict(self._encoder.state_dict())
 
 
+class FusingStudent(Student):
+    """The same on the classifier's 128 values and the generated 128, 256 in all."""
+
+    def eyes(self, dims: Mapping[str, int]) -> VideoEncoder | SideBySide:
+        return SideBySide([VideoEncoder(self, dims), VideoEncoder(self, dims)])
+
+
+class SideBySide(nn.Module):
+    """A batch -> `(B, width)`: what several encoders give, one after the other."""
+
+    def __init__(self, encoders: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.encoders, self.width = nn.ModuleList(encoders), FEATURE * len(encoders)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return torch.cat([encoder(batch) for encoder in self.encoders], 1)
+
+
 class Mlp(nn.Module):
     """A batch -> `(B, n_classes)` logits; the encoder stays as it is."""
 
-    def __init__(self, recipe: Student, encoder: VideoEncoder, n_classes: int) -> None:
+    def __init__(self, recipe: Student, encoder: VideoEncoder | SideBySide, n_classes: int) -> None:
         super().__init__()
         wide, narrow = recipe.hidden
         self.encoder, self.slope = encoder.requires_grad_(False), recipe.slope
-        self.first, self.norm = nn.Linear(FEATURE, wide), nn.BatchNorm1d(wide)
+        self.first, self.norm = nn.Linear(encoder.width, wide), nn.BatchNorm1d(wide)
         self.dropout = nn.Dropout(recipe.dropout)
         self.last = nn.Sequential(nn.Linear(wide, narrow), nn.Linear(narrow, n_classes))
 

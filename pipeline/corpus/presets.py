@@ -48,11 +48,26 @@ def suited(dataset: Dataset, name: str, kind: str) -> Mapping[str, Any]:
 
 
 def training_settings(table: Manifest, model: str, preset: str) -> Settings:
-    """`models_of`; raises UserError where a model has no published settings."""
+    """`models_of`, tuned ones with what stands in for media that no clip has; raises UserError where a model has no published settings."""
     found = models_of(table.dataset, preset)
     if preset == PUBLISHED and model not in found:
         raise _lacking(table, f"of {model!r}", found)
-    return found
+    standing_in = [settings for settings in _absent(table).values() if preset == TUNED]
+    return {model: settings for part in (found, *standing_in) for model, settings in part.items()}
+
+
+def stand_in_line(table: Manifest, model: str, stages: Sequence[str]) -> list[str]:
+    """A line where a model reads these stages because no clip has the media that it would read."""
+    said = {modality: settings[model] for modality, settings in _absent(table).items() if model in settings}
+    own = [modality for modality, settings in said.items() if tuple(settings["stages"]) == tuple(stages)]
+    return [f"no clip of {table.name} has {modality} media: {', '.join(stages)} stands for it in {model}" for modality in own]
+
+
+def _absent(table: Manifest) -> Mapping[str, Settings]:
+    """`{modality: {model: settings}}` of what the corpus declares for media that no clip of it has."""
+    declared: Mapping[str, Settings] = getattr(table.dataset, "without", {})
+    media = {modality for sample in table.samples for modality in sample.media} if declared else set()
+    return {modality: settings for modality, settings in declared.items() if modality not in media}
 
 
 def refuse_unpublished(table: Manifest, names: Sequence[str], preset: str) -> None:

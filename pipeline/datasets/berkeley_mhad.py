@@ -43,11 +43,16 @@ class BerkeleyMhad:
     }
     training: Mapping[str, Mapping[str, Any]] = {
         "inception_time": {"steps": 300},
-        "self_learning_fusion": {"stages": ("i3d",), "sensor": "inertial"},
+        "self_learning_fusion": {},
+        "self_learning_feature_fusion": {},
         "lstm_late": {"stages": ("i3d", "inertial")},
     }
     published_stages = stages
-    published: Mapping[str, Mapping[str, Any]] = {"inception_time": {"steps": 300}, "self_learning_fusion": {}}
+    published: Mapping[str, Mapping[str, Any]] = {
+        "inception_time": {"steps": 300},
+        "self_learning_fusion": {},
+        "self_learning_feature_fusion": {},
+    }
     protocols: Mapping[str, SplitRule] = {"first_seven": lambda sample: "train" if sample.signer in FIRST_SEVEN else "test"}
     endings: Mapping[str, tuple[str, ...]] = {VIDEO: ("/",)}
 

@@ -57,7 +57,7 @@ class RunTrainer:
 
     def evidence(self, warnings: Iterable[str]) -> dict[str, Any]:
         """What a record says besides what makes the run."""
-        doubts = [*_dropped_line(self.missing), *warnings]
+        doubts = [*self.origin.get("notes", ()), *_dropped_line(self.missing), *warnings]
         environment = run_folder.environment(self.device, torch.get_num_threads())
         origin = {"origin": self.origin} if self.origin else {}
         return {"command": self.command, **origin, "dropped": self.missing, "warnings": doubts, "environment": environment}

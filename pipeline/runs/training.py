@@ -12,7 +12,7 @@ from pipeline import registry
 from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.corpus.presets import PRESETS, TUNED, WORD, models_of, preset_of, training_settings
+from pipeline.corpus.presets import PRESETS, TUNED, WORD, models_of, preset_of, stand_in_line, training_settings
 from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Predictor, Recipe
@@ -133,7 +133,8 @@ def _origin(table: Manifest, model_name: str, settings: Mapping[str, str], recip
     given = preset_of(settings)[1]
     known = [preset for preset in PRESETS if preset == TUNED or model_name in models_of(table.dataset, preset)]
     alike = [preset for preset in known if configured(table, model_name, {**given, WORD: preset}) == recipe]
-    return {"presets": alike, "set": given}
+    notes = stand_in_line(table, model_name, recipe.stages) if TUNED in alike else []
+    return {"presets": alike, "set": given, **({"notes": notes} if notes else {})}
 
 
 def as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:

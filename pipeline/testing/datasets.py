@@ -49,6 +49,10 @@ class DatasetContract(Contract):
         for preset in PRESETS:
             for model, settings in models_of(corpus(name), preset).items():
                 registry.create("model", model, settings)
+        for standing_in in getattr(corpus(name), "without", {}).values():
+            for model, settings in standing_in.items():
+                assert settings["stages"], "what stands in is said"
+                registry.create("model", model, settings)
 
     def test_a_stage_of_two_presets_has_the_same_settings_in_both(self, name: str) -> None:
         tuned, published = (stages_of(corpus(name), preset) for preset in PRESETS)

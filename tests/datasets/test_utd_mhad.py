@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ from pipeline.cache.stage import default_stages
 from pipeline.cli import main
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.presets import stand_in_line
 from pipeline.errors import UserError
+from pipeline.runs import run_folder
+from pipeline.runs.training import configured
 from pipeline.types import Sample
+from tests import commands
 from tests.shared_data import shared
 
 FILES = {
@@ -146,7 +151,7 @@ def test_media_that_are_in_two_splits_are_named(tmp_path: Path) -> None:
     assert "warning: 2 clips have the same inertial media as one of another split (first: train a1_s1_t1 = test a1_s2_t1)" in told
 
 
-def test_the_members_of_its_fusions_are_the_runs_of_the_plain_lines() -> None:
+def test_the_members_of_its_fusions_are_the_runs_of_the_plain_lines(tmp_path: Path) -> None:
     training = registry.create("dataset", "utd_mhad").training
     alone = {
         model: registry.create("model", model, {**training[model], "stages": stage}).model_dump(mode="json")
@@ -155,12 +160,56 @@ def test_the_members_of_its_fusions_are_the_runs_of_the_plain_lines() -> None:
     fused = registry.create("model", "late_fusion", training["late_fusion"]).adapted(training)
     assert {member.model: member.settings for member in fused.members} == alone
     assert fused.combine == "sum"
-    taught = registry.create("model", "self_learning_fusion", training["self_learning_fusion"]).adapted(training)
-    assert (taught.stages, taught.aids) == (("skeleton",), ("inertial",))
+    put(tmp_path, "a1_s1_t1", "inertial", "skeleton")
+    taught: Any = configured(bound(tmp_path / "home", tmp_path), "self_learning_fusion", {})
     assert (taught.teacher.settings, taught.video.settings) == (alone["inception_time"], alone["bilstm_attention"])
 
 
+def test_self_learning_fusion_sees_video_where_there_is_any_and_else_the_skeleton(tmp_path: Path) -> None:
+    put(tmp_path, "a1_s1_t1", "inertial", "skeleton")
+    for model in ("self_learning_fusion", "self_learning_feature_fusion"):
+        taught: Any = configured(bound(tmp_path / "home", tmp_path), model, {})
+        assert (taught.stages, taught.aids, taught.encoder, taught.encoder_dropout) == (("skeleton",), ("inertial",), "bilstm", 0.0)
+        assert (taught.alpha, taught.generator_epochs, taught.epochs, taught.learn) == (3.0, 40, 20, "all")
+    put(tmp_path, "a1_s3_t1", "rgb")
+    for model in ("self_learning_fusion", "self_learning_feature_fusion"):
+        taught = configured(bound(tmp_path / "home", tmp_path), model, {})
+        assert (taught.stages, taught.aids, taught.encoder, taught.encoder_dropout) == (("i3d",), ("inertial",), "linear", 0.4)
+        assert (taught.alpha, taught.beta, taught.generator_epochs, taught.epochs) == (100.0, 30.0, 150, 100)
+
+
+def test_that_the_skeleton_stands_for_video_is_said_where_it_does(tmp_path: Path) -> None:
+    put(tmp_path, "a1_s1_t1", "inertial", "skeleton")
+    table = bound(tmp_path / "home", tmp_path)
+    said = ["no clip of utd_mhad has rgb media: skeleton stands for it in self_learning_fusion"]
+    assert stand_in_line(table, "self_learning_fusion", ("skeleton",)) == said
+    assert stand_in_line(table, "self_learning_fusion", ("kinematics",)) == [], "who chose another stage knows"
+    assert stand_in_line(table, "bilstm_attention", ("skeleton",)) == []
+    put(tmp_path, "a1_s3_t1", "rgb")
+    assert stand_in_line(bound(tmp_path / "home", tmp_path), "self_learning_fusion", ("skeleton",)) == []
+
+
+def test_a_training_says_that_the_skeleton_stands_for_video_and_its_record_keeps_it(tmp_path: Path) -> None:
+    for subject, action in itertools.product((1, 2, 3, 5), (1, 2)):
+        put(tmp_path / "data", f"a{action}_s{subject}_t1", "inertial", "skeleton")
+    home = Home(tmp_path / "cache", tmp_path / "manifests")
+    commands.said(home, "manifest", "utd_mhad", "--root", str(tmp_path / "data"))
+    commands.said(home, "extract", "utd_mhad", "inertial", "skeleton")
+    quick = [
+        "epochs=1",
+        "generator_epochs=1",
+        "teacher=inception_time:epochs=1:modules=3:steps=8",
+        "video=bilstm_attention:epochs=1:hidden=4",
+    ]
+    told = commands.said(home, "train", "utd_mhad", "self_learning_fusion", *(word for pair in quick for word in ("--set", pair)))
+    line = "no clip of utd_mhad has rgb media: skeleton stands for it in self_learning_fusion"
+    assert line in told
+    record = run_folder.read(next((home.cache / "runs/utd_mhad/self_learning_fusion").glob("*/run.json")).parent).record
+    assert line in record["warnings"]
+
+
 def test_its_networks_select_nothing_on_the_subject_cut_for_validation_and_learn_from_it() -> None:
-    training = registry.create("dataset", "utd_mhad").training
+    corpus: Any = registry.create("dataset", "utd_mhad")
     for model in ("inception_time", "bilstm_attention", "self_learning_fusion"):
-        assert (training[model]["best_by"], training[model]["learn"]) == ("last", "all")
+        tuned = {**corpus.training, **corpus.without["rgb"]}[model]
+        assert (tuned["best_by"], tuned["learn"]) == ("last", "all")

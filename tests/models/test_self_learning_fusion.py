@@ -128,10 +128,25 @@ def test_it_has_the_sources_sizes_and_training() -> None:
     student = Student(stages=("i3d",)).build({"i3d": 1024}, 27)
     mlp = (128 * 1024 + 1024) + 2 * 1024 + (1024 * 512 + 512) + (512 * 27 + 27)
     assert sum(values.numel() for values in student.parameters() if values.requires_grad) == mlp
-    encoder = VideoEncoder(Student(stages=("i3d",)), {"i3d": 1024}, 128)
+    encoder = VideoEncoder(Student(stages=("i3d",)), {"i3d": 1024})
     assert sum(values.numel() for values in encoder.parameters()) == 1025 * 128
     whole = recipe.predictor({"i3d": 1024}, 27)
-    assert whole.parameters == mlp + 1025 * 128 + 1025 * 27  # the frozen encoder predicts too, beside the video classifier
+    # the frozen encoder predicts too, beside the video classifier: 128 values, then classes
+    assert whole.parameters == mlp + 1025 * 128 + (1025 * 128 + 129 * 27)
+
+
+def test_the_video_classifier_has_the_end_of_the_sources_i3d() -> None:
+    """Average pool, dropout 0.4, 128 values, classes: nothing between the two layers."""
+    recipe = recipe_of(normalize="none", encoder_dropout=0.4)
+    module: Any = recipe.classifier().build({"video": 6}, 3)
+    dropped = [part.p for part in module.modules() if isinstance(part, torch.nn.Dropout)]
+    assert (dropped, SelfLearningFusion().encoder_dropout) == ([0.4], 0.4)
+    batch = table_of(4).part(stages=["video"]).gather(np.arange(4))
+    with torch.inference_mode():
+        means = torch.stack([rows[:n].mean(0) for rows, n in zip(batch.features["video"], batch.lengths["video"].tolist(), strict=True)])
+        values = means @ module.encoder.project.weight.T + module.encoder.project.bias
+        assert values.shape == (4, 128)
+        torch.testing.assert_close(module.eval()(batch), values @ module.head.weight.T + module.head.bias)
 
 
 def test_its_own_networks_may_keep_their_last_weights_and_learn_from_every_clip() -> None:
