@@ -25,7 +25,7 @@ Journal: TypeAlias = Callable[[Path, Sequence[Epoch]], AbstractContextManager[Ca
 
 
 class Predictor(Protocol):
-    """A trained model."""
+    """A trained model. One that learned over others may have `plain`, a predictor: their mean, which its scores are set beside."""
 
     @property
     def parameters(self) -> int:

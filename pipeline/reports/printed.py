@@ -195,5 +195,9 @@ def print_scores(trained: Any, page: Path) -> None:
     for line in fold_lines(trained.scores):
         click.echo(line, err=True)
     click.echo(scores_line(trained.scores), err=True)
+    if "plain_mean" in trained.scores:
+        from pipeline.runs.scoring.gain import in_words
+
+        click.echo(in_words(trained.scores["plain_mean"]), err=True)
     click.echo(f"run:    {trained.folder}", err=True)
     click.echo(f"report: {page}", err=True)

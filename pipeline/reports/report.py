@@ -18,6 +18,7 @@ from pipeline.learning.epochs import Epoch, read_figures
 from pipeline.machine import shown_size, shown_time
 from pipeline.reports._pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
 from pipeline.runs.run_folder import REPORT, Run
+from pipeline.runs.scoring.gain import in_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,6 +47,7 @@ def write(run: Run, attention: Attention | None = None) -> Path:
         attention=attention,
         cost=cost_of(result),
         folds=result.get("folds"),
+        gained=in_words(result["plain_mean"]) if "plain_mean" in result else "",
         part=run.record.get("part"),
         best=next((row for row in reversed(epochs) if row.best), None),
         epochs=len(epochs),

@@ -21,7 +21,7 @@ from pipeline.runs import journal, run_folder
 from pipeline.runs._cost import Clock
 from pipeline.runs._recipe_code import code_of
 from pipeline.runs.reading import Reading, count, some
-from pipeline.runs.scoring import metrics, predictions
+from pipeline.runs.scoring import gain, metrics, predictions
 from pipeline.runs.scoring.predictions import Predictions
 from pipeline.types import SPLITS, Sample
 
@@ -72,10 +72,20 @@ class RunTrainer:
         cost = clock.cost(predictor.parameters)
         said, scores = scored(reading, predictor, reading.scored, classes=reading.table.classes, learned=record["learned"])
         predictions.write(folder, said)
+        gained = self._gained(reading, predictor, said, record, folder)
         result = {"run": str(folder), "dataset": record["dataset"], "model": record["model"], "split": reading.part or reading.scored}
         facts = result_of(reading.of(reading.scored), said, scores)
-        run_folder.write_result(folder, {**result, **facts, "selected_on_scored": reading.scored == "val", **cost})
+        run_folder.write_result(folder, {**result, **facts, "selected_on_scored": reading.scored == "val", **gained, **cost})
         devices.once(lambda: (folder / fitting.CHECKPOINT).unlink(missing_ok=True))
+
+    def _gained(self, reading: Reading, predictor: Predictor, said: Predictions, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """What a model is worth beside its members' mean, of which the predictions are written too; nothing where it is not made of any."""
+        plain = getattr(predictor, "plain", None)
+        if plain is None:
+            return {}
+        mean, scores = scored(reading, plain, reading.scored, classes=reading.table.classes, learned=record["learned"])
+        predictions.write(folder, mean, gain.MEAN)
+        return {"plain_mean": gain.over_mean(mean, said, scores.interval.by)}
 
     def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
         """One trained on all training clips: the run that training this model alone would make, or has made."""

@@ -19,7 +19,7 @@ from pipeline.runs import run_folder
 from pipeline.runs._trainer import RunTrainer, record_of, result_of, say
 from pipeline.runs.reading import Reading, count, some
 from pipeline.runs.run_folder import Run
-from pipeline.runs.scoring import metrics, predictions
+from pipeline.runs.scoring import gain, metrics, predictions
 from pipeline.types import Sample, Split
 
 FIGURES = ("n", "top1", "top5", "macro_f1", "seconds")
@@ -66,8 +66,18 @@ def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, a
         said = replace(predictions.joined([predictions.read(run.folder) for run in done]), groups=groups)
         predictions.write(folder, said)
         scores = metrics.tally(said.judged, trainer.reading.table.classes, learned=record["learned"], groups=groups, by=by)
-        run_folder.write_result(folder, {"run": str(folder), **_result(readings, done, said, scores)})
+        gained = _gained(folder, done, said, by)
+        run_folder.write_result(folder, {"run": str(folder), **_result(readings, done, said, scores), **gained})
     return folder
+
+
+def _gained(folder: Path, done: Sequence[Run], said: predictions.Predictions, by: str) -> dict[str, Any]:
+    """What the models of all folds are worth beside their members' means, where they are made of any."""
+    if not all("plain_mean" in run.scores for run in done):
+        return {}
+    mean = replace(predictions.joined([predictions.read(run.folder, gain.MEAN) for run in done]), groups=said.groups)
+    predictions.write(folder, mean, gain.MEAN)
+    return {"plain_mean": gain.over_mean(mean, said, by)}
 
 
 def _scored(reading: Reading) -> str:

@@ -47,8 +47,8 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def write(folder: Path, said: Predictions) -> None:
-    """`predictions.csv`: a row a clip; numbers are written whole, so that reading gives them back."""
+def write(folder: Path, said: Predictions, name: str = PREDICTIONS) -> None:
+    """`predictions.csv`, or a file of that form: a row a clip; numbers are written whole, so that reading gives them back."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
     table.writerow(COLUMNS)
@@ -57,12 +57,12 @@ def write(folder: Path, said: Predictions) -> None:
     signers = ("" if signer is None else signer for signer in said.signers)
     table.writerows(zip(said.ids, judged.labels, judged.guesses, *numbers, signers, said.groups, strict=True))
     content = out.getvalue().encode("utf-8", errors="surrogateescape")
-    devices.once(lambda: atomic.replace(folder / PREDICTIONS, content))
+    devices.once(lambda: atomic.replace(folder / name, content))
 
 
-def read(folder: Path) -> Predictions:
+def read(folder: Path, name: str = PREDICTIONS) -> Predictions:
     """The predictions of a finished run; raises UserError where there are none or they are damaged."""
-    path = folder / PREDICTIONS
+    path = folder / name
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
@@ -71,7 +71,7 @@ def read(folder: Path) -> Predictions:
         confidence, probability = (np.array(columns[name], np.float64) for name in ("confidence", "probability"))
         judged = Judged(tuple(columns["label"]), tuple(columns["guess"]), confidence, probability, np.array(columns["rank"], np.int64))
     except FileNotFoundError:
-        raise UserError(f"{folder} holds no {PREDICTIONS}: an older signcache trained it; train it again with --again") from None
+        raise UserError(f"{folder} holds no {name}: an older signcache trained it; train it again with --again") from None
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error}); train the run again with --again") from error
     signers = tuple(signer or None for signer in columns["signer"])
