@@ -13,7 +13,7 @@ from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
 from pipeline.data.batch import Batch
 from pipeline.learning.learner import Fraction, NonNegative, Positive
-from pipeline.learning.recipe import Between, Choice, Recipe, Space
+from pipeline.learning.recipe import Between, Choice, Recipe, SourceCheckpoint, Space
 from pipeline.learning.schedule import Kind as Schedule
 
 
@@ -35,6 +35,17 @@ class BilstmAttention(Sequences):
         "weight_decay": Between(1e-5, 1e-1, log=True),
         "batch_size": Choice((16, 32, 64)),
     }
+
+    checkpoint: ClassVar[SourceCheckpoint | None] = SourceCheckpoint(
+        names={"lstm.": "lstm.lstm.0.", "attn.": "pooling.score.", "norm.": "norm.", "head.": "head."},
+        stage="holistic",
+        fields={
+            "frames": 60,
+            "include": ("pose", "face", "left_hand", "right_hand"),
+            "detection_confidence": 0.5,
+            "tracking_confidence": 0.5,
+        },
+    )
 
     stages: tuple[str, ...] = ("holistic",)
     optimizer: Literal["adam", "adamw"] = "adamw"

@@ -78,6 +78,11 @@ class Extractor(BaseModel):
         """
         return None
 
+    @property
+    def like(self) -> str:
+        """The stage that makes rows of the same values from other media, as from a video; none by default. No part of the identity."""
+        return ""
+
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         """`(n,)` indices of the wanted source frames, ascending, repeats allowed; all by default."""
         return np.arange(length, dtype=np.int64)

@@ -31,6 +31,10 @@ class MPData(Extractor):
         known = (Layout(tuple(part for name, part in LANDMARKS.items() if name not in left_out)) for left_out in ((), ("face",)))
         return next((layout for layout in known if layout.width == self.values), None)
 
+    @property
+    def like(self) -> str:
+        return "holistic"
+
     def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
         for number, (row,) in enumerate(frames):
             if row.shape != self.row_shape:

@@ -74,9 +74,9 @@ def _shown(value: Any) -> str:
 
 
 def _code_of(stage: type[Extractor], read: Callable[[Path], bytes] = Path.read_bytes) -> dict[str, str]:
-    """The hashes of a stage's code without `row_layout` and what its identity holds already: defaults of fields, `version`, `libraries`."""
+    """The hashes of a stage's code without what changes no rows and what its identity holds already: defaults of fields, `libraries`."""
     file = sys.modules[stage.__module__].__file__ or ""
-    return code.code_hashes(file, stage.__name__, {*stage.model_fields, "version", "libraries", "row_layout"}, read=read)
+    return code.code_hashes(file, stage.__name__, {*stage.model_fields, "version", "libraries", "row_layout", "like"}, read=read)
 
 
 def refuse_changed(name: str, extractor: Extractor, said: Fingerprint, *, has_weights: bool = False) -> None:

@@ -23,7 +23,7 @@ from pipeline.cache._finished_rows import finished as finished
 from pipeline.cache.features import Features as Features
 from pipeline.cache.index import Index
 from pipeline.cache.shards import Failure
-from pipeline.cache.stage import FORMAT, Published, Stage, configure, of_published, staleness
+from pipeline.cache.stage import FORMAT, Published, Stage, configure, of_published, published, staleness
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
@@ -33,12 +33,18 @@ COPY = ".published"
 """In the folder of an identity: what `published.json` said when it was published last, its settings and its kind among it."""
 
 
-def publish(home: Home, stage: Stage, done: Finished, bound: Index, failures: Sequence[Failure]) -> None:
+def publish(
+    home: Home, stage: Stage, done: Finished, bound: Index, failures: Sequence[Failure], like: Mapping[str, Any] | None = None
+) -> None:
     """Make `bound`, finished rows under the ids of their clips, what training reads, in one step; `failures` are today's.
 
-    Rows that no clip has stay findable by content, failures of before by the state that the clip had.
+    Rows that no clip has stay findable by content, failures of before by the state that the clip had. `like` is said of
+    imported rows, and stays with them.
     """
     folder = stage.folder(home)
+    if like is None and stage.is_imported:
+        before = published(home, stage.dataset, stage.name)
+        like = before.like if before and before.digest == stage.fingerprint.digest else None
     held = index.build([], failures, [*done.index.shards, *done.later.shards], done.past(failures))
     table = index.joined([held, bound, _orphans(done.rows, bound)])
     content = {
@@ -50,6 +56,7 @@ def publish(home: Home, stage: Stage, done: Finished, bound: Index, failures: Se
         "settings": stage.settings,
         "row_shape": stage.extractor.row_shape,
         "dtype": stage.extractor.dtype,
+        **({"like": like} if like else {}),
     }
     _put(folder, content, table)
     _write_lengths(home, stage.dataset, stage.name, bound)

@@ -68,6 +68,8 @@ class Published:
     row_shape: tuple[int, ...]
     dtype: str
     index: str
+    like: Mapping[str, Any] | None = None
+    """Of imported rows, the stage that makes the same ones from files, as `likeness.said_of` says it."""
 
     @property
     def row_bytes(self) -> int:
@@ -86,7 +88,9 @@ def published(home: Home, dataset: str, name: str) -> Published | None:
         content = unseal(raw)
         row_shape = tuple(content["row_shape"])
         return Published(
-            **{key: content[key] for key in ("stage", "digest", "identity", "settings", "dtype", "index")}, row_shape=row_shape
+            **{key: content[key] for key in ("stage", "digest", "identity", "settings", "dtype", "index")},
+            row_shape=row_shape,
+            like=content.get("like"),
         )
     except FileNotFoundError:
         return None

@@ -80,19 +80,26 @@ def read_checkpoint(path: str) -> Mapping[str, Tensor]:
     Raises UserError where the file is damaged, holds code, or holds anything but tensors by name (in `state_dict` or itself).
     """
     import torch
+
+    content = read_content(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) and isinstance(values, torch.Tensor) for name, values in state.items()):
+        raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it holds no state_dict")
+    return state
+
+
+def read_content(path: str) -> Any:
+    """All that a `.safetensors` or torch file holds, read as `read_checkpoint` reads it; raises UserError where it cannot be."""
+    import torch
     from safetensors.torch import load
 
     try:
         raw = Path(path).read_bytes()
         _read[path] = {"sha256": hashlib.sha256(raw).hexdigest()}
-        content = load(raw) if path.endswith(".safetensors") else torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        return load(raw) if path.endswith(".safetensors") else torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # what a pickle reader raises on any other file has no common kind
         kind = type(error).__name__
         raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it is damaged, or holds code to run ({kind})") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(name, str) and isinstance(values, torch.Tensor) for name, values in state.items()):
-        raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it holds no state_dict")
-    return state
 
 
 def folded(network: nn.Module) -> nn.Module:

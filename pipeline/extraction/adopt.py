@@ -178,12 +178,12 @@ def _scratch(home: Home, stage: Stage) -> Iterator[Home]:
 def _compared(old: _Old, now: Mapping[str, Array], trial: Trial) -> dict[str, Any]:
     """The largest difference, as a fraction of the sample's largest value, and its clip; UserError beyond the tolerance."""
     found: dict[str, float] = {}
-    scale = max((_largest(old.features[clip]) for clip in now), default=0.0) or 1.0
+    scale = max((largest(old.features[clip]) for clip in now), default=0.0) or 1.0
     for clip, rows in now.items():
         before = old.features[clip]
         if before.shape != rows.shape:
             raise UserError(f"{clip!r} has {len(before)} rows, and {len(rows)} with today's code; nothing is adopted")
-        found[clip] = _difference(before, rows) / scale
+        found[clip] = difference(before, rows) / scale
     worst = max(found, key=lambda clip: found[clip])
     equal = all(old.features[clip].tobytes() == rows.tobytes() for clip, rows in now.items())
     if not equal and (trial.tolerance == 0 or not found[worst] <= trial.tolerance):
@@ -194,12 +194,13 @@ def _compared(old: _Old, now: Mapping[str, Array], trial: Trial) -> dict[str, An
     return {"largest_difference": found[worst], "clip": worst, "equal_bytes": equal}
 
 
-def _largest(rows: Array) -> float:
+def largest(rows: Array) -> float:
+    """The largest absolute value among those that are finite."""
     values = np.abs(rows[np.isfinite(rows)].astype(np.float64))
     return float(values.max(initial=0.0))
 
 
-def _difference(a: Array, b: Array) -> float:
+def difference(a: Array, b: Array) -> float:
     """The largest absolute difference; infinite where one has a NaN or an infinity that the other has not."""
     odd = ~np.isfinite(a) | ~np.isfinite(b)
     if not np.array_equal(a[odd], b[odd], equal_nan=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -18,13 +19,14 @@ from pipeline.cache.locking import locked
 from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Row
 from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import manifest
-from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.manifest import Binding, Home, Manifest
 from pipeline.corpus.media import Stat, composed
 from pipeline.datasets.imported import write_table
 from pipeline.errors import UserError
 from pipeline.extraction.inputs import imported_states
 from pipeline.extraction.plan import NOT_IMPORTED
 from pipeline.formats._clips import Incoming
+from pipeline.formats._likeness import Asked, Likeness, line
 from pipeline.formats._reading import clips_of
 from pipeline.types import IMPORT_PREFIX, Array, Sample
 
@@ -43,6 +45,8 @@ class Adopted:
     row_shape: tuple[int, ...] = ()
     lacking: list[str] = field(default_factory=list)
     twins: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is to be known of the stage that the rows are like."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,12 @@ class _Surveyed:
     length: int
 
 
-def import_rows(home: Home, name: str, stage: str, source: Path, form: str) -> Adopted:
+def import_rows(home: Home, name: str, stage: str, source: Path, form: str, like: Asked | None = None) -> Adopted:
     """Read `source` twice: to check all of it and know what it is, then to write it. Nothing is written where a check fails.
 
     A name that is not bound gets the clips, labels and splits of the source. Raises UserError, one line, for wrong shapes,
-    values that are not finite, missing labels, two clips of one id, and clips that the manifest does not have.
+    values that are not finite, missing labels, two clips of one id, clips that the manifest does not have, and rows that are
+    not those of the stage that they are said to be `like`.
     """
     manifest.checked_name(name), manifest.checked_name(stage)
     known = manifest.read(home, name) if manifest.is_bound(home, name) else None
@@ -67,18 +72,32 @@ def import_rows(home: Home, name: str, stage: str, source: Path, form: str) -> A
     if before and before.stage != KIND:
         raise UserError(f"{name}/{stage} holds features of {before.stage!r} that were extracted here; choose another name than {stage!r}")
     clips, shape, numbers = _survey(source, form, {composed(s.id): s for s in known.samples} if known else None)
+    likeness = _likeness(like, known or _unbound(name, source, clips), shape, source, form, clips) if like else None
     table = known or _bind(home, name, clips)
     said = digest_of([form, shape, numbers, [[clip.id, clip.content, clip.length] for clip in clips]])
     settings = {"source": IMPORT_PREFIX + said, "shape": shape, "numbers": numbers}
     ready = configure(home, table, stage, kind=KIND, now=settings)
     with locked(home, name, [stage]):
         _write(home, ready, clips_of(source, form), clips)
-        lacking = _publish(home, table, ready)
+        lacking = _publish(home, table, ready, likeness.said if likeness else None)
     by_content: dict[str, list[str]] = {}
     for clip in clips:
         by_content.setdefault(clip.content, []).append(clip.id)
     twins = [ids for ids in by_content.values() if len(ids) > 1]
-    return Adopted(ready.fingerprint.digest, len(clips), sum(clip.length for clip in clips), shape, lacking, twins)
+    notes = [line(likeness.said), *likeness.doubts] if likeness else []
+    return Adopted(ready.fingerprint.digest, len(clips), sum(clip.length for clip in clips), shape, lacking, twins, notes)
+
+
+def _likeness(asked: Asked, table: Manifest, shape: tuple[int, ...], source: Path, form: str, clips: Sequence[_Surveyed]) -> Likeness:
+    """The stage that the rows are like, compared where videos are there."""
+    found = Likeness(asked, table, shape, {clip.id: clip.length for clip in clips})
+    found.check((clip.id, _kept(incoming.rows)) for clip, incoming in zip(clips, clips_of(source, form), strict=True))
+    return found
+
+
+def _unbound(name: str, source: Path, clips: Sequence[_Surveyed]) -> Manifest:
+    """The clips of a name that is not bound yet."""
+    return Manifest(name, Binding(KIND, source, "official", 0), (), tuple(clip.sample for clip in clips))
 
 
 def _survey(source: Path, form: str, known: Mapping[str, Sample] | None) -> tuple[list[_Surveyed], tuple[int, ...], str]:
@@ -161,12 +180,12 @@ def _shard(home: Home, stage: Stage, clips: Sequence[tuple[_Surveyed, Array, int
     shards.write_shard(stage.folder(home), marker, values, {"signcache": __version__})
 
 
-def _publish(home: Home, table: Manifest, stage: Stage) -> list[str]:
+def _publish(home: Home, table: Manifest, stage: Stage, like: Mapping[str, Any] | None) -> list[str]:
     """The clips of the manifest that the import lacks, recorded as its failures."""
     done = publishing.finished(stage, home)
     numbers = done.current(done.places(table), imported_states(table, done))
     has_row = (numbers >= 0).tolist()
     bound = done.rows.taken(numbers[numbers >= 0], list(compress(table.ids, has_row)))
     lacking = [clip for clip, has in zip(table.ids, has_row, strict=True) if not has]
-    publishing.publish(home, stage, done, bound, [Failure(clip, NOT_IMPORTED, "", 0, "", 0, 0) for clip in lacking])
+    publishing.publish(home, stage, done, bound, [Failure(clip, NOT_IMPORTED, "", 0, "", 0, 0) for clip in lacking], like)
     return lacking

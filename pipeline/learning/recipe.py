@@ -65,6 +65,18 @@ class Between:
     log: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SourceCheckpoint:
+    """What the programs of a model's source leave of a training: its classes, and tensors by their names of the module's parts.
+
+    `names` are how these begin, with the beginnings of ours; the rows that it reads are those of `stage` with these `fields`.
+    """
+
+    names: Mapping[str, str]
+    stage: str
+    fields: Mapping[str, Any]
+
+
 Space: TypeAlias = Mapping[str, Choice | Between]
 
 
@@ -104,6 +116,9 @@ class Recipe(BaseModel):
 
     space: ClassVar[Space] = {}
     """The fields that `signcache tune` searches, and where. No part of a run's identity."""
+
+    checkpoint: ClassVar[SourceCheckpoint | None] = None
+    """The checkpoints of the model's source that `signcache import-run` takes, where it takes any."""
 
     stages: tuple[str, ...]
 

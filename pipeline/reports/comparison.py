@@ -62,8 +62,8 @@ class Compared:
             "macro F1": percent(scores["macro_f1"]),
             "ECE": percent(calibration["error"]),
             "parameters": f"{scores['parameters']:,}",
-            "training": shown_time(scores["seconds"]),
-            "memory": shown_size(scores["peak_memory_bytes"]),
+            "training": shown_time(scores["seconds"]) if "seconds" in scores else "elsewhere",
+            "memory": shown_size(scores["peak_memory_bytes"]) if "seconds" in scores else "elsewhere",
         }
 
 
@@ -89,6 +89,8 @@ def compare(runs: Sequence[Run]) -> list[Compared]:
         if run.dataset != first.dataset:
             raise UserError(f"{run.folder} is of {run.dataset}, and {first.folder} of {first.dataset}; compare runs of one corpus")
     for run in runs:
+        if "imported" in run.record and "top1" not in run.scores:
+            raise UserError(f"{run.folder} was imported and is not scored; extract what it reads, then: {run.record['command']}")
         if "calibration" not in run.scores:
             raise UserError(f"{run.folder} has no calibration: an older signcache trained it; do it again: {run.record['command']} --again")
     said = [predictions.read(run.folder) for run in runs]

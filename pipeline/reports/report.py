@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_suffix(".html")
 PAIRS = 15
 FRAMES = 4
+NO_PICTURES = dict.fromkeys(("score", "curves", "confusion", "reliability", "attention"), "")
 
 
 def write(run: Run, attention: Attention | None = None) -> Path:
@@ -36,24 +37,26 @@ def write(run: Run, attention: Attention | None = None) -> Path:
 
     result, epochs = run.scores, read_figures(run.folder)
     learned_all = run.record["settings"].get("learn") == "all"
-    place = {label: number for number, label in enumerate(result["classes"])}
+    place, is_scored = {label: number for number, label in enumerate(result.get("classes", ()))}, "top1" in result
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text("utf-8"))
     text = page.render(
         record=run.record,
         result=result,
         percent=percent,
-        pictures=_pictures(result, epochs, attention, learned_all=learned_all),
+        is_scored=is_scored,
+        pictures=_pictures(result, epochs, attention, learned_all=learned_all) if is_scored else NO_PICTURES,
         learned_all=learned_all,
         attention=attention,
         cost=cost_of(result),
         folds=result.get("folds"),
         gained=in_words(result["plain_mean"]) if "plain_mean" in result else "",
         part=run.record.get("part"),
+        imported=run.record.get("imported"),
         best=next((row for row in reversed(epochs) if row.best), None),
         epochs=len(epochs),
-        pairs=_confused(result),
+        pairs=_confused(result) if is_scored else [],
         worst=[{**clip, "frames": frames_of(run, clip["media"])} for clip in result.get("worst", [])],
-        per_class=[{**row, "index": place[row["label"]]} for row in sorted(result["per_class"], key=lambda row: row["f1"])],
+        per_class=[{**row, "index": place[row["label"]]} for row in sorted(result.get("per_class", ()), key=lambda row: row["f1"])],
         settings={key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in run.record["settings"].items()},
         origin=origin_of(run.record),
         inputs=_inputs(run.record),

@@ -70,22 +70,8 @@ class RunTrainer:
         predictor = recipe.fit(train, val, self.device)
         devices.once(lambda: predictor.save(folder))
         cost = clock.cost(predictor.parameters)
-        said, scores = scored(reading, predictor, reading.scored, classes=reading.table.classes, learned=record["learned"])
-        predictions.write(folder, said)
-        gained = self._gained(reading, predictor, said, record, folder)
-        result = {"run": str(folder), "dataset": record["dataset"], "model": record["model"], "split": reading.part or reading.scored}
-        facts = result_of(reading.of(reading.scored), said, scores)
-        run_folder.write_result(folder, {**result, **facts, "selected_on_scored": reading.scored == "val", **gained, **cost})
+        write_scores(reading, folder, record, predictor, {"selected_on_scored": reading.scored == "val", **cost})
         devices.once(lambda: (folder / fitting.CHECKPOINT).unlink(missing_ok=True))
-
-    def _gained(self, reading: Reading, predictor: Predictor, said: Predictions, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """What a model is worth beside its members' mean, of which the predictions are written too; nothing where it is not made of any."""
-        plain = getattr(predictor, "plain", None)
-        if plain is None:
-            return {}
-        mean, scores = scored(reading, plain, reading.scored, classes=reading.table.classes, learned=record["learned"])
-        predictions.write(folder, mean, gain.MEAN)
-        return {"plain_mean": gain.over_mean(mean, said, scores.interval.by)}
 
     def whole(self, model: str, recipe: Recipe, seed: int) -> Predictor:
         """One trained on all training clips: the run that training this model alone would make, or has made."""
@@ -146,7 +132,8 @@ def _stage_record(home: Home, features: Features) -> dict[str, Any]:
     """The fingerprint of a stage as it is read."""
     said = published(home, features.dataset, features.name)
     identity = said.identity if said and said.digest == features.digest else None
-    return {"digest": features.digest, "row_shape": list(features.row_shape), "dtype": features.dtype, "identity": identity}
+    like = {"like": features.said.like} if features.said.like else {}
+    return {"digest": features.digest, "row_shape": list(features.row_shape), "dtype": features.dtype, "identity": identity, **like}
 
 
 def scored(
@@ -159,6 +146,25 @@ def scored(
     by, groups = kept_together(samples, reading.table)
     said = Predictions(tuple(sample.id for sample in samples), judged, tuple(sample.signer for sample in samples), groups)
     return said, metrics.tally(judged, classes, learned=learned, groups=groups, by=by)
+
+
+def write_scores(reading: Reading, folder: Path, record: Mapping[str, Any], predictor: Predictor, more: Mapping[str, Any]) -> None:
+    """What a trained model says of the fold that scores, and what that is worth, into the folder of its run, which is finished by it."""
+    said, scores = scored(reading, predictor, reading.scored, classes=tuple(record["classes"]), learned=record["learned"])
+    predictions.write(folder, said)
+    gained = _gained(reading, predictor, said, record, folder)
+    result = {"run": str(folder), "dataset": record["dataset"], "model": record["model"], "split": reading.part or reading.scored}
+    run_folder.write_result(folder, {**result, **result_of(reading.of(reading.scored), said, scores), **gained, **more})
+
+
+def _gained(reading: Reading, predictor: Predictor, said: Predictions, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What a model is worth beside its members' mean, of which the predictions are written too; nothing where it is not made of any."""
+    plain = getattr(predictor, "plain", None)
+    if plain is None:
+        return {}
+    mean, scores = scored(reading, plain, reading.scored, classes=reading.table.classes, learned=record["learned"])
+    predictions.write(folder, mean, gain.MEAN)
+    return {"plain_mean": gain.over_mean(mean, said, scores.interval.by)}
 
 
 def result_of(samples: Sequence[Sample], said: Predictions, scores: metrics.Scores) -> dict[str, Any]:

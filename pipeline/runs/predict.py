@@ -18,6 +18,7 @@ from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import Binding, Home, Manifest
 from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.data.table import UNKNOWN, Table
+from pipeline.datasets.folder import VIDEO_SUFFIXES, videos
 from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
@@ -67,7 +68,8 @@ def predict_files(
 
     Raises UserError where today's stages would make other features than those that it was trained on, unless `stale` is "allow".
     """
-    with opened(home, place, stale=stale) as trained:
+    of_videos = any(each.suffix.lower() in VIDEO_SUFFIXES or (each.is_dir() and any(videos(each))) for each in places)
+    with opened(home, place, stale=stale, of_videos=of_videos) as trained:
         return label(home, trained, clips_at(places, trained.modalities, trained.endings), device=device, top=top)
 
 

@@ -9,6 +9,7 @@ from pipeline import registry
 from pipeline.cache import publishing
 from pipeline.cache.features import Features
 from pipeline.cache.identity import differences
+from pipeline.cache.likeness import like_of_stage, stand_in, standing_in
 from pipeline.cache.stage import Stage, configure, published
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import PREDICTED, Home, Manifest
@@ -51,22 +52,37 @@ def recipe_of(run: Run) -> Recipe:
     return recipe
 
 
-def of_run(home: Home, run: Run, *, stale: str = "refuse") -> Trained:
-    """A finished run with today's stages of its corpus.
+def of_run(home: Home, run: Run, *, stale: str = "refuse", of_videos: bool = False) -> Trained:
+    """A finished run with today's stages of its corpus, or, `of_videos`, with those that make rows like theirs of these.
 
-    Raises UserError where these were imported, or, unless `stale` is "allow", make other features than those that it was trained on.
+    Raises UserError where these were imported and nothing says what they are like, or, unless `stale` is "allow", where they
+    make other features than those that it was trained on.
     """
     recipe, table = recipe_of(run), manifest.read(home, run.dataset, clips=False)
-    stages = [_unchanged(home, run, table, stage, stale) for stage in recipe.stages]
+    stages = [
+        _standing_in(home, run, table, stage, stale, of_videos) or _unchanged(home, run, table, stage, stale) for stage in recipe.stages
+    ]
     name = f"{run.dataset}{PREDICTED}"
     return Trained(run, recipe, tuple(_moved(stage, name) for stage in stages), getattr(table.dataset, "endings", {}))
+
+
+def _standing_in(home: Home, run: Run, table: Manifest, name: str, stale: str, of_videos: bool) -> Stage | None:
+    """What makes of files rows like those of a stage that no file gives."""
+    said, remedy = run.record["stages"][name], f"do it again: {run.record['command']}, or label all the same: --stale allow"
+    if "imported" in run.record:
+        return replace(stand_in(run.dataset, said["like"], stale, remedy), name=name)
+    like = like_of_stage(home, table, name, said, of_videos=of_videos)
+    return standing_in(configure(home, table, name), stand_in(run.dataset, like, stale, remedy)) if like else None
 
 
 def _unchanged(home: Home, run: Run, table: Manifest, name: str, stale: str) -> Stage:
     """Today's stage, which must make the features that the run was trained on, or others that were adopted from these."""
     stage, trained = configure(home, table, name), run.record["stages"][name]
     if any(link.is_imported for link in stage.chain):
-        raise UserError(f"the run reads {run.dataset}/{name}, which was imported: signcache cannot make it from files")
+        raise UserError(
+            f"the run reads {run.dataset}/{name}, which was imported: signcache cannot make it from files; "
+            f"say which stage makes the same rows: signcache import {run.dataset} {stage.chain[0].name} SRC --format FORMAT --like STAGE"
+        )
     is_trained_on = stage.fingerprint.digest == trained["digest"] or _is_adopted(home, run, stage, trained["digest"])
     if not is_trained_on and stale != "allow":
         said = trained["identity"]

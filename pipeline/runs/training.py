@@ -141,9 +141,10 @@ def as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:
     """The published features of a stage, which must be those that the run was trained on, or have been adopted from them."""
     features = open_stages(home, table, [stage], "allow")[stage]
     trained = run.record["stages"][stage]["digest"]
-    if features.digest != trained and trained not in features.adopted_from():
+    if trained not in (features.digest, (features.said.like or {}).get("digest")) and trained not in features.adopted_from():
+        again = "import it again where its rows are published" if "imported" in run.record else "train it anew"
         raise UserError(
             f"the run was trained on features {trained} of {run.dataset}/{stage}, and {features.digest} are published now; "
-            f"train it anew: {run.record['command']}"
+            f"{again}: {run.record['command']}"
         )
     return features

@@ -23,14 +23,14 @@ from pipeline.types import STAGE_PREFIX, Extractor
 
 
 @contextmanager
-def opened(home: Home, place: Path | str, *, stale: str = "refuse") -> Iterator[Trained]:
-    """What labels clips, of a run or a package, as long as it is needed.
+def opened(home: Home, place: Path | str, *, stale: str = "refuse", of_videos: bool = False) -> Iterator[Trained]:
+    """What labels clips, of a run or a package, as long as it is needed; `of_videos` where it reads these whatever it was trained on.
 
     Raises UserError where today's stages make other rows than those that it learned from, unless `stale` is "allow".
     """
     with _folder(Path(place)) as folder:
         if not (folder / PACKAGE).is_file():
-            yield of_run(home, run_folder.read(folder), stale=stale)
+            yield of_run(home, run_folder.read(folder), stale=stale, of_videos=of_videos)
             return
         lead = read(folder)
         run = run_folder.read(folder / RUNS / lead.run)
