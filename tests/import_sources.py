@@ -32,8 +32,8 @@ def rows(length: int, seed: int = 0, width: int = 4) -> Array:
     return np.random.default_rng(seed).normal(1, 0.1, (length, width)).astype(np.float32)
 
 
-def lis(root: Path, clips: int = 4) -> dict[str, Array]:
-    """The LIS system's folders: rows padded with zeros to 30, lengths beside them, test without class folders."""
+def lis(root: Path, clips: int = 4, width: int = 4, black: float = 0.0) -> dict[str, Array]:
+    """The LIS system's folders: rows padded to 30 with those of `black` frames, lengths beside them, test without class folders."""
     found: dict[str, Array] = {}
     for split in ("train", "val", "test"):
         lengths = {}
@@ -41,10 +41,10 @@ def lis(root: Path, clips: int = 4) -> dict[str, Array]:
             for clip in range(clips):
                 name = f"SAMPLE_{('train', 'val', 'test').index(split)}{number}{clip}"
                 length = 10 + 7 * clip
-                values = rows(min(length, 30), len(found))
+                values = rows(min(length, 30), len(found), width)
                 path = root / split / ("" if split == "test" else label) / f"{name}.npy"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, np.concatenate([values, np.zeros((30 - len(values), 4), np.float32)]))
+                np.save(path, np.concatenate([values, np.full((30 - len(values), width), black, np.float32)]))
                 lengths[name] = length
                 found[name if split == "test" else f"{label}/{name}"] = values
         (root / f"lengths_{split}.json").write_text(json.dumps(lengths))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,15 +16,17 @@ from pipeline.types import SPLITS, Array
 
 
 def read(source: Path) -> Iterator[Incoming]:
-    """`[<split>/][<class>/]<clip>.npy` with `lengths_<split>.json` there or beside, as the LIS system writes them."""
-    files = [source / below / name for below, names in walk(source) for name in names if name.endswith(".npy")]
-    lengths: dict[str, Mapping[str, int] | None] = {}
-    for path in sorted(files):
+    """`[<split>/][<class>/]<clip>.npy` with `lengths_<split>.json` there or beside, as the LIS system writes them.
+
+    The source pads with black frames before it extracts, so what follows a clip's length is features of black: only the first
+    `length` rows are the clip's, whatever the others hold. Its own training code reads all 30.
+    """
+    files = sorted(source / below / name for below, names in walk(source) for name in names if name.endswith(".npy"))
+    lengths = _tables(source, {_split(path.relative_to(source)) for path in files})
+    for path in files:
         place = path.relative_to(source)
-        split = place.parts[0] if place.parts[0] in SPLITS else ""
+        split = _split(place)
         name = (place.relative_to(split) if split else place).with_suffix("")
-        if split not in lengths:
-            lengths[split] = _lengths(source, split)
         label = name.parts[-2] if len(name.parts) > 1 else None
         if label is None and split in ("", "train"):
             raise UserError(f"{path} lies in no class folder, so its label is missing; expected [train/]<class>/<clip>.npy")
@@ -34,8 +36,29 @@ def read(source: Path) -> Iterator[Incoming]:
         yield Incoming(ids, whole[:length], label, split_of(split), max(length, (lengths[split] or {}).get(name.name, length)))
 
 
+def _split(place: Path) -> str:
+    return place.parts[0] if place.parts[0] in SPLITS else ""
+
+
+def _tables(source: Path, splits: Set[str]) -> dict[str, Mapping[str, int] | None]:
+    """The lengths of the clips of every split: of all or of none, for where the clips of one are padded, so are those of another."""
+    found = {split: _lengths(source, split) for split in sorted(splits)}
+    lacking = [_table_name(split) for split, lengths in found.items() if lengths is None]
+    if lacking and len(lacking) < len(found):
+        there = next(_table_name(split) for split, lengths in found.items() if lengths is not None)
+        raise UserError(
+            f"{source} has {there} and no {lacking[0]}, so which rows of its clips are padding is unknown; write it "
+            f"(signcache export NAME STAGE OUT --format lengths does, of extracted features), or leave that split out"
+        )
+    return found
+
+
+def _table_name(split: str) -> str:
+    return f"lengths_{split}.json" if split else "lengths.json"
+
+
 def _lengths(source: Path, split: str) -> Mapping[str, int] | None:
-    name = f"lengths_{split}.json" if split else "lengths.json"
+    name = _table_name(split)
     for path in (source / name, source / split / name, source.parent / name):
         if path.is_file():
             try:
@@ -46,7 +69,7 @@ def _lengths(source: Path, split: str) -> Mapping[str, int] | None:
 
 
 def _length(path: Path, name: str, rows: Array, lengths: Mapping[str, int] | None) -> int:
-    """How many of the rows are real; what follows must be zeros."""
+    """How many of the rows are real."""
     if rows.ndim < 2:
         raise UserError(f"{path} is {rows.shape}; expected (rows, values)")
     stem = name.rpartition("/")[2]
@@ -56,10 +79,7 @@ def _length(path: Path, name: str, rows: Array, lengths: Mapping[str, int] | Non
         return len(rows)
     if name not in lengths and stem not in lengths:
         raise UserError(f"{path}: the lengths JSON has no {stem!r}; add its number of frames")
-    length = min(lengths.get(name, lengths.get(stem, 0)), len(rows))
-    if rows[length:].any():
-        raise UserError(f"{path} has rows that are not zero after its length {length}")
-    return length
+    return min(lengths.get(name, lengths.get(stem, 0)), len(rows))
 
 
 def write(source: Outgoing, out: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 from pipeline.cache.stage import published
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
+from pipeline.data import batches
+from pipeline.data.batch import fused
 from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.plan import wanted_stages
@@ -40,6 +42,26 @@ def test_the_lis_systems_folders_are_read_without_their_padding(home: Home, tmp_
     assert table.classes == LABELS, "classes come by their number, not as text"
     assert table.binding.split == "official"
     assert {sample.label for sample in table.samples if sample.split == "test"} == {None}
+
+
+def test_the_lis_systems_own_caches_are_fused_though_their_padding_is_features_of_black(home: Home, tmp_path: Path) -> None:
+    widths = {"resnet50": ("features_RGB", 2048), "radar_cnn": ("features_radar", 96)}
+    expected = {stage: lis(tmp_path / folder, width=width, black=0.4) for stage, (folder, width) in widths.items()}
+    for table in (tmp_path / "features_RGB").glob("lengths_*.json"):
+        table.rename(tmp_path / table.name)  # as the source has them: one table for both modalities, beside their folders
+        (tmp_path / "features_radar" / table.name).unlink()
+    for stage, (folder, _) in widths.items():
+        done = run(home, "import", "signs", stage, tmp_path / folder, "--format", "npy")
+        assert done.exit_code == 0, done.output
+    for clip, values in expected["radar_cnn"].items():
+        np.testing.assert_array_equal(opened(home, "radar_cnn")[clip], values)
+    (batch,) = batches("signs", ["resnet50", "radar_cnn"], shuffle=False, cache=home.cache, manifests=home.manifests)
+    inputs, lengths = fused(batch, ["resnet50", "radar_cnn"])
+    assert inputs.shape == (12, 30, 2144)
+    for clip, row, length in zip(batch.ids, inputs.numpy(), lengths.tolist(), strict=True):
+        own = np.concatenate([expected["resnet50"][clip], expected["radar_cnn"][clip]], 1)
+        np.testing.assert_array_equal(row[:length], own)
+        assert not row[length:].any()
 
 
 def test_a_length_before_the_cap_is_kept_as_the_source_length(home: Home, tmp_path: Path) -> None:

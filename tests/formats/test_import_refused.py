@@ -86,10 +86,6 @@ def spoil_width(root: Path) -> None:
     np.save(root / "train" / "0_SI" / "SAMPLE_001.npy", np.zeros((30, 5), np.float32))
 
 
-def spoil_padding(root: Path) -> None:
-    np.save(root / "train" / "0_SI" / "SAMPLE_000.npy", np.ones((30, 4), np.float32))
-
-
 def spoil_length(root: Path) -> None:
     (root / "lengths_val.json").write_text("{}")
 
@@ -103,7 +99,12 @@ def endless_count(root: Path) -> None:
 
 
 def lose_lengths(root: Path) -> None:
-    (root / "lengths_train.json").unlink()
+    for split in ("train", "val", "test"):
+        (root / f"lengths_{split}.json").unlink()
+
+
+def lose_a_split(root: Path) -> None:
+    (root / "lengths_test.json").unlink()
 
 
 def lose_label(root: Path) -> None:
@@ -118,7 +119,6 @@ def spoil_file(root: Path) -> None:
     ("spoil", "reason"),
     [
         (spoil_width, r"'0_SI/SAMPLE_001' has rows of float32 \(5,\), '\S+' of float32 \(4,\)"),
-        (spoil_padding, r"SAMPLE_000\.npy has rows that are not zero after its length 10"),
         (spoil_length, r"the lengths JSON has no 'SAMPLE_1\d\d'; add its number of frames"),
         (
             spoil_count,
@@ -126,6 +126,7 @@ def spoil_file(root: Path) -> None:
         ),
         (endless_count, r"lengths_train\.json is no JSON object of clip names and lengths: the length inf; expected a whole number"),
         (lose_lengths, r"ends with rows of zeros, and there is no lengths JSON that says whether they are padding"),
+        (lose_a_split, r"has lengths_train\.json and no lengths_test\.json, so which rows of its clips are padding is unknown; write it"),
         (lose_label, r"SAMPLE_000\.npy lies in no class folder, so its label is missing"),
         (spoil_file, r"SAMPLE_000\.npy is no plain \.npy array"),
     ],
