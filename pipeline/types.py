@@ -140,7 +140,8 @@ class Dataset(Protocol):
     `groupings`, `{name: Grouping}`: each is a word for `--split`, and what the split names, else the first, is what folds and cuts keep
     together where signers are unknown; `protocols`, `{name: SplitRule}`: further words for `--split`; `second_names`,
     `{name: stage}`: names of these for another stage, as by `--as`; `endings`, `{modality: (ending, ...)}`: what follows a clip's own
-    name in those of its files, a track each (`/` where the clip is a folder of frames), for `predict`; and `submission`, a Submission.
+    name in those of its files, a track each (`/` where the clip is a folder of frames), for `predict`; `may_lack`,
+    `(modality, ...)`: what a clip may be without and is no failure for it, as `--may-lack` says of a name; and `submission`, a Submission.
     """
 
     layout: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import groupby
 
@@ -21,6 +22,9 @@ from pipeline.types import Array
 class Features(Mapping[str, Array]):
     """The published rows of a stage by clip id: `features[id]` is a read-only `(T, *row_shape)` view of its shard."""
 
+    spared: frozenset[str] = frozenset()
+    """Clips that may have no rows at all."""
+
     def __init__(self, home: Home, dataset: str, name: str, said: Published) -> None:
         self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
         self.home, self.folder = home, home.cache / dataset / name / said.digest
@@ -35,12 +39,20 @@ class Features(Mapping[str, Array]):
         """What the values of a row are, as far as the stage says."""
         return layout_of(self.said)
 
+    def sparing(self, clips: Collection[str]) -> Features:
+        """The same features, in which those of these clips that have none read as no rows."""
+        found = copy.copy(self)
+        found.spared = frozenset(clips)
+        return found
+
     def __getitem__(self, clip: str) -> Array:
         rows = self._read.get(clip)
         return self._first(clip) if rows is None else rows
 
     def _first(self, clip: str) -> Array:
         """The rows of a clip that was not read yet. Each is compared once: a damaged row never reaches a training."""
+        if self.lacks(clip):
+            return np.empty((0, *self.row_shape), self.dtype)
         self._number(clip)
         while True:
             table, opened = self._opened
@@ -96,7 +108,11 @@ class Features(Mapping[str, Array]):
 
     def length(self, clip: str) -> int:
         """Number of rows of a clip, without touching its shard."""
-        return int(self.index.columns["length"][self._number(clip)])
+        return 0 if self.lacks(clip) else int(self.index.columns["length"][self._number(clip)])
+
+    def lacks(self, clip: str) -> bool:
+        """Whether it is a spared clip without rows."""
+        return clip in self.spared and clip not in self.index.position
 
     def expect(self, clips: Iterable[str]) -> None:
         """Ask the disk for the rows of clips that are read soon, those of a shard in their order; no clip needs to have rows.

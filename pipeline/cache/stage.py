@@ -43,6 +43,11 @@ class Stage:
         return self.extractor.source.startswith(IMPORT_PREFIX)
 
     @property
+    def modality(self) -> str:
+        """The media that it goes back to."""
+        return self.chain[0].extractor.source
+
+    @property
     def chain(self) -> tuple[Stage, ...]:
         """What the stage derives from, that of media or an import first, and then itself."""
         return (*self.upstream.chain, self) if self.upstream else (self,)

@@ -21,19 +21,21 @@ EXIT_FAILURES = 1
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the corpus [default: data/NAME].")
 @click.option("--split", help="official, signer, stratified, or what the corpus declares [default: the first of these that it allows].")
 @click.option("--seed", type=int, help="Seed of the split [default: 0].")
+@click.option("--may-lack", multiple=True, metavar="MODALITY", help="Clips without it are no failures; '' forgets. Repeats.")
 @click.pass_context
-def manifest_command(ctx: click.Context, name: str, corpus: str | None, root: Path | None, split: str | None, seed: int | None) -> None:
+def manifest_command(ctx: click.Context, /, name: str, **asked: Any) -> None:
     """Bind NAME to a corpus and list its clips."""
     from pipeline.corpus import manifest
-    from pipeline.reports.printed import print_absent, print_apart, print_crossing, print_unlearned
+    from pipeline.reports.printed import print_absent, print_apart, print_crossing, print_lacking, print_unlearned
 
-    table = manifest.bind(home_of(ctx), name, corpus=corpus, root=root, split=split, seed=seed)
+    table = manifest.bind(home_of(ctx), name, **asked)
     click.echo(f"{name}: {manifest.summary(table)}")
     print_apart(table)
     print_absent(table)
     missing = manifest.missing_files(table)
     if missing:
         click.echo(f"warning: {len(missing)} expected files are missing, first {missing[0]}; their clips will fail", err=True)
+    print_lacking(table)
     print_crossing(table)
     print_unlearned(table)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
-from pipeline.corpus.media import composed, listing
+from pipeline.corpus.media import composed, exists, listing
 from pipeline.errors import UserError
 from pipeline.types import Sample, Split
 
@@ -33,6 +33,28 @@ def checked(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
                 if part.startswith("/") or (".." in part and ".." in part.split("/")):
                     raise UserError(f"clip {sample.id!r} names the file {part!r}, which is not below its root {root}")
         yield sample
+
+
+def with_media(samples: Iterable[Sample], root: Path, told: Collection[str]) -> Iterator[Sample]:
+    """The same clips; raises UserError at their end where none of them has media of a modality that is told of."""
+    known = set[str]()
+    for sample in samples:
+        known |= sample.media.keys()
+        yield sample
+    unknown = {modality for modality in told if modality} - known
+    if unknown:
+        raise UserError(f"--may-lack {min(unknown)}: the clips below {root} have {', '.join(sorted(known)) or 'no media'}; name some of these")
+
+
+def without_lacked(samples: Iterable[Sample], root: Path, may_lack: Collection[str]) -> Iterator[Sample]:
+    """The same clips, each without the media of these modalities of which no file is there; a clip with some of them is to have all."""
+    if not may_lack:
+        yield from samples
+        return
+    for sample in samples:
+        gone = {m for m in may_lack if m in sample.media and not any(exists(root / part) for part in sample.media[m])}
+        kept = {modality: paths for modality, paths in sample.media.items() if modality not in gone}
+        yield replace(sample, media=kept) if gone else sample
 
 
 def listed(samples: Iterable[Sample], root: Path, before: Iterable[Sample], classes: Iterable[str]) -> Listing:

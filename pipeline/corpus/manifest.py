@@ -18,20 +18,18 @@ from numpy.typing import NDArray
 from pipeline import registry
 from pipeline.atomic import digest_of
 from pipeline.corpus import _binding, clip_table
+from pipeline.corpus._binding import CHECKOUT as CHECKOUT
+from pipeline.corpus._binding import PREDICTED as PREDICTED
 from pipeline.corpus._binding import Binding as Binding
 from pipeline.corpus._binding import Bound
-from pipeline.corpus._listing import checked, listed
+from pipeline.corpus._listing import checked, listed, with_media
+from pipeline.corpus._listing import without_lacked as without_lacked
 from pipeline.corpus.media import exists
 from pipeline.corpus.splits import Words, assign, declared, describe
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import UserError
 from pipeline.types import Dataset, Grouping, Sample
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-PREDICTED = "-predict"
-"""Ends the name under which the cache keeps features of the files that `predict` was given."""
-RESERVED = re.compile(rf"runs|.*({PREDICTED}|\.csv|\.json)", re.IGNORECASE)
-"""What the cache and the folder of tables call their own: folders of runs, features of what `predict` was given, tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,15 @@ class Manifest:
         """The corpus, as its file registers it."""
         dataset: Dataset = registry.create("dataset", self.binding.corpus)
         return dataset
+
+    @property
+    def may_lack(self) -> frozenset[str]:
+        """The modalities that a clip may be without, as the corpus declares or the name was told."""
+        return frozenset({*getattr(self.dataset, "may_lack", ()), *self.binding.may_lack})
+
+    def lacking(self, modality: str) -> frozenset[str]:
+        """The clips without media of a modality that clips may lack."""
+        return frozenset(s.id for s in self.samples if modality not in s.media) if modality in self.may_lack else frozenset()
 
     @cached_property
     def digest(self) -> str:
@@ -131,15 +138,17 @@ def _without_collection() -> Iterator[None]:
 def bind(home: Home, name: str, **asked: Any) -> Manifest:
     """List the root of `name` again, write its manifest where it changed, and return it.
 
-    `asked` may hold corpus, root, split and seed; what is None stays as bound, or is the corpus' default.
+    `asked` may hold corpus, root, split, seed and may_lack; what is None stays as bound, or is the corpus' default.
     Raises UserError where they contradict the binding, or where the root does not hold the corpus.
     """
     file = _file(home, name)
     old = _binding.read(file)
-    now = _rebound(name, old.binding, asked) if old else _first_binding(name, asked)
+    now = _binding.rebound(name, old.binding, asked) if old else _binding.first(name, asked)
     dataset: Dataset = registry.create("dataset", now.corpus)
     before, known = (chain(_binding.samples(file, old, files=False), old.away), old.classes) if old else ((), ())
-    clips = listed(dataset.samples(now.root), now.root, before, known)
+    may_lack = {*getattr(dataset, "may_lack", ()), *now.may_lack}
+    there = without_lacked(with_media(dataset.samples(now.root), now.root, asked.get("may_lack") or ()), now.root, may_lack)
+    clips = listed(there, now.root, before, known)
     if not clips.found:
         raise UserError(f"no clips of corpus {now.corpus!r} below {now.root}; expected there: {dataset.layout}")
     split, samples = assign(clips.found, now.split, now.seed, clips.known, Words.of(dataset), away=clips.away)
@@ -167,31 +176,6 @@ def _classes(dataset: Dataset, labels: set[str], before: Sequence[str]) -> tuple
             dataset.classes({*labels, label})
             fitting.add(label)
     return tuple(dataset.classes(fitting))
-
-
-def _first_binding(name: str, asked: Mapping[str, Any]) -> Binding:
-    if RESERVED.fullmatch(name):
-        raise UserError(f"{name!r} cannot name a data set: runs, *-predict, *.csv and *.json are the cache's own; use another name")
-    corpus = asked.get("corpus") or name
-    known = registry.names("dataset")
-    if corpus not in known:
-        hint = "" if asked.get("corpus") else f"bind it first: signcache manifest {name} --corpus folder --root DIR"
-        raise UserError(f"no corpus called {corpus!r}{did_you_mean(corpus, known)} Known: {', '.join(known)}. {hint}".rstrip())
-    root = Path(asked.get("root") or CHECKOUT / "data" / name).expanduser().absolute()
-    return Binding(corpus, root, asked.get("split") or "", asked.get("seed") or 0)
-
-
-def _rebound(name: str, old: Binding, asked: Mapping[str, Any]) -> Binding:
-    """Another root rebinds; another corpus, split or seed would change what was trained, so it is refused."""
-    for key in ("corpus", "split", "seed"):
-        if asked.get(key) is not None and asked[key] != getattr(old, key):
-            options = {"corpus": old.corpus, "root": asked.get("root") or old.root, key: asked[key]}
-            example = " ".join(f"--{option} {value}" for option, value in options.items())
-            raise UserError(
-                f"{name!r} is bound with {key} {getattr(old, key)!r}, not {asked[key]!r}; use another name, as in: "
-                f"signcache manifest {name}2 {example}"
-            )
-    return replace(old, root=Path(asked["root"]).expanduser().absolute()) if asked.get("root") else old
 
 
 def groupings(dataset: Dataset) -> Mapping[str, Grouping]:

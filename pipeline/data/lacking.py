@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ def without_features(
 ) -> dict[str, str]:
     """`{clip: "stage: reason"}` of the clips that have no features of their files as they are now; of `aids`, none that are not.
 
+    A clip that features are `sparing` may have none of these.
     Where no media are there at all (a cache brought from another machine), where today's stage would make other features than those
     opened, and with `stale="allow"`, what is published counts.
     """
@@ -40,11 +41,27 @@ def without_features(
     for name, features in opened.items():
         for sample in samples:
             failure = features.index.failures.get(sample.id)
-            unpublished = None if sample.id in features else failure.reason if failure else "not published yet"
+            has_any = sample.id in features or features.lacks(sample.id)
+            unpublished = None if has_any else failure.reason if failure else "not published yet"
             reason = reasons.get((name, sample.id)) or unpublished
             if reason:
                 missing.setdefault(sample.id, f"{name}: {reason}")
     return missing
+
+
+def modalities(home: Home, table: Manifest, names: Iterable[str]) -> dict[str, str]:
+    """`{stage: modality}` that its rows go back to."""
+    return {name: configure(home, table, name).modality for name in names}
+
+
+def sparing(table: Manifest, opened: Mapping[str, Features], media: Mapping[str, str]) -> dict[str, Features]:
+    """The same features, in which a clip that lacks them as its corpus says it may reads as no rows, unless it lacks those of all.
+
+    `media` are the `modalities` of the stages.
+    """
+    lacking = {name: table.lacking(media[name]) for name in opened}
+    alone = frozenset[str].intersection(*lacking.values())
+    return {name: features.sparing(lacking[name] - alone) for name, features in opened.items()}
 
 
 def _pending(home: Home, table: Manifest, opened: Mapping[str, Features]) -> dict[tuple[str, str], str]:
@@ -56,6 +73,8 @@ def _pending(home: Home, table: Manifest, opened: Mapping[str, Features]) -> dic
         settled = settle(planned, table)
         found |= {(name, todo.sample.id): todo.reason for todo in settled.todo}
         found |= {(name, failure.id): failure.reason for failure in settled.failed}
+        without = [clip for clip in settled.lacking if not opened[name].lacks(clip)]
+        found |= dict.fromkeys(((name, clip) for clip in without), f"no {planned.stage.modality} media")
         found |= {(name, clip): CHANGED for clip in _outdated(settled, table, opened[name].index)}
     return found
 

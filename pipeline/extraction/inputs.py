@@ -50,7 +50,7 @@ def _media_states(table: Manifest, stage: Stage) -> States:
         tokens.append(token)
         sizes.append(size)
         there.append(bool(parts))
-    if table.samples and not any(there):
+    if table.samples and not any(there) and source not in table.may_lack:
         has = sorted({modality for s in table.samples for modality in s.media})
         raise UserError(f"stage {stage.name!r} reads {source!r} media, and no clip of {table.name!r} has any; it has: {', '.join(has)}")
     return States(np.array(tokens), np.array(sizes), np.frombuffer(there, np.bool_))

@@ -42,7 +42,7 @@ class Todo:
 
 @dataclass
 class StagePlan:
-    """One stage of a plan. Every sample is in exactly one of fresh, todo and failed."""
+    """One stage of a plan. Every sample is in exactly one of fresh, todo, failed and lacking."""
 
     stage: Stage
     done: Finished
@@ -53,6 +53,8 @@ class StagePlan:
     fresh: list[str] = field(default_factory=list)
     todo: list[Todo] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+    """Clips without media of a modality that the corpus says they may be without."""
     removed: list[str] = field(default_factory=list)
     found: dict[str, Entry] = field(default_factory=dict)
     """Rows found by content for clips that were renamed or touched."""
@@ -80,7 +82,8 @@ class StagePlan:
         if self.before is None or self.before.settings != self.stage.settings or not self.has_lengths:
             return True
         stale = not (self.is_published and self.done.is_whole) or bool(self.removed or self.found or self.changed or self.done.later.shards)
-        return stale or {failure.id for failure in self.failed} != set(self.done.index.failures)
+        gone = any(clip in self.done.index.position for clip in self.lacking)
+        return stale or gone or {failure.id for failure in self.failed} != set(self.done.index.failures)
 
     @property
     def needs_work(self) -> bool:
@@ -93,14 +96,9 @@ class StagePlan:
 
     def as_json(self) -> dict[str, object]:
         """The stage's part of `plan --json`."""
-        return {
-            "digest": self.stage.fingerprint.digest,
-            "fresh": len(self.fresh),
-            "todo": len(self.todo),
-            "failed": len(self.failed),
-            "removed": len(self.removed),
-            "reasons": self.reasons(),
-        }
+        counts = {"fresh": len(self.fresh), "todo": len(self.todo), "failed": len(self.failed), "removed": len(self.removed)}
+        lacking = {"lacking": len(self.lacking)} if self.lacking else {}
+        return {"digest": self.stage.fingerprint.digest, **counts, "reasons": self.reasons(), **lacking}
 
 
 def wanted_stages(home: Home, table: Manifest, names: Sequence[str], settings: Mapping[str, str], second_name: str = "") -> list[Stage]:
@@ -187,11 +185,14 @@ def _stage_plan(home: Home, table: Manifest, stage: Stage, states: States, upstr
     reasons = _reasons(result, table, lacking, places, old_places)
     pending = {todo.sample.id: todo for todo in upstream.todo} if upstream else {}
     above = {failure.id: failure.reason for failure in upstream.failed} if upstream else {}
+    may_lack = table.lacking(stage.modality) if len(lacking) else frozenset[str]()
     for place, reason in zip(lacking.tolist(), reasons, strict=True):
         sample, stat = table.samples[place], states.of(place)
         if sample.id in pending:
             todo = pending[sample.id]
             result.todo.append(Todo(sample, f"after {upstream.stage.name if upstream else ''}: {todo.reason}", todo.stat))
+        elif stat is None and sample.id in may_lack:
+            result.lacking.append(sample.id)
         elif stat is None:
             result.failed.append(_without_input(sample, stage, above.get(sample.id, "no rows")))
         elif result.numbers[place] == DISPUTED:

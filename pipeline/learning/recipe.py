@@ -119,6 +119,8 @@ class Recipe(BaseModel):
 
     checkpoint: ClassVar[SourceCheckpoint | None] = None
     """The checkpoints of the model's source that `signcache import-run` takes, where it takes any."""
+    does_without: ClassVar[bool] = False
+    """Whether a clip that lacks some of the stages, as its corpus says it may, is read without them."""
 
     stages: tuple[str, ...]
 

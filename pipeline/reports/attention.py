@@ -54,7 +54,7 @@ def over_time(home: Home, run: Run, clips: Sequence[str]) -> Attention:
         return Attention(reason=f"{run.model} is made of other models; see the reports of these")
     try:
         table = manifest.read(home, run.dataset)
-        opened = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
+        opened = as_trained(home, run, table, recipe)
         reading = Reading(table, opened, _present(home, table, opened, clips))
         found: dict[str, Array] = {}
         for folder in fold_folders(run) or [run.folder]:

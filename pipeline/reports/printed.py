@@ -31,6 +31,8 @@ def plan_line(result: StagePlan) -> str:
     parts += [f"{count} {reason}" for reason, count in sorted(result.reasons().items())]
     if result.failed:
         parts.append(f"{len(result.failed)} failed before")
+    if result.lacking:
+        parts.append(f"{len(result.lacking)} without {result.stage.modality}")
     if result.removed:
         parts.append(f"{len(result.removed)} removed")
     return "  ".join(parts)
@@ -67,6 +69,18 @@ def print_apart(table: Manifest) -> None:
             f"{unassigned[0]!r}: the corpus gives no {given} for them; add it to its list, as to split.csv of a folder",
             err=True,
         )
+
+
+def print_lacking(table: Manifest) -> None:
+    """A line for each modality that clips may lack, and that some do."""
+    for modality in sorted(table.may_lack):
+        lacking = [sample.id for sample in table.samples if modality not in sample.media]
+        if lacking:
+            click.echo(
+                f"note: {len(lacking)} of {len(table.samples)} clips of {table.name} have no {modality}, which they may lack, first "
+                f"{lacking[0]!r}; models that can do without read them, the others leave them out only when told to",
+                err=True,
+            )
 
 
 def print_crossing(table: Manifest) -> None:
@@ -142,10 +156,11 @@ def outcome_lines(outcome: Outcome, plans: Mapping[str, StagePlan], failures: in
     """What an extraction made, and the clips that it could not, some or all of them."""
     for name, result in plans.items():
         made, failed = outcome.extracted.get(name, 0), outcome.failed.get(name, [])
+        without = f", {len(result.lacking)} without {result.stage.modality}" if result.lacking else ""
         if not made and not failed:
-            yield f"{name}: nothing to do, {len(result.fresh)} clips are fresh"
+            yield f"{name}: nothing to do, {len(result.fresh)} clips are fresh{without}"
         else:
-            yield f"{name}: {made} clips extracted, {len(failed)} failed, {len(result.fresh)} of {len(result.states)} ready"
+            yield f"{name}: {made} clips extracted, {len(failed)} failed, {len(result.fresh)} of {len(result.states)} ready{without}"
         for failure in failed[:failures]:
             yield f"  failed: {failure.id!r}: {failure.reason}"
         if len(failed) > failures:

@@ -123,6 +123,8 @@ def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, see
         "stages": {name: _stage_record(home, features) for name, features in stages.items()},
         "manifest": {"digest": reading.table.digest, "root": str(reading.table.binding.root), "split": reading.table.binding.split},
         "clips": counts,
+        "may_lack": sorted(reading.table.may_lack),
+        "lacking": reading.lacking(),
         "learned": reading.learned(recipe),
         "part": reading.part,
     }
@@ -152,7 +154,7 @@ def write_scores(reading: Reading, folder: Path, record: Mapping[str, Any], pred
     """What a trained model says of the fold that scores, and what that is worth, into the folder of its run, which is finished by it."""
     said, scores = scored(reading, predictor, reading.scored, classes=tuple(record["classes"]), learned=record["learned"])
     predictions.write(folder, said)
-    gained = _gained(reading, predictor, said, record, folder)
+    gained = {**_gained(reading, predictor, said, record, folder), **_without(reading, said)}
     result = {"run": str(folder), "dataset": record["dataset"], "model": record["model"], "split": reading.part or reading.scored}
     run_folder.write_result(folder, {**result, **result_of(reading.of(reading.scored), said, scores), **gained, **more})
 
@@ -165,6 +167,14 @@ def _gained(reading: Reading, predictor: Predictor, said: Predictions, record: M
     mean, scores = scored(reading, plain, reading.scored, classes=reading.table.classes, learned=record["learned"])
     predictions.write(folder, mean, gain.MEAN)
     return {"plain_mean": gain.over_mean(mean, said, scores.interval.by)}
+
+
+def _without(reading: Reading, said: Predictions) -> dict[str, Any]:
+    """`without`: how many of the scored clips lack a stage, and the share of these that are right; nothing where none do."""
+    right = {sample.id: guess == sample.label for sample, guess in zip(reading.of(reading.scored), said.judged.guesses, strict=True)}
+    found = {stage: [right[clip] for clip in right if features.lacks(clip)] for stage, features in reading.opened.items()}
+    each = {stage: {"n": len(clips), "top1": sum(clips) / len(clips)} for stage, clips in found.items() if clips}
+    return {"without": each} if each else {}
 
 
 def result_of(samples: Sequence[Sample], said: Predictions, scores: metrics.Scores) -> dict[str, Any]:

@@ -100,8 +100,9 @@ def _record(trainer: RunTrainer, readings: Sequence[Reading], model: str, recipe
         "id": digest_of(identity),
         "rows": whole.digest(),
         "clips": {reading.part: len(reading.of("test")) for reading in readings},
+        "lacking": whole.lacking(),
         "learned": sorted(set.union(*learned)),
-        **trainer.evidence([*whole.crossings("fold"), *_parted(readings, recipe), *_unlearned(readings, learned)]),
+        **trainer.evidence([*whole.lacking_lines(), *whole.crossings("fold"), *_parted(readings, recipe), *_unlearned(readings, learned)]),
     }
 
 

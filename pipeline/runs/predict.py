@@ -13,10 +13,9 @@ import numpy as np
 from pipeline import atomic
 from pipeline.cache.features import Features
 from pipeline.cache.locking import LOCK, alone
-from pipeline.cache.stage import Stage
 from pipeline.corpus import clip_table, manifest
-from pipeline.corpus.manifest import Binding, Home, Manifest
-from pipeline.data.lacking import refuse_missing, without_features
+from pipeline.corpus.manifest import Binding, Home, Manifest, without_lacked
+from pipeline.data.lacking import refuse_missing, sparing, without_features
 from pipeline.data.table import UNKNOWN, Table
 from pipeline.datasets.folder import VIDEO_SUFFIXES, videos
 from pipeline.errors import UserError
@@ -27,7 +26,9 @@ from pipeline.learning.recipe import Recipe
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
 from pipeline.runs._clips import ROOT, clips_at
+from pipeline.runs._trainer import say
 from pipeline.runs.packaging.reading import opened, run_at
+from pipeline.runs.reading import Reading
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring.metrics import answers
 from pipeline.runs.trained import Trained, of_today, recipe_of
@@ -76,12 +77,14 @@ def predict_files(
 def label(home: Home, trained: Trained, clips: Sequence[Sample], *, device: str = "auto", top: int = 5) -> list[Prediction]:
     """What is said of clips, whose media are relative to ROOT, in their order; two of one absolute name are extracted once."""
     named = {sample.id: replace(sample, id=os.path.abspath(sample.id)) for sample in clips}
-    samples = tuple({sample.id: sample for sample in named.values()}.values())
-    listed = Manifest(trained.name, Binding("folder", ROOT, "official", 0), tuple(trained.run.record["classes"]), samples)
+    may_lack = tuple(trained.run.record.get("may_lack", ()))
+    samples = tuple(without_lacked({sample.id: sample for sample in named.values()}.values(), ROOT, may_lack))
+    listed = Manifest(trained.name, Binding("folder", ROOT, "official", 0, may_lack), tuple(trained.run.record["classes"]), samples)
     with _alone(home, trained.name):
         extract(home, listed, trained.chain, Options(device=device), Progress())
-        features, reasons = _opened(home, listed, trained.stages)
+        features, reasons = _opened(home, listed, trained)
     ready = [sample for sample in samples if sample.id not in reasons]
+    say(Reading(listed, features, tuple(ready)).lacking_lines())
     said = _predicted(trained.run, trained.recipe, features, ready, device, top) if ready else {}
     return [Prediction(typed, said.get(sample.id, ()), reasons.get(sample.id, "")) for typed, sample in named.items()]
 
@@ -94,9 +97,10 @@ def predict_splits(home: Home, place: Path | str, splits: Collection[str], *, de
     with run_at(place) as folder:
         run = run_folder.read(folder)
         recipe, table = recipe_of(run), manifest.read(home, run.dataset)
-        features = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
+        features = as_trained(home, run, table, recipe)
         samples = [sample for split in splits for sample in _unlabelled(table, split)]
         refuse_missing(table, without_features(home, table, features, samples, "refuse"), len(samples), 0, option=False)
+        say(Reading(table, features, tuple(samples)).lacking_lines())
         said = _predicted(run, recipe, features, samples, device, top)
     return [Prediction(sample.id, said[sample.id]) for sample in samples]
 
@@ -119,18 +123,19 @@ def _alone(home: Home, name: str) -> AbstractContextManager[None]:
     return alone(home.cache / name / LOCK, f"a prediction is filling the cache of {name} already; wait for it, then run this again")
 
 
-def _opened(home: Home, listed: Manifest, stages: Sequence[Stage]) -> tuple[dict[str, Features], dict[str, str]]:
+def _opened(home: Home, listed: Manifest, trained: Trained) -> tuple[dict[str, Features], dict[str, str]]:
     """The features of every stage, and `{clip: "stage: reason"}` of the clips that lack some."""
-    opened, reasons = dict[str, Features](), dict[str, str]()
-    for stage in stages:
-        failed = {failure.id: failure.reason for failure in plan.plan(home, listed, [stage])[stage.name].failed}
-        features = of_today(home, listed.name, stage)
-        if features is not None:
-            opened[stage.name] = features
+    found = {stage.name: features for stage in trained.stages if (features := of_today(home, listed.name, stage)) is not None}
+    if trained.recipe.does_without and len(found) == len(trained.stages):
+        found = sparing(listed, found, {stage.name: stage.modality for stage in trained.stages})
+    reasons: dict[str, str] = {}
+    for stage in trained.stages:
+        said, features = plan.plan(home, listed, [stage])[stage.name], found.get(stage.name)
+        why = {failure.id: failure.reason for failure in said.failed} | dict.fromkeys(said.lacking, f"no {stage.modality} media")
         for sample in listed.samples:
-            if sample.id not in opened.get(stage.name, ()):
-                reasons.setdefault(sample.id, f"{stage.name}: {failed.get(sample.id, 'not extracted')}")
-    return opened, reasons
+            if features is None or not (sample.id in features or features.lacks(sample.id)):
+                reasons.setdefault(sample.id, f"{stage.name}: {why.get(sample.id, 'not extracted')}")
+    return found, reasons
 
 
 def _predicted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.presets import second_names
 from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
-from pipeline.data.lacking import refuse_missing, without_features
+from pipeline.data.lacking import modalities, refuse_missing, sparing, without_features
 from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.learning.recipe import Recipe, Training
@@ -48,26 +49,6 @@ def _remedy(table: Manifest, stage: str, known: Sequence[str]) -> str:
     if not source.startswith(STAGE_PREFIX) and source not in media:
         return f"its clips have no {source} media, which that stage reads; {others}" if known else f"its clips have no {source} media"
     return f"run: signcache extract {table.name} {stage}" + (f", or {others}" if known else "")
-
-
-class Partial:
-    """Features of a stage that a clip may lack: it then has no rows. Read as `Features` are."""
-
-    def __init__(self, features: Features) -> None:
-        self.features, self.index = features, features.index
-        self.row_shape, self.dtype, self.layout = features.row_shape, features.dtype, features.layout
-
-    def __contains__(self, clip: object) -> bool:
-        return clip in self.features
-
-    def length(self, clip: str) -> int:
-        return self.features.length(clip) if clip in self.features else 0
-
-    def __getitem__(self, clip: str) -> Array:
-        return self.features[clip] if clip in self.features else np.empty((0, *self.row_shape), self.dtype)
-
-    def expect(self, clips: Iterable[str]) -> None:
-        self.features.expect(clips)
 
 
 @dataclass(frozen=True)
@@ -101,8 +82,7 @@ class Reading:
     def fold(self, split: str, seed: int, folder: Path | None = None) -> Training:
         """The clips of a split for the training of a recipe."""
         table = self.rows(self.of(split), self.table.classes)
-        partial = {name: cast(Features, Partial(features)) for name, features in self.aids.items()}
-        stages = {**table.stages, **partial}
+        stages = {**table.stages, **{name: features.sparing(table.ids) for name, features in self.aids.items()}}
         _, groups = kept_together(self.of(split), self.table)
         own = (table.ids, table.labels, table.classes, stages)
         return Training(*own, seed=seed, folder=folder, groups=groups, journal=journal.opened)
@@ -111,7 +91,8 @@ class Reading:
         """The stages of a recipe that is a part of the one that opened them, and the clips that have these."""
         every = {**self.aids, **self.opened}
         opened, aids = ({stage: every[stage] for stage in stages} for stages in (recipe.stages, recipe.aids))
-        samples = tuple(s for s in self.samples if all(s.id in features for features in opened.values()))
+        opened = opened if recipe.does_without else {stage: features.sparing(()) for stage, features in opened.items()}
+        samples = tuple(s for s in self.samples if all(s.id in f or f.lacks(s.id) for f in opened.values()))
         return replace(self, opened=opened, samples=samples, aids=aids)
 
     def holding(self, held: Collection[str]) -> Reading:
@@ -143,23 +124,20 @@ class Reading:
         if len(self.table.classes) < 2:
             raise UserError(f"{name} has one class, {self.table.classes[0]!r}; a recogniser needs two or more")
 
-    def contents(self, sample: Sample) -> list[str]:
-        """What each stage's rows of a clip were made from."""
-        found = []
-        for features in self.opened.values():
-            number = features.index.position[sample.id]
-            found.append(features.index.columns["content"][number].decode())
-        return found
-
-    def _aid_contents(self, sample: Sample) -> list[str]:
-        """The same of the stages that aid training; empty where the clip has none."""
-        indices = [features.index for features in self.aids.values()]
+    def contents(self, sample: Sample, *, aids: bool = False) -> list[str]:
+        """What each stage's rows of a clip were made from, those of the stages that aid training too; empty where it has none."""
+        indices = [features.index for features in (*self.opened.values(), *(self.aids.values() if aids else ()))]
         return [i.columns["content"][i.position[sample.id]].decode() if sample.id in i.position else "" for i in indices]
+
+    def lacking(self) -> dict[str, dict[str, int]]:
+        """`{stage: {split: clips}}` that are read without rows of a stage; nothing of stages that all clips have."""
+        found = {stage: [s.split for s in self.samples if features.lacks(s.id)] for stage, features in self.opened.items()}
+        return {stage: dict(Counter(splits)) for stage, splits in found.items() if splits}
 
     def digest(self) -> str:
         """Changes with any clip that is read: its rows, label, split, signer, or what folds keep together with it."""
         _, groups = kept_together(self.samples, self.table)
-        rows = [self.contents(sample) + self._aid_contents(sample) for sample in self.samples]
+        rows = [self.contents(sample, aids=True) for sample in self.samples]
         return digest_of([[s.id, s.label, s.split, s.signer, group, own] for s, group, own in zip(self.samples, groups, rows, strict=True)])
 
     def warnings(self, recipe: Recipe) -> list[str]:
@@ -169,10 +147,16 @@ class Reading:
         if strange:
             labels = sorted({str(sample.label) for sample in strange})
             lines.append(f"{count(len(strange), f'{self.scored} clip')} of labels that train lacks, counted as wrong: {some(labels)}")
+        lines += self.lacking_lines()
         if self.scored == "val":
             use = "trained the model" if recipe.learns_validation else "selected the weights"
             lines.append(f"no test clip has a label: validation is scored, which also {use}, so the scores flatter")
         return lines
+
+    def lacking_lines(self) -> list[str]:
+        """A line a stage that clips are read without."""
+        every = {stage: ", ".join(f"{split} {n}" for split, n in counts.items()) for stage, counts in self.lacking().items()}
+        return [f"clips without {stage}, as their corpus says they may be, and read without it: {said}" for stage, said in every.items()]
 
     def crossings(self, kind: str = "split") -> Iterable[str]:
         """A line for clips of the same bytes, and one for signers, in more than one split, or in more than one of another `kind`."""
@@ -215,9 +199,25 @@ def read_for(
     """
     opened, aids = open_stages(home, table, recipe.stages, stale), open_stages(home, table, recipe.aids, stale)
     recipe.check({stage: features.layout for stage, features in {**opened, **aids}.items()})
+    if recipe.does_without and table.may_lack:
+        opened = sparing(table, opened, modalities(home, table, opened))
     missing = without_features(home, table, opened, clips, stale, aids=aids)
+    _refuse_lacking(table, recipe, missing, allow_missing)
     refuse_missing(table, missing, len(clips), allow_missing)
     return Reading(table, opened, tuple(sample for sample in clips if sample.id not in missing), aids), missing
+
+
+def _refuse_lacking(table: Manifest, recipe: Recipe, missing: Mapping[str, str], allowed: int) -> None:
+    """Raise UserError where clips that are left out lack what their corpus says they may, which this recipe reads of every clip."""
+    for modality in sorted(table.may_lack) if len(missing) > allowed and not recipe.does_without else ():
+        lacking = table.lacking(modality) & missing.keys()
+        if lacking:
+            others = ", ".join(name for name in registry.names("model") if registry.find("model", name).does_without)
+            raise UserError(
+                f"{count(len(lacking), 'clip')} of {table.name} {'has' if len(lacking) == 1 else 'have'} no {modality} (first: {min(lacking)}), "
+                f"which this model reads of every clip; train one that does without ({others}), or leave them out: "
+                f"--allow-missing {len(missing)}"
+            )
 
 
 def count(number: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from pipeline.cache.publishing import Features
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.presets import PRESETS, TUNED, WORD, models_of, preset_of, stand_in_line, training_settings
-from pipeline.data.lacking import refuse_missing, without_features
+from pipeline.data.lacking import modalities, refuse_missing, sparing, without_features
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.machine import chosen_device
@@ -80,7 +80,8 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     predictor = predictor_of(run, recipe, reading.fold("test", 0).dims, chosen_device(device))
     _, scores = scored(reading, predictor, split, classes=classes, learned=run.record["learned"])
     found = {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary()}
-    return {**found, "dropped": dropped} if dropped else found
+    apart = {"dropped": dropped, "lacking": reading.lacking()}
+    return {**found, **{word: clips for word, clips in apart.items() if clips}}
 
 
 def predictor_of(run: Run, recipe: Recipe, dims: Mapping[str, int], device: str) -> Predictor:
@@ -94,7 +95,7 @@ def predictor_of(run: Run, recipe: Recipe, dims: Mapping[str, int], device: str)
 def _read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Reading, int]:
     """The labelled clips of a split as they are now, and how many of them the run left out already."""
     table = manifest.read(home, run.dataset)
-    opened = {stage: as_trained(home, run, table, stage) for stage in recipe.stages}
+    opened = as_trained(home, run, table, recipe)
     labelled = [sample for sample in table.samples if sample.split == split and sample.label is not None]
     if not labelled:
         raise UserError(f"{run.dataset} has no labelled clips in split {split!r}; it has: {labelled_splits(table)}")
@@ -137,14 +138,16 @@ def _origin(table: Manifest, model_name: str, settings: Mapping[str, str], recip
     return {"presets": alike, "set": given, **({"notes": notes} if notes else {})}
 
 
-def as_trained(home: Home, run: Run, table: Manifest, stage: str) -> Features:
-    """The published features of a stage, which must be those that the run was trained on, or have been adopted from them."""
-    features = open_stages(home, table, [stage], "allow")[stage]
-    trained = run.record["stages"][stage]["digest"]
-    if trained not in (features.digest, (features.said.like or {}).get("digest")) and trained not in features.adopted_from():
-        again = "import it again where its rows are published" if "imported" in run.record else "train it anew"
-        raise UserError(
-            f"the run was trained on features {trained} of {run.dataset}/{stage}, and {features.digest} are published now; "
-            f"{again}: {run.record['command']}"
-        )
-    return features
+def as_trained(home: Home, run: Run, table: Manifest, recipe: Recipe) -> dict[str, Features]:
+    """The published features of every stage, which must be those that the run was trained on, or have been adopted from them."""
+    opened = open_stages(home, table, recipe.stages, "allow")
+    for stage, features in opened.items():
+        trained = run.record["stages"][stage]["digest"]
+        if trained not in (features.digest, (features.said.like or {}).get("digest")) and trained not in features.adopted_from():
+            again = "import it again where its rows are published" if "imported" in run.record else "train it anew"
+            raise UserError(
+                f"the run was trained on features {trained} of {run.dataset}/{stage}, and {features.digest} are published now; "
+                f"{again}: {run.record['command']}"
+            )
+    spares = recipe.does_without and table.may_lack
+    return sparing(table, opened, modalities(home, table, opened)) if spares else opened
