@@ -10,7 +10,7 @@ from pydantic import PositiveInt, PrivateAttr
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, leaky_relu
 
-from models._inputs import Inputs, Sequences
+from models._inputs import Inputs, Sequences, real
 from models._pooling import Pooling
 from models._recurrent import BiLstm
 from pipeline.data.batch import Batch
@@ -49,7 +49,7 @@ class VideoEncoder(nn.Module):
         rows, lengths = self.inputs(batch)
         if self.lstm is not None:
             rows = self.lstm(self.dropout(rows), lengths)
-        found: Tensor = self.project(self.dropout(self.pooling(rows, lengths)))
+        found: Tensor = self.project(self.dropout(self.pooling(rows, real(lengths, rows.shape[1]))))
         return found
 
 

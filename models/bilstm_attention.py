@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from models._inputs import Inputs, Sequences
+from models._inputs import Inputs, Sequences, real
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
 from pipeline.data.batch import Batch
@@ -85,9 +85,9 @@ class AttentionLstm(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Dropout(recipe.dropout), nn.Linear(hidden, n_classes))
 
     def encoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`(B, T, 2 * hidden)` states and their lengths."""
+        """`(B, T, 2 * hidden)` states, and which of them are a clip's own."""
         rows, lengths = self.inputs(batch)
-        return self.lstm(self.input_dropout(rows), lengths), lengths
+        return self.lstm(self.input_dropout(rows), lengths), real(lengths, rows.shape[1])
 
     def attention(self, batch: Batch) -> Tensor:
         """`(B, T)`: how much each step of a clip counts."""

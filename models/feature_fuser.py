@@ -68,11 +68,12 @@ class Fuser(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Dropout(recipe.dropout), nn.Linear(width, n_classes))
 
     def encoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`(B, T, width + 2 * hidden)` rows, and their lengths; rows beyond a clip's end mean nothing."""
+        """`(B, T, width + 2 * hidden)` rows, and which of them are a clip's own; rows beyond a clip's end mean nothing."""
         rows, lengths = self.inputs(batch)
         rows = self.project(rows)
-        attended: Tensor = self.attend(rows, rows, rows, key_padding_mask=~real(lengths, rows.shape[1]), need_weights=False)[0]
-        return cat([attended, self.lstm(attended, lengths)], 2), lengths
+        own = real(lengths, rows.shape[1])
+        attended: Tensor = self.attend(rows, rows, rows, key_padding_mask=~own, need_weights=False)[0]
+        return cat([attended, self.lstm(attended, lengths)], 2), own
 
     def attention(self, batch: Batch) -> Tensor:
         """`(B, T)`: how much each step of a clip counts in the pooling."""

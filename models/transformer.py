@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -10,6 +9,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from models._encoder import encoder_layers, places
 from models._inputs import Inputs, Sequences, real
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
@@ -77,14 +77,9 @@ class Encoder(nn.Module):
         self.inputs = Inputs(recipe, dims)
         self.project = nn.Linear(self.inputs.width, recipe.width)
         is_learned = recipe.positions == "learned"
-        self.places = nn.Parameter(places(recipe.frames, recipe.width, self.project.weight)) if is_learned else None
+        self.places = nn.Parameter(places(torch.arange(recipe.frames), recipe.width)) if is_learned else None
         self.dropout = nn.Dropout(recipe.dropout)
-        kind = {"activation": "gelu", "batch_first": True, "norm_first": True}
-        layers = [
-            nn.TransformerEncoderLayer(recipe.width, recipe.heads, recipe.feed_forward, recipe.dropout, **kind)  # type: ignore[arg-type]
-            for _ in range(recipe.layers)
-        ]
-        self.layers = nn.ModuleList(layers)
+        self.layers = encoder_layers(recipe.layers, recipe.width, recipe.heads, recipe.feed_forward, recipe.dropout)
         self.norm = nn.LayerNorm(recipe.width)
         self.lstm = BiLstm(recipe.width, recipe.lstm_hidden) if recipe.hybrid == "bilstm" else None
         width = recipe.width if self.lstm is None else self.lstm.width
@@ -92,16 +87,16 @@ class Encoder(nn.Module):
         self.head = nn.Linear(width, n_classes)
 
     def encoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`(B, T, width)` rows after the encoder (and the BiLSTM), and their lengths."""
+        """`(B, T, width)` rows after the encoder (and the BiLSTM), and which of them are a clip's own."""
         rows, lengths = self.inputs(batch)
         rows = self.project(rows)
-        steps = rows.shape[1]
-        rows = self.dropout(rows + (places(steps, rows.shape[2], rows) if self.places is None else self.places[:steps]))
-        padding = ~real(lengths, rows.shape[1])
+        steps = torch.arange(rows.shape[1], device=rows.device)
+        rows = self.dropout(rows + (places(steps, rows.shape[2]).to(rows.dtype) if self.places is None else self.places[: len(steps)]))
+        own = real(lengths, rows.shape[1])
         for layer in self.layers:
-            rows = layer(rows, src_key_padding_mask=padding)
+            rows = layer(rows, src_key_padding_mask=~own)
         rows = self.norm(rows)
-        return (rows if self.lstm is None else self.lstm(rows, lengths)), lengths
+        return (rows if self.lstm is None else self.lstm(rows, lengths)), own
 
     def attention(self, batch: Batch) -> Tensor:
         """`(B, T)`: how much each step of a clip counts in the pooling."""
@@ -110,13 +105,6 @@ class Encoder(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.dropout(self.pooling(*self.encoded(batch))))
         return logits
-
-
-def places(steps: int, width: int, like: Tensor) -> Tensor:
-    """`(steps, width)` sines and cosines of the step (Vaswani et al., 2017), of the type and device of `like`."""
-    step = torch.arange(steps, device=like.device)[:, None]
-    rates = torch.exp(torch.arange(0, width, 2, device=like.device) * (-math.log(10_000) / width))
-    return torch.stack([(step * rates).sin(), (step * rates).cos()], 2).flatten(1).to(like.dtype)
 
 
 model: type[Recipe] = Transformer

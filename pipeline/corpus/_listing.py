@@ -43,7 +43,9 @@ def with_media(samples: Iterable[Sample], root: Path, told: Collection[str]) -> 
         yield sample
     unknown = {modality for modality in told if modality} - known
     if unknown:
-        raise UserError(f"--may-lack {min(unknown)}: the clips below {root} have {', '.join(sorted(known)) or 'no media'}; name some of these")
+        raise UserError(
+            f"--may-lack {min(unknown)}: the clips below {root} have {', '.join(sorted(known)) or 'no media'}; name some of these"
+        )
 
 
 def without_lacked(samples: Iterable[Sample], root: Path, may_lack: Collection[str]) -> Iterator[Sample]:

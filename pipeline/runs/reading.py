@@ -23,7 +23,7 @@ from pipeline.data.table import UNKNOWN, Table
 from pipeline.errors import UserError, did_you_mean
 from pipeline.learning.recipe import Recipe, Training
 from pipeline.runs import journal
-from pipeline.types import SPLITS, STAGE_PREFIX, Array, Sample, Split, Stale
+from pipeline.types import SPLITS, STAGE_PREFIX, Sample, Split, Stale
 
 
 def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) -> dict[str, Features]:
@@ -214,9 +214,8 @@ def _refuse_lacking(table: Manifest, recipe: Recipe, missing: Mapping[str, str],
         if lacking:
             others = ", ".join(name for name in registry.names("model") if registry.find("model", name).does_without)
             raise UserError(
-                f"{count(len(lacking), 'clip')} of {table.name} {'has' if len(lacking) == 1 else 'have'} no {modality} (first: {min(lacking)}), "
-                f"which this model reads of every clip; train one that does without ({others}), or leave them out: "
-                f"--allow-missing {len(missing)}"
+                f"{len(lacking)} of {len(table.samples)} clips of {table.name} have no {modality} (first: {min(lacking)}), which this "
+                f"model reads of every clip; train one that does without ({others}), or leave them out: --allow-missing {len(missing)}"
             )
 
 

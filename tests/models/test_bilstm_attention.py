@@ -86,4 +86,4 @@ def test_zoneout_keeps_this_share_of_the_state_while_training_and_mixes_it_after
 
 def test_the_greatest_of_a_clip_is_taken_over_its_real_rows() -> None:
     rows = torch.tensor([[[-3.0], [-2.0], [9.0]]])
-    assert Pooling("max", 1)(rows, torch.tensor([2])).item() == -2
+    assert Pooling("max", 1)(rows, torch.tensor([[True, True, False]])).item() == -2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models._encoder import places
 from models._inputs import thinned
-from models.transformer import Transformer, places
+from models.transformer import Transformer
 from pipeline.errors import UserError
 from pipeline.testing.models import batch_of, with_padding
 
@@ -53,7 +54,7 @@ def test_longer_clips_give_64_rows_from_the_first_to_the_last() -> None:
 
 
 def test_places_are_sines_and_cosines_of_the_step() -> None:
-    found = places(50, 16, torch.zeros(1))
+    found = places(torch.arange(50), 16)
     assert found.shape == (50, 16)
     torch.testing.assert_close(found[:, 0], torch.arange(50).sin())
     torch.testing.assert_close(found[:, 15], (torch.arange(50) / 10_000 ** (14 / 16)).cos())

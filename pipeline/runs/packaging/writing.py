@@ -24,7 +24,23 @@ from pipeline.runs.packaging._lead import FORMAT, PACKAGE, RUNS, STAGES, Identit
 from pipeline.runs.run_folder import Run
 from pipeline.runs.trained import Trained, of_run
 
-KEPT = ("id", "dataset", "model", "settings", "seed", "layouts", "classes", "learned", "clips", "may_lack", "lacking", "part", "folds", "warnings", "code")
+KEPT = (
+    "id",
+    "dataset",
+    "model",
+    "settings",
+    "seed",
+    "layouts",
+    "classes",
+    "learned",
+    "clips",
+    "may_lack",
+    "lacking",
+    "part",
+    "folds",
+    "warnings",
+    "code",
+)
 """What a package says of what made a run; the rest is of the machine and the disk that trained it."""
 FIGURES = ("split", "n", "top1", "top5", "macro_f1", "interval", "chance", "calibration", "selected_on_scored", "parameters", "seconds")
 
