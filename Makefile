@@ -4,7 +4,6 @@ DATASET ?= lis
 MODEL ?= lstm_late
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 export PYTHONPATH := $(CURDIR)
-
 BIN := $(VENV)/bin
 RUN_SIGNCACHE := $(BIN)/python -m pipeline
 READY := $(if $(filter .venv,$(VENV)),.venv/.installed)
@@ -12,9 +11,8 @@ SETS = $(foreach pair,$(SET),--set '$(pair)')
 PLACE = $(if $(ROOT),--root "$(ROOT)")
 EXTRACT_OPTIONS = $(SETS) $(PLACE) $(if $(STORE),--store $(STORE)) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
 TRAIN_OPTIONS = $(SETS) $(PLACE) $(if $(SEED),--seed $(SEED)) $(if $(FOLDS),--folds $(FOLDS)) $(if $(DEVICE),--device $(DEVICE))
-
 .DEFAULT_GOAL := help
-.PHONY: help setup demo manifest plan extract status train evaluate report bench lock test lint clean
+.PHONY: help setup demo manifest plan extract status finetune train evaluate report bench lock test lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +47,9 @@ extract: $(READY)  ## rebuild what is missing or stale in the cache (DATASET, ST
 
 status: $(READY)  ## what is published, stale and failed
 	$(RUN_SIGNCACHE) status $(if $(filter command line,$(origin DATASET)),$(DATASET))
+
+finetune: $(READY)  ## train the network of STAGE on the clips of DATASET (SET, SEED, FOLDS, DEVICE)
+	$(RUN_SIGNCACHE) finetune $(DATASET) $(STAGE) $(TRAIN_OPTIONS)
 
 train: $(READY)  ## train MODEL on the cache of DATASET (SET, SEED)
 	$(RUN_SIGNCACHE) train $(DATASET) $(MODEL) $(TRAIN_OPTIONS)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from pipeline.layouts import Layout
 
@@ -59,6 +59,10 @@ class Extractor(BaseModel):
     libraries: ClassVar[tuple[str, ...]] = ()
     checkpoints: ClassVar[Mapping[str, str]] = {}
     """Named weights of the field `weights` -> the hash that their publisher guarantees."""
+    after_items: ClassVar[tuple[str, ...]] = ("weights",)
+    """Fields that change what a network makes of prepared items, and not the items."""
+    item_axes: ClassVar[str] = ""
+    """What the axes of an item are: `HWC` of an image, `CHW` of several of one channel, side by side; empty: no images."""
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -83,6 +87,21 @@ class Extractor(BaseModel):
         """The stage that makes rows of the same values from other media, as from a video; none by default. No part of the identity."""
         return ""
 
+    @property
+    def wrapped(self) -> Extractor | None:
+        """The stage that this one leaves its frames and items to, whose code is then its own."""
+        return None
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one prepared item, of a stage with a network."""
+        raise NotImplementedError
+
+    @property
+    def item_dtype(self) -> str:
+        """numpy name of the items' type."""
+        return "uint8"
+
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         """`(n,)` indices of the wanted source frames, ascending, repeats allowed; all by default."""
         return np.arange(length, dtype=np.int64)
@@ -95,9 +114,22 @@ class Extractor(BaseModel):
         """The items of each row, one by default. A slice of one gives the item itself, a longer one a window axis first."""
         return [slice(i, i + 1) for i in range(items)]
 
+    def network(self) -> nn.Module:
+        """The network that makes the rows, with its weights: `(B, *item_shape)` items, of windows `(B, items, *item_shape)`, ->
+        `(B, *row_shape)` float32, normalisation inside. A stage that has one can be finetuned.
+
+        Its `state_dict` is what `weights=FILE` takes. Its blocks are its children in their order, or what it says in `blocks`.
+        """
+        raise NotImplementedError
+
     def load(self, device: str) -> Forward | None:
         """`(B, *item_shape)` tensor on `device` -> `(B, *row_shape)`, normalisation inside; None where items are rows already."""
         return None
+
+
+def has_network(stage: Extractor) -> bool:
+    """Whether a stage has a network that makes its rows, so that it can be finetuned."""
+    return type(stage).network is not Extractor.network
 
 
 def evenly(length: int, most: int) -> NDArray[np.int64]:

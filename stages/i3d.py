@@ -9,7 +9,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ MIXED: Mapping[str, tuple[int, ...]] = {
 HASSONY2 = {r"\.branch_0\.": ".b0.", r"\.branch_([12])\.0\.": r".b\1a.", r"\.branch_([12])\.1\.": r".b\1b.", r"\.branch_3\.1\.": ".b3b."}
 HASSONY2 |= {r"\.batch3d\.": ".bn.", r"^conv3d_0c_1x1\.": "logits.", r"^conv3d_": "Conv3d_", r"^mixed_": "Mixed_"}
 """The names of hassony2/kinetics_i3d_pytorch and v-iashin/video_features -> those of piergiaj/pytorch-i3d, which are used here."""
+EPS = "bn_eps"
+"""The name under which a finetuned network keeps the epsilon of its batch norm."""
 FRAMES_AT_ONCE: Mapping[str, int] = {"cpu": 16, "cuda": 1024}
 """Frames of a forward pass, but at least one window: on a CPU its activations stay near the caches."""
 
@@ -59,6 +61,9 @@ class I3D(Extractor):
     leave, its mean takes 1/4, 1/2 and 1/4; in self-learning fusion it is 3, and takes each alike. `bn_eps` none: that of
     the checkpoint's kind, 1e-5 for hassony2's names, else 1e-3. Random weights serve tests only: give the path of a checkpoint.
     """
+
+    item_axes: ClassVar[str] = "HWC"
+    after_items: ClassVar[tuple[str, ...]] = ("weights", "stride", "pool", "bn_eps", "precision")
 
     source: str = "rgb"
     weights: str = "random:0"
@@ -84,6 +89,10 @@ class I3D(Extractor):
     @property
     def row_shape(self) -> tuple[int, ...]:
         return (1024,)
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return (self.side, self.side, 3)
 
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         if self.frames:
@@ -113,40 +122,44 @@ class I3D(Extractor):
     def rows(self, items: int) -> Sequence[slice]:
         return [slice(start, start + self.window) for start in range(0, items - self.window + 1, self.stride)]
 
-    def load(self, device: str) -> Forward:
-        return partial(self._forward, self._network(device), device)
-
-    def logits(self, device: str) -> Forward:
-        """As `load`, but to `(B, classes)` scores of the checkpoint, mean over time, no softmax: to check weights, never cached."""
-        network = self._network(device)
-
-        def forward(windows: Tensor) -> Tensor:
-            scores: Tensor = network["logits"](self._forward(network, device, windows)[:, :, None, None, None])
-            return scores.flatten(1)
-
-        return forward
-
-    def _forward(self, network: nn.ModuleDict, device: str, windows: Tensor) -> Tensor:
-        """`(B, window, side, side, 3)` uint8 -> `(B, 1024)`."""
-        import torch
-
-        rows = []
-        for part in torch.split(windows, max(1, FRAMES_AT_ONCE[device] // self.window)):
-            pixels = part.permute(0, 4, 1, 2, 3).float().mul(2 / 255).sub(1)
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-                rows.append(features(network, pixels, self.pool).float())
-        return torch.cat(rows)
-
-    def _network(self, device: str) -> nn.ModuleDict:
-        """The network with its weights, each batch norm folded into its convolution."""
+    def network(self) -> nn.ModuleDict:
         import torch
 
         given = None if self.weights.startswith(checkpoint.RANDOM) else checkpoint.read_checkpoint(self.weights)
         state = named(given or {})
-        default_eps = 1e-5 if given and "conv3d_1a_7x7.conv3d.weight" in given else 1e-3
+        usual = 1e-5 if given and "conv3d_1a_7x7.conv3d.weight" in given else 1e-3
+        eps = self.bn_eps or float(state.get(EPS, usual))
+        state.pop(EPS, None)
         classes = len(state["logits.conv3d.bias"]) if "logits.conv3d.bias" in state else CLASSES
-        network = checkpoint.initialised(lambda: plain(classes, self.bn_eps or default_eps), self.weights, lambda: state)
-        return cast("nn.ModuleDict", checkpoint.folded(network).to(device).to(memory_format=torch.channels_last_3d))
+        network = checkpoint.initialised(lambda: plain(classes, eps, self), self.weights, lambda: state)
+        network.register_buffer(EPS, torch.tensor(eps, dtype=torch.float64))
+        return cast("nn.ModuleDict", network)
+
+    def load(self, device: str) -> Forward:
+        return partial(_in_parts, self._folded(device), self.window)
+
+    def logits(self, device: str) -> Forward:
+        """As `load`, but to `(B, classes)` scores of the checkpoint, mean over time, no softmax: to check weights, never cached."""
+        network = self._folded(device)
+
+        def forward(windows: Tensor) -> Tensor:
+            scores: Tensor = network["logits"](_in_parts(network, self.window, windows)[:, :, None, None, None])
+            return scores.flatten(1)
+
+        return forward
+
+    def _folded(self, device: str) -> nn.ModuleDict:
+        """The network with each batch norm folded into its convolution."""
+        import torch
+
+        return cast("nn.ModuleDict", checkpoint.folded(self.network()).to(device).to(memory_format=torch.channels_last_3d))
+
+
+def _in_parts(network: nn.Module, window: int, windows: Tensor) -> Tensor:
+    import torch
+
+    parts = torch.split(windows, max(1, FRAMES_AT_ONCE[windows.device.type] // window))
+    return torch.cat([network(part) for part in parts])
 
 
 def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -160,12 +173,25 @@ def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def plain(classes: int = CLASSES, eps: float = 1e-3) -> nn.ModuleDict:
-    """I3D as torch initialises it, under piergiaj's names: 57 convolutions with batch norm, and the classifier."""
+def plain(classes: int = CLASSES, eps: float = 1e-3, stage: I3D | None = None) -> nn.ModuleDict:
+    """I3D as torch initialises it, under piergiaj's names: 57 convolutions with batch norm, and the classifier.
+
+    It makes `(B, 1024)` of `(B, window, side, side, 3)` uint8 with the pool and the precision of `stage`.
+    """
     from torch import nn
 
+    said = stage or I3D()
+
     class InceptionI3D(nn.ModuleDict):
-        """A name for messages."""
+        @property
+        def blocks(self) -> list[nn.Module]:
+            """Without the classifier, which makes no rows."""
+            return [self[name] for name in self if name != "logits"]
+
+        def forward(self, windows: Tensor) -> Tensor:
+            pixels = windows.permute(0, 4, 1, 2, 3).float().mul(2 / 255).sub(1)
+            with checkpoint.in_precision(said.precision, windows.device):
+                return features(self, pixels, said.pool).float()
 
     def unit(inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
         convolution = nn.Conv3d(inputs, outputs, kernel, stride, padding=kernel // 2 if stride == 1 else 0, bias=False)

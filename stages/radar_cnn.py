@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ class RadarCNN(Extractor):
     in their order. The source never trains this network and never seeds it; here the seed is part of the identity.
     """
 
+    item_axes: ClassVar[str] = "CHW"
+
     source: str = "radar"
     weights: str = "random:0"
     max_frames: PositiveInt = 30
@@ -35,6 +37,10 @@ class RadarCNN(Extractor):
     def row_shape(self) -> tuple[int, ...]:
         return (32 * self.receivers,)
 
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return (self.receivers, *self.resize)
+
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         return evenly(length, self.max_frames)
 
@@ -44,25 +50,30 @@ class RadarCNN(Extractor):
                 raise ClipError(f"{len(maps)} radar tracks where {self.receivers} receivers are expected")
             yield np.stack([nearest(gray(image), self.resize) for image in maps])
 
+    def network(self) -> nn.Module:
+        return checkpoint.initialised(_network, self.weights, lambda: checkpoint.read_checkpoint(self.weights))
+
     def load(self, device: str) -> Forward:
         import torch
 
-        network = checkpoint.initialised(_network, self.weights, lambda: checkpoint.read_checkpoint(self.weights))
-        network = network.to(device).to(memory_format=torch.channels_last)
-
-        def forward(maps: Tensor) -> Tensor:
-            batch, receivers, height, width = maps.shape
-            images = maps.reshape(batch * receivers, 1, height, width).float().div(255)
-            rows: Tensor = network(images.contiguous(memory_format=torch.channels_last))
-            return rows.reshape(batch, receivers * 32)
-
-        return forward
+        return self.network().to(device).to(memory_format=torch.channels_last)
 
 
 def _network() -> nn.Module:
+    """The source's network, side by side on the maps of each receiver."""
+    import torch
     from torch import nn
 
-    return nn.Sequential(
+    class Receivers(nn.Sequential):
+        def forward(self, maps: Tensor) -> Tensor:
+            batch, receivers, height, width = maps.shape
+            images = maps.reshape(batch * receivers, 1, height, width).float().div(255)
+            rows = images.contiguous(memory_format=torch.channels_last)
+            for layer in self:
+                rows = layer(rows)
+            return rows.float().reshape(batch, receivers * 32)
+
+    return Receivers(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.error import URLError
@@ -34,6 +35,8 @@ class ResNet50(Extractor):
     (freimisi/micro-gesture-classification) trains its head on; a `resize` of other than 224 gives `ceil(size / 32)` places.
     """
 
+    item_axes: ClassVar[str] = "HWC"
+    after_items: ClassVar[tuple[str, ...]] = ("weights", "precision", "output")
     checkpoints: ClassVar[Mapping[str, str]] = {"IMAGENET1K_V1": "0676ba61", "IMAGENET1K_V2": "11ad3fa6"}
 
     source: str = "rgb"
@@ -51,6 +54,10 @@ class ResNet50(Extractor):
     def dtype(self) -> str:
         return "float32" if self.output == "pool" else "float16"
 
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return (*self.resize, 3)
+
     def select(self, length: int, rate_hz: float) -> NDArray[np.int64]:
         return evenly(length, self.max_frames)
 
@@ -58,23 +65,14 @@ class ResNet50(Extractor):
         for (image,) in frames:
             yield resized(image, self.resize)
 
+    def network(self) -> nn.Module:
+        return checkpoint.initialised(partial(_network, self), self.weights, self._state)
+
     def load(self, device: str) -> Forward:
         import torch
 
-        network = checkpoint.folded(checkpoint.initialised(_network, self.weights, self._state))
-        network = network.to(device).to(memory_format=torch.channels_last)
-        if self.output == "map":
-            network.avgpool = torch.nn.Identity()
-        mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
-        std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
-
-        def forward(images: Tensor) -> Tensor:
-            pixels = images.permute(0, 3, 1, 2).float().div(255)
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-                rows: Tensor = network(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
-            return rows.float() if self.output == "pool" else rows.reshape(-1, *self.row_shape).half()
-
-        return forward
+        network = checkpoint.folded(self.network()).to(device).to(memory_format=torch.channels_last)
+        return network if self.output == "pool" else lambda images: network(images).half()
 
     def _state(self) -> Mapping[str, Tensor]:
         """The tensors of `weights` without the classifier."""
@@ -82,13 +80,28 @@ class ResNet50(Extractor):
         return {name: values for name, values in state.items() if not name.startswith("fc.")}
 
 
-def _network() -> nn.Module:
+def _network(stage: ResNet50) -> nn.Module:
+    """torchvision's network as its constructor draws it, between pixels and rows."""
+    import torch
     from torch import nn
-    from torchvision.models import resnet50
+    from torchvision.models import resnet
 
-    network: nn.Module = resnet50(weights=None)
-    network.fc = nn.Identity()
-    return network
+    class ResNet(resnet.ResNet):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(resnet.Bottleneck, [3, 4, 6, 3])
+            self.fc = nn.Identity()
+            if stage.output == "map":
+                self.avgpool = nn.Identity()
+            self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+            self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+        def forward(self, images: Tensor) -> Tensor:
+            pixels = (images.permute(0, 3, 1, 2).float().div(255) - self.mean) / self.std
+            with checkpoint.in_precision(stage.precision, images.device):
+                rows: Tensor = super().forward(pixels.contiguous(memory_format=torch.channels_last))
+            return rows.float().reshape(-1, *stage.row_shape)
+
+    return ResNet()
 
 
 def _download(name: str) -> Mapping[str, Tensor]:

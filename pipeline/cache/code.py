@@ -72,7 +72,7 @@ def _parsed(path: Path, name: str, read: Callable[[Path], bytes]) -> ast.Module:
 def _without_value(part: ast.stmt, names: Container[str]) -> ast.stmt | None:
     """A statement of a class body, without the value that it gives to one of `names`."""
     if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.target.id in names:
-        is_field = part.target.id not in ("version", "libraries")
+        is_field = part.target.id not in ("version", "libraries", "after_items", "item_axes")
         return ast.AnnAssign(part.target, part.annotation, None, part.simple) if is_field else None
     if isinstance(part, ast.FunctionDef) and part.name in names:
         return None

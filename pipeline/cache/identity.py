@@ -16,6 +16,8 @@ from pipeline.types import Extractor
 
 NUMBERS_VERSION = 1
 """Raised when decoding, resizing, tables or folded weights in `pipeline` give other numbers; golden rows in the tests guard it."""
+SAID = ("version", "libraries", "row_layout", "like", "item_shape", "item_dtype", "item_axes", "after_items")
+"""What a stage's class says that its identity holds already, as it does the defaults of fields, or that changes no rows."""
 _agreed = set[tuple[Any, ...]]()
 """Identities that what this process has loaded is known to be of, each with what it had loaded then."""
 
@@ -37,8 +39,8 @@ def fingerprint(extractor: Extractor, upstream: str | None = None) -> Fingerprin
     identity: dict[str, Any] = {
         "class": type(extractor).__name__,
         "version": extractor.version,
-        "code": _code_of(type(extractor)),
-        "libraries": {name: library_version(name) for name in extractor.libraries},
+        "code": _code_of(extractor),
+        "libraries": _libraries(extractor),
         "numbers": NUMBERS_VERSION,
     }
     if "weights" in fields:
@@ -63,8 +65,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for key in sorted({*old, *new}):
-        if old.get(key) != new.get(key):
-            yield key, old.get(key), new.get(key)
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            yield from _changed(before, now)
+        elif before != now:
+            yield key, before, now
 
 
 def _shown(value: Any) -> str:
@@ -73,10 +78,20 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _code_of(stage: type[Extractor], read: Callable[[Path], bytes] = Path.read_bytes) -> dict[str, str]:
-    """The hashes of a stage's code without what changes no rows and what its identity holds already: defaults of fields, `libraries`."""
-    file = sys.modules[stage.__module__].__file__ or ""
-    return code.code_hashes(file, stage.__name__, {*stage.model_fields, "version", "libraries", "row_layout", "like"}, read=read)
+def _code_of(extractor: Extractor, read: Callable[[Path], bytes] = Path.read_bytes) -> dict[str, str]:
+    """The hashes of the code of a stage and of the one that it wraps, without what is said elsewhere or changes no rows."""
+    stage, found = type(extractor), dict[str, str]()
+    for each in (extractor, extractor.wrapped):
+        if each is not None:
+            stage = type(each)
+            file = sys.modules[stage.__module__].__file__ or ""
+            found |= code.code_hashes(file, stage.__name__, {*stage.model_fields, *SAID}, read=read)
+    return found
+
+
+def _libraries(extractor: Extractor) -> dict[str, str]:
+    wrapped = extractor.wrapped.libraries if extractor.wrapped else ()
+    return {name: library_version(name) for name in (*extractor.libraries, *wrapped)}
 
 
 def refuse_changed(name: str, extractor: Extractor, said: Fingerprint, *, has_weights: bool = False) -> None:
@@ -92,8 +107,8 @@ def refuse_changed(name: str, extractor: Extractor, said: Fingerprint, *, has_we
     now = {
         **said.identity,
         "version": extractor.version,
-        "code": _code_of(type(extractor), code.loaded),
-        "libraries": {name: library_version(name) for name in extractor.libraries},
+        "code": _code_of(extractor, code.loaded),
+        "libraries": _libraries(extractor),
     }
     if "weights" in said.identity and (read or has_weights):
         now["weights"] = read or weights.describe(given, extractor.checkpoints)

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline import registry
 from pipeline.atomic import unseal
 from pipeline.cache.identity import Fingerprint, differences, fingerprint
+from pipeline.cache.trained import RUN, trained_weights
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.presets import TUNED, second_names, stages_of, suited
@@ -202,7 +203,7 @@ def configure(
     """The stage with its settings: class default < the corpus' < those published by `--set` < `now`, where an empty value forgets one.
 
     `kind` is the file in `stages/` where `name` is a second name for it; `known` stages are taken as upstream as they are.
-    Raises UserError for what does not exist.
+    `weights=run:RUN` are those that a run has trained. Raises UserError for what does not exist.
     """
     before = published(home, table.name, name)
     kind = kind or kind_of(home, table, name)
@@ -210,9 +211,13 @@ def configure(
         raise UserError(f"{table.name}/{name} holds features of {before.stage!r}; choose another name for {kind!r}")
     given = {**(before.settings if before else {}), **(now or {})}
     given = {key: value for key, value in given.items() if value != ""}
-    extractor: Extractor = registry.create("stage", kind, {**suited(table.dataset, name, kind), **given})
+    of_run = str(given.get("weights", ""))
+    run = trained_weights(home, kind, of_run) if of_run.startswith(RUN) else None
+    here = {"weights": str(run.file)} if run else {}
+    extractor: Extractor = registry.create("stage", kind, {**suited(table.dataset, name, kind), **given, **here})
     _refuse_without_rows(name, kind, extractor)
     settings = {key: value for key, value in extractor.model_dump(mode="json").items() if key in given}
+    settings |= {"weights": run.said} if run else {}
     upstream = None
     if extractor.source.startswith(STAGE_PREFIX):
         source = extractor.source.removeprefix(STAGE_PREFIX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 RANDOM = "random:"
@@ -100,6 +102,13 @@ def read_content(path: str) -> Any:
     except Exception as error:  # what a pickle reader raises on any other file has no common kind
         kind = type(error).__name__
         raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it is damaged, or holds code to run ({kind})") from error
+
+
+def in_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 where a stage's `precision` says so; where it does not, whatever is around it."""
+    import torch
+
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -51,15 +51,15 @@ def train(ctx: click.Context, /, name: str, model: str, settings: tuple[str, ...
 
         if given.pop("log"):
             tracking.ask(home)
-        devices.once(lambda: _bind(home, name, root))
+        devices.once(lambda: bind(home, name, root))
         table = manifest.read(home, name)
         devices.once(lambda: print_apart(table))
         trained = run(home, table, model, pairs(settings), **given)
-        page = devices.once(lambda: _reported(home, trained))
+        page = devices.once(lambda: reported(home, trained))
         _scored(trained, page, as_json)
 
 
-def _bind(home: Home, name: str, root: Path | None) -> None:
+def bind(home: Home, name: str, root: Path | None) -> None:
     """Bind a name that has a root now, or none yet."""
     from pipeline.corpus import manifest
 
@@ -67,7 +67,7 @@ def _bind(home: Home, name: str, root: Path | None) -> None:
         manifest.bind(home, name, root=root)
 
 
-def _reported(home: Home, trained: Any) -> Path:
+def reported(home: Home, trained: Any) -> Path:
     """The page of a run, and before it those of its folds."""
     from pipeline.reports import report
     from pipeline.reports.attention import attentions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -39,7 +39,7 @@ class Options:
     device: str = "auto"
     store: str = "zarr"
     limit: int | None = None
-    only: Sequence[str] = ()
+    only: Collection[str] = ()
     retry_failed: bool = False
     rehash: bool = False
     workers: int = 0

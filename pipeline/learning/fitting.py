@@ -12,42 +12,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
 from rich.console import Console
 from torch import Tensor, nn
 
 from pipeline import atomic
 from pipeline.data.batch import Batch, share_of
-from pipeline.errors import Diverged, UserError
+from pipeline.errors import Diverged
 from pipeline.learning import devices, losses, schedule
 from pipeline.learning.augment import Blend
 from pipeline.learning.epochs import Display, Epoch, write_figures
 from pipeline.learning.learner import Learner
+from pipeline.learning.precision import fabric_of
 from pipeline.learning.recipe import Training
-from pipeline.machine import use_float32
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SHARE = 0.1
 """Most of the time that checkpoints may take; where epochs are shorter than that allows, some are skipped."""
-
-
-class _Autocast(MixedPrecision):
-    """Half precision inside the operations that gain by it; features reach the module as they are."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def fabric_of(recipe: Learner, device: str) -> Fabric:
-    """Fabric in the recipe's precision; raises UserError where the device has none of it."""
-    use_float32()
-    if recipe.precision == "float32":
-        return devices.fabric(device)
-    if recipe.precision == "float16" and device == "cpu":
-        raise UserError("precision=float16 needs a CUDA device; use --set precision=bfloat16, or float32")
-    kind = "bf16-mixed" if recipe.precision == "bfloat16" else "16-mixed"
-    return devices.fabric(device, _Autocast(kind, device))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -109,7 +89,7 @@ class Fitting:
         began = time.monotonic()
         lr = schedule.rate(self.recipe, self.state.figures)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("share", 1)
         loss = self._learn(number)
         val_loss, val_top1 = self._validate()
         figures = Epoch(number + 1, loss, val_loss, val_top1, lr, round(time.monotonic() - began, 3))
@@ -120,6 +100,7 @@ class Fitting:
     def _learn(self, number: int) -> float:
         """One pass over the training clips; its mean loss."""
         self._draw_own_noise(number)
+        self.recipe.begin(self.module, number)
         self.wrapped.train()
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         change, share = self.recipe.change(self.train, number), (0, 1) if self.recipe.blends else self.share

@@ -87,6 +87,13 @@ class Learner(Recipe):
     def prepare(self, module: nn.Module, train: Training) -> None:
         """Take what the module needs to know of the training clips, before the first step."""
 
+    def begin(self, module: nn.Module, epoch: int) -> None:
+        """Say what of the module trains in an epoch, where not all of it does."""
+
+    def eases(self, module: nn.Module) -> bool:
+        """Whether the module can do the same in less memory, and does from now on."""
+        return False
+
     def change(self, train: Training, epoch: int) -> Change | None:
         """What varies the training clips of an epoch, where anything does."""
         return None

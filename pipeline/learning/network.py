@@ -27,6 +27,11 @@ class NetworkPredictor:
         use_float32()
         self.module, self.device = module.to(device).eval(), device
 
+    @property
+    def own(self) -> nn.Module:
+        """What `weights.safetensors` holds: all of it, where no part lies elsewhere."""
+        return self.module
+
     def logits(self, batch: Batch) -> Array:
         """`(B, C)` float32 scores."""
         with torch.inference_mode():
@@ -42,7 +47,7 @@ class NetworkPredictor:
         """Write the weights as safetensors, in one step."""
         from safetensors.torch import save
 
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.own.state_dict().items()}
         atomic.replace(folder / WEIGHTS, save(weights))
 
     def load(self, folder: Path) -> None:
@@ -51,7 +56,7 @@ class NetworkPredictor:
         from safetensors.torch import load_file
 
         try:
-            self.module.load_state_dict(load_file(folder / WEIGHTS))
+            self.own.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"the weights {folder / WEIGHTS} do not fit today's model ({reason}); train it anew") from error

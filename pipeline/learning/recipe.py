@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
@@ -95,6 +95,8 @@ class Training(Table):
     """Is told the figures of every epoch of a network that trains on just this table, and may end the training by raising."""
     journal: Journal | None = None
     """Keeps the figures that go to `folder` for other programs."""
+    story: Mapping[str, Any] = field(default_factory=dict)
+    """What weights that are trained on this are to say of themselves: the run, its corpus and the clips that they learned from."""
 
     def part(self, ids: Collection[str] | None = None, stages: Sequence[str] | None = None, *, folder: Path | None = None) -> Training:
         """Some of the clips, in their order, and some of the stages; with a folder of its own, which is made."""

@@ -67,6 +67,7 @@ class RunTrainer:
         train, val = reading.fold("train", record["seed"], folder), reading.fold("val", record["seed"])
         clock = Clock(folder)
         train.trainer = replace(self, reading=reading, clock=clock, origin={})
+        train.story = {"run": record["id"], "seed": record["seed"], **reading.story()}
         predictor = recipe.fit(train, val, self.device)
         devices.once(lambda: predictor.save(folder))
         cost = clock.cost(predictor.parameters)

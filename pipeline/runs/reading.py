@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -86,6 +86,14 @@ class Reading:
         _, groups = kept_together(self.of(split), self.table)
         own = (table.ids, table.labels, table.classes, stages)
         return Training(*own, seed=seed, folder=folder, groups=groups, journal=journal.opened)
+
+    def story(self) -> dict[str, Any]:
+        """What weights learn from that are trained and selected on this: `pipeline.cache.trained.story_of` says it as it is kept."""
+        learns = [*self.of("train"), *self.of("val")]
+        _, groups = kept_together(self.samples, self.table)
+        group = {sample.id: name for sample, name in zip(self.samples, groups, strict=True)}
+        clips = [{"id": s.id, "content": self.contents(s)[0], "split": s.split, "signer": s.signer, "group": group[s.id]} for s in learns]
+        return {"dataset": self.table.name, "corpus": self.table.binding.corpus, "part": self.part, "clips": clips}
 
     def narrowed(self, recipe: Recipe) -> Reading:
         """The stages of a recipe that is a part of the one that opened them, and the clips that have these."""

@@ -23,7 +23,7 @@ from pipeline.runs._trainer import RunTrainer, scored
 from pipeline.runs.crossvalidation import Mean, fold_folders, train_folds
 from pipeline.runs.reading import Reading, labelled_splits, open_stages, read_for
 from pipeline.runs.run_folder import Run
-from pipeline.types import SPLITS
+from pipeline.types import SPLITS, Sample
 
 
 def train(
@@ -46,17 +46,26 @@ def train(
     mend.
     """
     recipe = configured(table, model_name, settings)
-    splits = SPLITS if folds is None else ("train", "val")
-    labelled = [sample for sample in table.samples if sample.label is not None and sample.split in splits]
-    reading, missing = read_for(home, table, recipe, labelled, stale=stale, allow_missing=allow_missing)
+    reading, missing = read_for(home, table, recipe, labelled(table, folds), stale=stale, allow_missing=allow_missing)
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]
     command = shlex.join(["signcache", "train", table.name, model_name, *words])
     trainer = RunTrainer(home, reading, chosen_device(device), command, missing, origin=_origin(table, model_name, settings, recipe))
+    return trained(trainer, model_name, recipe, seed, folds=folds, again=again)
+
+
+def labelled(table: Manifest, folds: int | None) -> list[Sample]:
+    """The clips that a training learns from or scores: those of test where it has no folds."""
+    splits = SPLITS if folds is None else ("train", "val")
+    return [sample for sample in table.samples if sample.label is not None and sample.split in splits]
+
+
+def trained(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, folds: int | None, again: bool) -> Run:
+    """The finished run of a recipe on what the trainer reads, or that of all its folds."""
     if folds is not None:
-        return run_folder.read(train_folds(trainer, model_name, recipe, seed, asked=folds, again=again))
-    reading.check()
-    return run_folder.read(trainer.run(reading, model_name, recipe, seed, again=again))
+        return run_folder.read(train_folds(trainer, model, recipe, seed, asked=folds, again=again))
+    trainer.reading.check()
+    return run_folder.read(trainer.run(trainer.reading, model, recipe, seed, again=again))
 
 
 def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device: str = "auto") -> dict[str, Any]:

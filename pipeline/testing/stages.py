@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -72,9 +73,11 @@ def _guesses(annotation: Any, value: Any) -> list[Any]:
         return [value + 1, value + 2, value * 2, value / 2, value - 1]
     if isinstance(value, tuple):
         return [*((*value[:-1], guess) for guess in _guesses(None, value[-1])), value[:-1]] if value else [("a",), (1,)]
+    if isinstance(value, Mapping):
+        return [{**value, "max_frames": 7}]
     if value is None:
         return [2, 0.5, "other", (1, 2)]
-    return [f"{value}2", f"stage:{value}"]
+    return [f"{value}2", f"stage:{value}", *registry.names("stage")]
 
 
 class StageContract(Contract):
