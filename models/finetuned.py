@@ -99,7 +99,7 @@ class Finetuned(Network, Pixels):
         def glimpse(clip: str, rows: Mapping[str, Array]) -> dict[str, Array]:
             random = generator_of(train.seed, epoch, clip)
             seen = rows[stage][glimpsed(extractor, len(rows[stage]), self.frames, random)]
-            return {stage: self.varied(seen, extractor.item_axes, random)}
+            return {stage: self.altered(seen, extractor.item_axes, random)}
 
         return glimpse
 

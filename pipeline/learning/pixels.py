@@ -35,7 +35,7 @@ class Pixels(BaseModel):
     erase: Share = 0.0
     """Probability that a rectangle of 2 to 20 % of the image is black."""
 
-    def varied(self, items: Array, axes: str, random: Generator) -> Array:
+    def altered(self, items: Array, axes: str, random: Generator) -> Array:
         """`(N, *item_shape)` items whose axes are `HWC` or `CHW`, of the same shape and type; of other axes, as they are."""
         if axes not in ("HWC", "CHW") or not len(items):
             return items
