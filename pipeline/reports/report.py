@@ -17,6 +17,7 @@ from pipeline.errors import ClipError
 from pipeline.learning.epochs import Epoch, read_figures
 from pipeline.machine import shown_size, shown_time
 from pipeline.reports._pictures import draw_attention, draw_confusion, draw_curves, draw_reliability, draw_score, is_image, picture
+from pipeline.runs.packaging import card
 from pipeline.runs.run_folder import REPORT, Run
 from pipeline.runs.scoring.gain import in_words
 
@@ -32,7 +33,7 @@ NO_PICTURES = dict.fromkeys(("score", "curves", "confusion", "reliability", "att
 
 
 def write(run: Run, attention: Attention | None = None) -> Path:
-    """Write `report.html` into the run's folder; raises UserError where the run is unfinished."""
+    """Write `report.html` and a model card into the run's folder; raises UserError where the run is unfinished."""
     from jinja2 import Environment, StrictUndefined
 
     result, epochs = run.scores, read_figures(run.folder)
@@ -65,6 +66,7 @@ def write(run: Run, attention: Attention | None = None) -> Path:
     )
     path = run.folder / REPORT
     atomic.replace(path, text.encode("utf-8", errors="backslashreplace"))
+    card.write(run)
     return path
 
 

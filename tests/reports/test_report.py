@@ -21,12 +21,21 @@ from pipeline.runs.scoring.metrics import calibration, judge, score
 from tests.video_files import beheaded, write_clip
 
 CLASSES = ("<script>alert(1)</script>", "$x_{", "水 & salt", "plain")
+IDENTITY: dict[str, Any] = {
+    "class": "ResNet50",
+    "fields": {"source": "rgb"},
+    "libraries": {},
+    "weights": {"name": "IMAGENET1K_V2", "hash": "11ad3fa6"},
+}
 RECORD: dict[str, Any] = {
     "id": "0123456789abcdef",
     "dataset": "signs",
     "model": "lstm_late",
+    "seed": 1,
+    "classes": list(CLASSES),
+    "learned": list(CLASSES),
     "settings": {"stages": ["resnet50"], "lr": 1e-4},
-    "stages": {"resnet50": {"digest": "fedcba9876543210", "row_shape": [2048], "dtype": "float32", "identity": {"class": "ResNet50"}}},
+    "stages": {"resnet50": {"digest": "fedcba9876543210", "row_shape": [2048], "dtype": "float32", "identity": IDENTITY}},
     "rows": "00112233",
     "manifest": {"digest": "44556677", "root": "/data/<signs>", "split": "signer"},
     "clips": {"train": 18, "val": 6, "test": 8},
@@ -43,7 +52,10 @@ def run_in(folder: Path, *, epochs: int = 3, finished: bool = True) -> Run:
     labels = [*CLASSES, *CLASSES]
     scores = score(np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 0, 2, 3]], labels, CLASSES, groups=list("ssssuuuu"))
     if finished:
-        run_folder.write_result(folder, {"split": "test", "counted_wrong": {"b/2": CLASSES[0]}, **scores.summary(), **scores.details()})
+        run_folder.write_result(
+            folder,
+            {"split": "test", "counted_wrong": {"b/2": CLASSES[0]}, **scores.summary(), **scores.details()},
+        )
     if epochs:
         write_figures(folder, [Epoch(n + 1, 1 / (n + 1), 1 / (n + 1), n / epochs, 1e-4, 0.5, 1) for n in range(epochs)])
     return run_folder.read(folder)

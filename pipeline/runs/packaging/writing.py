@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline import __version__, atomic
@@ -19,8 +20,8 @@ from pipeline.errors import UserError
 from pipeline.runs import run_folder
 from pipeline.runs.crossvalidation import fold_folders
 from pipeline.runs.packaging import _archive
-from pipeline.runs.packaging._card import CARD, UNKNOWN_LICENCE, card
 from pipeline.runs.packaging._lead import FORMAT, PACKAGE, RUNS, STAGES, Identity, Lead, PackedStage, leading, sha256
+from pipeline.runs.packaging.card import CARD, UNKNOWN_LICENCE, card
 from pipeline.runs.run_folder import Run
 from pipeline.runs.trained import Trained, of_run
 
@@ -59,8 +60,9 @@ def write(home: Home, place: Path, out: Path, *, licence: str = "") -> int:
             _write_run(each, trained, folder / RUNS / each.folder.name)
         stages = _write_stages(trained, folder)
         said = licence or UNKNOWN_LICENCE
-        own_card = run.folder / CARD
-        (folder / CARD).write_text(own_card.read_text() if own_card.is_file() else card(run, stages, said))
+        identities = {stage.name: stage.identity.model_dump() for stage in stages}
+        plain = replace(run, record={**run.record, "command": _command(run)})
+        (folder / CARD).write_text(card(plain, identities, said), "utf-8", errors="backslashreplace")
         (folder / PACKAGE).write_bytes(atomic.seal(_lead(trained, stages, said, folder).model_dump(exclude_unset=True), indent=1))
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return size
@@ -88,14 +90,18 @@ def _write_run(run: Run, trained: Trained, folder: Path) -> None:
     folder.mkdir(parents=True)
     stages = {name: {**said, "identity": None} for name, said in run.record["stages"].items()}
     record = {key: run.record[key] for key in KEPT if key in run.record}
-    command = f"signcache train {run.dataset} {run.model}"
-    run_folder.write_record(folder, {**record, "stages": stages, "dropped": {}, "command": command})
+    run_folder.write_record(folder, {**record, "stages": stages, "dropped": {}, "command": _command(run)})
     run_folder.write_result(folder, {key: run.scores[key] for key in FIGURES if key in run.scores})
     if not fold_folders(run):
         dims = {stage.name: math.prod(run.record["stages"][stage.name]["row_shape"]) for stage in trained.stages}
         predictor = trained.recipe.predictor(dims, len(run.record["classes"]), "cpu")
         predictor.load(run.folder)
         predictor.save(folder)
+
+
+def _command(run: Run) -> str:
+    """The line of a training without what only its disk has."""
+    return f"signcache train {run.dataset} {run.model}"
 
 
 def _write_stages(trained: Trained, folder: Path) -> list[PackedStage]:
