@@ -14,13 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UserError, did_you_mean
 
-Kind = Literal["stage", "model", "dataset", "store", "format"]
+Kind = Literal["stage", "model", "dataset", "store", "format", "segmenter"]
 PACKAGES: Mapping[Kind, str] = {
     "stage": "stages",
     "model": "models",
     "dataset": "pipeline.datasets",
     "store": "pipeline.cache.stores",
     "format": "pipeline.formats",
+    "segmenter": "pipeline.spotting.segmenters",
 }
 
 

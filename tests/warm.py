@@ -23,7 +23,7 @@ CRASHED = 70
 MODULES = (
     *("pebble", "zarr", "h5py", "pipeline.data", "pipeline.datasets.toys", "pipeline.cache.stores.zarr", "pipeline.cache.stores.hdf5"),
     *("pipeline.extraction.adopt", "pipeline.extraction.estimate", "pipeline.extraction.extract", "pipeline.extraction.log"),
-    *("pipeline.extraction._forward_passes", "pipeline.runs.reading", "pipeline.reports.printed"),
+    *("pipeline.extraction.forward_passes", "pipeline.runs.reading", "pipeline.reports.printed"),
     *("pipeline.cache.upkeep.compact", "pipeline.cache.upkeep.drop", "pipeline.cache.upkeep.garbage"),
     *("pipeline.cache.upkeep.mend", "pipeline.cache.upkeep.verify"),
 )

@@ -19,7 +19,7 @@ from pipeline.cache.identity import refuse_changed
 from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Row
 from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError, UserError
-from pipeline.extraction._forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
+from pipeline.extraction.forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
 from pipeline.extraction.preparing.jobs import Items, Prepared
 from pipeline.types import Array, Forward
 

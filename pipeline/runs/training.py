@@ -75,22 +75,26 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     """
     run = run_folder.read(folder)
     scored_on = str(run.scores["split"])
-    is_part = bool(run.record.get("part") or fold_folders(run))
-    if is_part and split != "test":
-        raise UserError(f"{run.folder} learned and scored clips of train and val ({scored_on}); score others: --split test")
     split = split or scored_on
-    if split not in SPLITS:
-        raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
     recipe: Recipe = registry.create("model", run.model, run.record["settings"])
-    if split == "val" and recipe.learns_validation:
-        raise UserError(f"{run.folder} learned the clips of val (learn=all); score others: --split test")
-    reading, dropped = _read_again(home, run, recipe, split)
+    refuse_learned(run, recipe, split)
+    reading, dropped = read_again(home, run, recipe, split)
     classes = tuple(run.record["classes"])
     predictor = predictor_of(run, recipe, reading.fold("test", 0).dims, chosen_device(device))
     _, scores = scored(reading, predictor, split, classes=classes, learned=run.record["learned"])
     found = {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary()}
     apart = {"dropped": dropped, "lacking": reading.lacking()}
     return {**found, **{word: clips for word, clips in apart.items() if clips}}
+
+
+def refuse_learned(run: Run, recipe: Recipe, split: str) -> None:
+    """Raise UserError where a run learned clips of a split, or chose its weights by folds of them."""
+    if bool(run.record.get("part") or fold_folders(run)) and split != "test":
+        raise UserError(f"{run.folder} learned and scored clips of train and val ({run.scores['split']}); score others: --split test")
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
+    if split == "val" and recipe.learns_validation:
+        raise UserError(f"{run.folder} learned the clips of val (learn=all); score others: --split test")
 
 
 def predictor_of(run: Run, recipe: Recipe, dims: Mapping[str, int], device: str) -> Predictor:
@@ -101,7 +105,7 @@ def predictor_of(run: Run, recipe: Recipe, dims: Mapping[str, int], device: str)
     return predictor
 
 
-def _read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Reading, int]:
+def read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Reading, int]:
     """The labelled clips of a split as they are now, and how many of them the run left out already."""
     table = manifest.read(home, run.dataset)
     opened = as_trained(home, run, table, recipe)

@@ -52,7 +52,7 @@ def test_rows_are_the_same_where_passes_are_on_their_way_as_others_are_gathered(
     found = []
     for name, passes in (("one", 0), ("two", 2)):
         checkout = extraction(tmp_path / name, 8)
-        checkout.edit("pipeline/extraction/_forward_passes.py", '"cpu": 0', f'"cpu": {passes}')
+        checkout.edit("pipeline/extraction/forward_passes.py", '"cpu": 0', f'"cpu": {passes}')
         checkout.ok("extract", "tiny", "colour", "--set", "max_frames=7")
         found.append(checkout.rows("colour"))
     assert found[0] == found[1]

@@ -23,6 +23,7 @@ from pipeline.runs.packaging import _archive
 from pipeline.runs.packaging._lead import FORMAT, PACKAGE, RUNS, STAGES, Identity, Lead, PackedStage, leading, sha256
 from pipeline.runs.packaging.card import CARD, UNKNOWN_LICENCE, card
 from pipeline.runs.run_folder import Run
+from pipeline.runs.scoring import thresholds
 from pipeline.runs.trained import Trained, of_run
 
 KEPT = (
@@ -97,6 +98,9 @@ def _write_run(run: Run, trained: Trained, folder: Path) -> None:
         predictor = trained.recipe.predictor(dims, len(run.record["classes"]), "cpu")
         predictor.load(run.folder)
         predictor.save(folder)
+    said = thresholds.read(run.folder)
+    if said:
+        thresholds.write(folder, said)
 
 
 def _command(run: Run) -> str:
