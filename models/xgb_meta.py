@@ -22,8 +22,9 @@ class XgbMeta(Stacking):
     signer where known, else by what the corpus declares. Any other clip is described by the mean of the fold models.
     Validation stops members and booster; the booster's last good round is kept (with `patience=0` every round is). The source
     states multi:softprob, eta 0.01, depth 7 to 8, subsample 0.75 to 0.8, colsample 0.9, lambda 0.5, alpha 0.2 and claims 98.7 % on
-    INCLUDE-50; its code holds no ensemble. Not stated, so chosen here: 5 folds, at most 500 rounds, an end after 30 without a
-    lower loss.
+    INCLUDE-50; its code holds no ensemble, so that is a claim. A run says what the plain mean of the same members scores on the same
+    clips; a few rounds that `start=members` add little to that vote. Not stated, so chosen here: 5 folds, at most 500 rounds, an
+    end after 30 without a lower loss.
     """
 
     space: ClassVar[Space] = SPACE

@@ -169,6 +169,7 @@ class Dataset(Protocol):
     A corpus may have those that its source published, for `--set settings=published`: `published`, beside `training`, and
     `published_stages`, all that these read, beside `stages`: a name that stands in both has the same settings. It may have `without`,
     `{modality: {model: settings}}`, in place of those in `training` where no clip has such media, their `stages` among them;
+    `stages_without`, `{modality: {stage: settings}}`, in place of those in `stages` and `published_stages`, or beside them, likewise;
     `groupings`, `{name: Grouping}`: each is a word for `--split`, and what the split names, else the first, is what folds and cuts keep
     together where signers are unknown; `protocols`, `{name: SplitRule}`: further words for `--split`; `second_names`,
     `{name: stage}`: names of these for another stage, as by `--as`; `endings`, `{modality: (ending, ...)}`: what follows a clip's own

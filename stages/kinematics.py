@@ -31,6 +31,11 @@ class Kinematics(Extractor):
     angles 42 (14 joints), motion 120, trajectory 30; it has neither shape nor pose, and its rows are 252 long. Not the source's,
     so only where asked: local 126, hand points from their own wrist, in units of the hand's median length in the clip.
 
+    The first 490 values, `groups=absolute,angles,motion,shape,trajectory`, are the block that the source describes: 42 hand points,
+    26 angle triples, velocity and acceleration, two numbers of each hand's shape, ten paths; centroid-aligned, scaled by the largest
+    distance, Savitzky-Golay (11, 3). It names neither the triples, the three values of each, the ten points, nor what the paths are
+    aligned to, and has no code of it: 13 joints a hand in three planes, arm points and each path's own smoothed form are chosen here.
+
     Everything but the trajectory is of points smoothed by Savitzky-Golay (`window`, `order`) within each stretch of frames
     that show the part, never across a gap. A part that is not seen has zeros in every group; with `missing="interpolate"` its
     points are then on lines between the frames that show it, and only a part that no frame shows has zeros. x and z are

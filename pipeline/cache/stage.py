@@ -17,7 +17,7 @@ from pipeline.cache.identity import Fingerprint, differences, fingerprint
 from pipeline.cache.trained import RUN, trained_weights
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.corpus.presets import TUNED, second_names, stages_of, suited
+from pipeline.corpus.presets import TUNED, second_names, stages_of, stages_without, suited
 from pipeline.errors import NewerFormat, UserError
 from pipeline.layouts import Layout
 from pipeline.types import IMPORT_PREFIX, STAGE_PREFIX, Extractor
@@ -156,15 +156,17 @@ def kind_of(home: Home, table: Manifest, name: str) -> str:
 
 def default_stages(table: Manifest, preset: str = TUNED) -> tuple[list[str], dict[str, str]]:
     """The stages of a corpus' preset that can be extracted, and `{stage: modality}` of those whose modality no clip of it has."""
-    media = {modality for sample in table.samples for modality in sample.media}
-    needed = {name: _modality(table, name) for name in stages_of(table.dataset, preset)}
-    return [name for name in needed if needed[name] in media], {name: needed[name] for name in needed if needed[name] not in media}
+    has, replaced = table.modalities, stages_without(table.dataset)
+    needed = {name: _modality(table, name) for name in stages_of(table.dataset, preset, has)}
+    absent = {name: modality for name, modality in needed.items() if modality not in has and modality not in replaced}
+    return [name for name in needed if needed[name] in has], absent
 
 
 def source_of(table: Manifest, name: str) -> str:
     """What a stage reads, by the corpus' settings."""
     kind = second_names(table.dataset).get(name, name)
-    return str(suited(table.dataset, name, kind).get("source") or registry.find("stage", kind).model_fields["source"].default)
+    said = suited(table.dataset, name, kind, table.modalities).get("source")
+    return str(said or registry.find("stage", kind).model_fields["source"].default)
 
 
 def _modality(table: Manifest, name: str, way: tuple[str, ...] = ()) -> str:
@@ -186,7 +188,7 @@ def _refuse_circle(home: Home, table: Manifest, name: str, source: str, known: M
     while source.startswith(STAGE_PREFIX):
         above = source.removeprefix(STAGE_PREFIX)
         way, before, kind = _longer(way, above), published(home, table.name, above), kind_of(home, table, above)
-        given = {**suited(table.dataset, above, kind), **(before.settings if before else {})}
+        given = {**suited(table.dataset, above, kind, table.modalities), **(before.settings if before else {})}
         default = registry.find("stage", kind).model_fields["source"].default
         source = known[above].extractor.source if above in known else str(given.get("source") or default)
 
@@ -214,7 +216,7 @@ def configure(
     of_run = str(given.get("weights", ""))
     run = trained_weights(home, kind, of_run) if of_run.startswith(RUN) else None
     here = {"weights": str(run.file)} if run else {}
-    extractor: Extractor = registry.create("stage", kind, {**suited(table.dataset, name, kind), **given, **here})
+    extractor: Extractor = registry.create("stage", kind, {**suited(table.dataset, name, kind, table.modalities), **given, **here})
     _refuse_without_rows(name, kind, extractor)
     settings = {key: value for key, value in extractor.model_dump(mode="json").items() if key in given}
     settings |= {"weights": run.said} if run else {}

@@ -38,12 +38,16 @@ class Binding:
 
 @dataclass(frozen=True)
 class Bound:
-    """What `NAME.json` holds: also the clips that are away, and the digest of the table of the others, which older ones lack."""
+    """What `NAME.json` holds: also the clips that are away, and of the others the digest of the table and the modalities.
+
+    Older ones lack these.
+    """
 
     binding: Binding
     classes: tuple[str, ...]
     away: tuple[Sample, ...]
     table: str
+    modalities: tuple[str, ...] = ()
 
 
 def first(name: str, asked: Mapping[str, Any]) -> Binding:
@@ -90,7 +94,7 @@ def read(file: Path) -> Bound | None:
                 raise NewerFormat(file, said["format"], FORMAT)
             binding = Binding(said["corpus"], Path(said["root"]), said["split"], said["seed"], tuple(said.get("may_lack", ())))
             away = tuple(Sample(clip, {}, label, split, signer) for clip, label, split, signer in said.get("away", ()))
-            return Bound(binding, tuple(said["classes"]), away, said.get("table", ""))
+            return Bound(binding, tuple(said["classes"]), away, said.get("table", ""), tuple(said.get("modalities", ())))
     except FileNotFoundError:
         return None
 
@@ -121,7 +125,8 @@ def write(file: Path, bound: Bound, clips: Sequence[Sample]) -> None:
     if said.may_lack:
         content["may_lack"] = list(said.may_lack)
     away = [[sample.id, sample.label, sample.split, sample.signer] for sample in bound.away]
-    text = json.dumps({**content, "classes": bound.classes, "table": bound.table, "away": away}, indent=1)
+    clips_of = {"classes": bound.classes, "modalities": bound.modalities, "table": bound.table, "away": away}
+    text = json.dumps({**content, **clips_of}, indent=1)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_name(f".{file.stem}.lock")):

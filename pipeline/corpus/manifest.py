@@ -6,7 +6,7 @@ import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, repeat
 from pathlib import Path
@@ -58,6 +58,7 @@ class Manifest:
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     away: tuple[Sample, ...] = ()
+    listed: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def dataset(self) -> Dataset:
@@ -79,6 +80,11 @@ class Manifest:
         """Changes with any clip, label, split, signer or class."""
         rows = [[s.id, s.label, s.split, s.signer, [[m, *paths] for m, paths in sorted(s.media.items())]] for s in self.samples]
         return digest_of([self.classes, rows])
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """What clips have media of, each or some, as far as it is known where they were not read."""
+        return tuple(sorted({modality for sample in self.samples for modality in sample.media})) or self.listed
 
     @property
     def class_index(self) -> Mapping[str, int]:
@@ -161,7 +167,7 @@ def bind(home: Home, name: str, **asked: Any) -> Manifest:
 def write(home: Home, manifest: Manifest) -> None:
     """Bring the manifest to the disk where it differs from what lies there."""
     file = _file(home, manifest.name)
-    bound = Bound(manifest.binding, manifest.classes, manifest.away, clip_table.digest(manifest.samples))
+    bound = Bound(manifest.binding, manifest.classes, manifest.away, clip_table.digest(manifest.samples), manifest.modalities)
     if not _binding.is_written(file, bound):
         _binding.write(file, bound, manifest.samples)
 
@@ -220,7 +226,7 @@ def read(home: Home, name: str, *, clips: bool = True) -> Manifest:
     while bound:
         try:
             samples = tuple(checked(_binding.samples(file, bound), bound.binding.root)) if clips else ()
-            return Manifest(name, bound.binding, bound.classes, samples, bound.away)
+            return Manifest(name, bound.binding, bound.classes, samples, bound.away, bound.modalities)
         except UserError:
             before, bound = bound, _binding.read(file)
             if bound == before:  # it was not written anew meanwhile

@@ -29,9 +29,19 @@ def second_names(dataset: Dataset) -> Mapping[str, str]:
     return found
 
 
-def stages_of(dataset: Dataset, preset: str) -> Settings:
-    """`{name: settings}` of the stages that a preset reads."""
-    found: Settings = dataset.stages if preset == TUNED else getattr(dataset, "published_stages", {})
+def stages_of(dataset: Dataset, preset: str, has: Collection[str] = ()) -> Settings:
+    """`{name: settings}` of the stages that a preset reads, of a root whose clips have these modalities; not known: as declared."""
+    own, other = dataset.stages, getattr(dataset, "published_stages", {})
+    own, other = (own, other) if preset == TUNED else (other, own)
+    for modality, instead in stages_without(dataset).items():
+        if has and modality not in has and own:
+            own = {**own, **{name: settings for name, settings in instead.items() if name in own or name not in other}}
+    return own
+
+
+def stages_without(dataset: Dataset) -> Mapping[str, Settings]:
+    """`{modality: {name: settings}}`: what stands in place of stages, or joins them, where no clip has a modality."""
+    found: Mapping[str, Settings] = getattr(dataset, "stages_without", {})
     return found
 
 
@@ -41,9 +51,9 @@ def models_of(dataset: Dataset, preset: str) -> Settings:
     return found
 
 
-def suited(dataset: Dataset, name: str, kind: str) -> Mapping[str, Any]:
-    """The settings that a corpus has for a stage, a file `kind` in `stages/` under this name."""
-    known = {**stages_of(dataset, PUBLISHED), **stages_of(dataset, TUNED)}
+def suited(dataset: Dataset, name: str, kind: str, has: Collection[str] = ()) -> Mapping[str, Any]:
+    """The settings that a corpus has for a stage, a file `kind` in `stages/` under this name; `has` as in `stages_of`."""
+    known = {**stages_of(dataset, PUBLISHED, has), **stages_of(dataset, TUNED, has)}
     return known.get(name if second_names(dataset).get(name) == kind else kind, {})
 
 
@@ -66,13 +76,12 @@ def stand_in_line(table: Manifest, model: str, stages: Sequence[str]) -> list[st
 def _absent(table: Manifest) -> Mapping[str, Settings]:
     """`{modality: {model: settings}}` of what the corpus declares for media that no clip of it has."""
     declared: Mapping[str, Settings] = getattr(table.dataset, "without", {})
-    media = {modality for sample in table.samples for modality in sample.media} if declared else set()
-    return {modality: settings for modality, settings in declared.items() if modality not in media}
+    return {modality: settings for modality, settings in declared.items() if modality not in table.modalities}
 
 
 def refuse_unpublished(table: Manifest, names: Sequence[str], preset: str) -> None:
     """Raise UserError where a stage is named of which the corpus has no published settings, or where it has none at all."""
-    own = stages_of(table.dataset, preset)
+    own = stages_of(table.dataset, preset, table.modalities)
     for name in names or ([] if own else [""]):
         if preset == PUBLISHED and name not in own:
             raise _lacking(table, f"of stage {name!r}" if name else "of stages", own)

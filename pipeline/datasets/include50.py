@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.media import walk
-from pipeline.datasets.include import listed_videos
+from pipeline.datasets.include import PUBLISHED, PUBLISHED_STAGE, listed_videos
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split
 
@@ -26,6 +26,11 @@ SIBLINGS = 6
 """Camera file numbers at most so far apart are one recording session of a sign."""
 
 
+KEYPOINTS: Mapping[str, Any] = {"hands": "wrist", "missing": "zero"}
+KINEMATICS: Mapping[str, Any] = {
+    **{"normalize": "shoulder", "missing": "zero", "aspect": 16 / 9, "axes": 2},
+    "groups": ("absolute", "angles", "trajectory", "local"),
+}
 TRAINING: Mapping[str, Any] = {
     "stages": ("kinematics",), "frames": 32, "batch_size": 16, "lr": 1e-3, "weight_decay": 0.01, "schedule": "cosine",
     "best_by": "last", "learn": "all", "label_smoothing": 0.1, "time_warp": 0.4, "crop": 0.1, "resample": 0.3, "rotate": 15, "scale": 0.2,
@@ -38,7 +43,8 @@ class Include50:
     """Keypoint clips are called by their file, `<word>_MVI_<n>`; its label is that word.
 
     Videos of the official lists are called by their path without suffix, or belong to the keypoint clip of their word and
-    number where there is one. No signer is known.
+    number where there is one. No signer is known. Features come from keypoints where there are any, else from the videos, by
+    MediaPipe's separate solutions as the keypoints were made (`pose_hands`).
     """
 
     layout = (
@@ -46,14 +52,20 @@ class Include50:
         "with the official include50_{train,test}.csv, or both"
     )
     stages: Mapping[str, Mapping[str, Any]] = {
-        "keypoints": {"hands": "wrist", "missing": "zero"},
-        "kinematics": {
-            "source": "stage:keypoints",
-            "normalize": "shoulder",
-            "missing": "zero",
-            "aspect": 16 / 9,
-            "axes": 2,
-            "groups": ("absolute", "angles", "trajectory", "local"),
+        "keypoints": KEYPOINTS,
+        "kinematics": {"source": "stage:keypoints", **KINEMATICS},
+    }
+    published_stages: Mapping[str, Mapping[str, Any]] = {
+        "keypoints": KEYPOINTS,
+        "kinematics_published": {**PUBLISHED_STAGE, "source": "stage:keypoints"},
+    }
+    published = PUBLISHED
+    second_names: Mapping[str, str] = {"kinematics_published": "kinematics"}
+    stages_without: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+        "keypoints": {
+            "pose_hands": {},
+            "kinematics": {"source": "stage:pose_hands", **KINEMATICS},
+            "kinematics_published": PUBLISHED_STAGE,
         },
     }
     training: Mapping[str, Mapping[str, Any]] = {

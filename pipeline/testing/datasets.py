@@ -11,7 +11,7 @@ import pytest
 from pipeline import registry
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
-from pipeline.corpus.presets import PRESETS, PUBLISHED, models_of, second_names, stages_of
+from pipeline.corpus.presets import PRESETS, PUBLISHED, models_of, second_names, stages_of, stages_without
 from pipeline.errors import UserError
 from pipeline.testing._contract import Contract
 from pipeline.types import Dataset
@@ -41,6 +41,7 @@ class DatasetContract(Contract):
 
     def test_default_stages_exist_with_these_settings(self, name: str) -> None:
         every = [(stage, settings) for preset in PRESETS for stage, settings in stages_of(corpus(name), preset).items()]
+        every += [pair for instead in stages_without(corpus(name)).values() for pair in instead.items()]
         for stage, settings in every:
             registry.create("stage", second_names(corpus(name)).get(stage, stage), settings)
         assert set(second_names(corpus(name))) <= {stage for stage, _ in every}
