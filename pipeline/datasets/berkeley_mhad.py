@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.media import walk
+from pipeline.datasets._published import SELF_LEARNING
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split, SplitRule
 
@@ -48,11 +49,7 @@ class BerkeleyMhad:
         "lstm_late": {"stages": ("i3d", "inertial")},
     }
     published_stages = stages
-    published: Mapping[str, Mapping[str, Any]] = {
-        "inception_time": {"steps": 300},
-        "self_learning_fusion": {},
-        "self_learning_feature_fusion": {},
-    }
+    published: Mapping[str, Mapping[str, Any]] = {**SELF_LEARNING, "inception_time": {"steps": 300}}
     protocols: Mapping[str, SplitRule] = {"first_seven": lambda sample: "train" if sample.signer in FIRST_SEVEN else "test"}
     endings: Mapping[str, tuple[str, ...]] = {VIDEO: ("/",)}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.media import FRAME, IMAGES, natural, series_name, walk
+from pipeline.datasets._published import WHOLE
 from pipeline.datasets.folder import VIDEO_SUFFIXES
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split
@@ -41,6 +42,11 @@ class Imigue:
         "frame_cnn": {},
         "bilstm_attention": {"stages": ("holistic",)},
         "late_fusion": {"members": ("frame_cnn", "bilstm_attention")},
+    }
+    published_stages = stages
+    published: Mapping[str, Mapping[str, Any]] = {
+        "finetuned": {"stages": ("resnet50_map",), **WHOLE, "batch_size": 4, "frames": 8, "epochs": 20, "patience": 3, "best_by": "loss"},
+        "frame_cnn": {},
     }
     endings: Mapping[str, tuple[str, ...]] = {"rgb": (".*.jpg",)}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.media import walk
+from pipeline.datasets._published import SELF_LEARNING
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split
 
@@ -62,7 +63,7 @@ class UtdMhad:
         "rgb": {"self_learning_fusion": {**SKELETON, "video": "bilstm_attention"}, "self_learning_feature_fusion": SKELETON}
     }
     published_stages: Mapping[str, Mapping[str, Any]] = {"inertial": stages["inertial"], "i3d": stages["i3d"]}
-    published: Mapping[str, Mapping[str, Any]] = {"inception_time": {}, "self_learning_fusion": {}, "self_learning_feature_fusion": {}}
+    published = SELF_LEARNING
     endings: Mapping[str, tuple[str, ...]] = {
         "rgb": ("_color.avi",),
         "inertial": ("_inertial.mat",),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.corpus.media import natural, walk
+from pipeline.datasets._published import SELF_LEARNING
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split
 
@@ -39,7 +40,7 @@ class Vsl:
         "lstm_late": {"stages": ("i3d", "inertial")},
     }
     published_stages = stages
-    published: Mapping[str, Mapping[str, Any]] = {"inception_time": {}, "self_learning_fusion": {}, "self_learning_feature_fusion": {}}
+    published = SELF_LEARNING
 
     def samples(self, root: Path) -> Iterator[Sample]:
         clips: dict[tuple[str, str], dict[str, str]] = {}

@@ -12,6 +12,7 @@ from pipeline import registry
 from pipeline.cache.stage import Stage, configure
 from pipeline.cache.trained import BACKBONE
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.presets import WORD, preset_of
 from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
@@ -45,7 +46,8 @@ def finetune(
 ) -> Run:
     """The finished run of a stage's network on the labelled clips; with `folds`, of as many networks, each in a run of its own.
 
-    `settings` of the training go to it, `STAGE.field` and all others to the stage. Raises UserError for what a user can mend.
+    `settings` of the training go to it, `settings=published` among them, `STAGE.field` and all others to the stage. Raises UserError for
+    what a user can mend.
     """
     own, of_training = _shared_out(name, settings)
     stage = configure(home, table, name, now=own)
@@ -64,8 +66,8 @@ def finetune(
 def _shared_out(name: str, settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """The settings of the stage, and those of the training."""
     known = set(registry.find("model", MODEL).model_fields) - {"kind", "fields", "begins", "stages"}
-    own, of_training = dict[str, str](), dict[str, str]()
-    for key, value in settings.items():
+    own, of_training = dict[str, str](), {key: value for key, value in settings.items() if key == WORD}
+    for key, value in preset_of(settings)[1].items():
         place, dot, field = key.rpartition(".")
         if dot and place != name:
             raise UserError(f"--set {key}: finetune takes settings of its training and of {name}; as in --set {name}.{field}={value}")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
+from pipeline.cache.stage import configure
 from pipeline.cli import main
 from pipeline.commands.options import pairs
 from pipeline.corpus.manifest import Binding, Home, Manifest
 from pipeline.extraction.plan import wanted_stages
 from pipeline.runs.training import configured
+from pipeline.types import has_network
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("system", "as published", "claim", "ours", "figure", "differs")
@@ -30,7 +33,13 @@ def lines_of(cell: str) -> list[str]:
     return [code for code in re.findall(r"`([^`]+)`", cell) if code.startswith("signcache ")]
 
 
-LINES = [line for row in rows() for column in ("as published", "ours") for line in lines_of(row[column])]
+def named(row: Mapping[str, str], column: str) -> list[str]:
+    """The lines of a cell, once for each corpus that the system's name says for `NAME`."""
+    corpora = re.findall(r"`(\w+)`", row["system"].partition("`NAME`")[2])
+    return [line.replace(" NAME ", f" {corpus} ") for line in lines_of(row[column]) for corpus in (corpora if " NAME " in line else [""])]
+
+
+LINES = [line for row in rows() for column in ("as published", "ours") for line in named(row, column)]
 
 
 def parsed(line: str) -> tuple[str, dict[str, Any]]:
@@ -48,10 +57,13 @@ def bare(corpus: str) -> Manifest:
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_line_of_the_table_is_one_that_the_code_takes(line: str, tmp_path: Path) -> None:
-    command, given = parsed(line)
+    command, given = parsed(line.replace("weights=run:RUN", "weights=random:0"))
     table, settings = bare(given["name"]), pairs(given["settings"])
     if command == "train":
         assert configured(table, given["model"], settings).stages
+    elif command == "finetune":
+        assert has_network(configure(Home(tmp_path, tmp_path), table, given["stage"]).extractor)
+        assert configured(table, "finetuned", settings)
     else:
         wanted_stages(Home(tmp_path, tmp_path), table, given.get("stages") or (), settings, given.get("second_name") or "")
 

@@ -15,7 +15,7 @@ from pipeline.cache.stage import configure
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.extraction.plan import wanted_stages
-from pipeline.runs import run_folder
+from pipeline.runs import finetuning, run_folder
 from pipeline.runs.training import configured, train
 from pipeline.runs.tuning import search_for
 from tests.commands import run, said
@@ -155,3 +155,22 @@ def test_a_stage_that_only_published_settings_read_is_named_where_it_is_not_extr
     text = r"signs has no features of 'resnet50_map'; published: resnet50; run: signcache extract signs resnet50_map"
     with pytest.raises(UserError, match=text):
         train(*signs, "frame_cnn", {}, device="cpu")
+
+
+def test_finetuning_takes_published_settings_of_its_training(signs: tuple[Home, Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        """The recipe that would be trained."""
+
+    def seen(home: Home, table: Manifest, recipe: Any, *more: Any, **given: Any) -> None:
+        raise Seen(recipe)
+
+    monkeypatch.setattr(finetuning, "_prepare", lambda *given: None)
+    monkeypatch.setattr(finetuning, "read_for", seen)
+    monkeypatch.setattr(type(signs[1].dataset), "published", {"finetuned": {"stages": ("i3d",), "head_epochs": 0, "dropout": 0.4}})
+    with pytest.raises(Seen) as found:
+        finetuning.finetune(*signs, "resnet50", {"settings": "published", "dropout": "0.1", "weights": "random:0"})
+    said = found.value.args[0].model_dump()
+    assert (said["head_epochs"], said["dropout"], said["kind"]) == (0, 0.1, "resnet50")
+    assert said["stages"] == ("resnet50.items",), "what is trained is the command's to say"
+    with pytest.raises(UserError, match=r"no settings called 'publishd'; did you mean 'published'\?"):
+        finetuning.finetune(*signs, "resnet50", {"settings": "publishd"})
