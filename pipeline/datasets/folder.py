@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,21 @@ from pipeline.types import SPLITS, Dataset, Sample, Split
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
 SPLIT_TABLE = "split.csv"
+VIEWS: Mapping[str, str] = {"@front": "rgb", "@top": "rgb_top", "@side": "rgb_side"}
+"""Ends of a video's name before its suffix -> what it shows of the clip that is called by the rest."""
 
 
 class Folder:
-    """`<class>/<clip>.mp4` at any depth; the label is the first folder. The id is the path below the root without its suffix."""
+    """`<class>/<clip>.mp4` at any depth; the label is the first folder. The id is the path below the root without its suffix.
 
-    layout = "<class>/<clip>.mp4 (or .mkv .mov .avi .webm ..., any case), optionally split.csv with columns file, split, signer"
+    Other cameras' videos of a clip lie beside it as `<clip>@top.mp4` and `<clip>@side.mp4`, its modalities `rgb_top` and `rgb_side`, which
+    stages read by a second name: `--as resnet50_top --set source=rgb_top`. `<clip>@front.mp4` is `<clip>.mp4` by another name.
+    """
+
+    layout = (
+        "<class>/<clip>.mp4 (or .mkv .mov .avi .webm ..., any case), other views of it as <clip>@top.mp4 and <clip>@side.mp4, "
+        "optionally split.csv with columns file, split, signer"
+    )
     stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}}
     training: Mapping[str, Mapping[str, Any]] = {
         # small corpora of few signers: within-clip normalisation leaves what moves, not what is worn (tried on drawn and real clips)
@@ -30,12 +40,16 @@ class Folder:
         if not root.is_dir():
             raise UserError(f"no folder {root}; expected there: {self.layout}")
         table = _split_table(root / SPLIT_TABLE)
-        for file in videos(root):
-            label, within, _ = file.partition("/")
+        for clip, media in views(root):
+            files = [file for track in media.values() for file in track]
+            label, within, _ = clip.partition("/")
             if not within:
-                raise UserError(f"{root / file} lies in no class folder; expected: {self.layout}")
-            split, signer = table.pop(composed(file), ("unassigned", None))
-            yield Sample(file.rpartition(".")[0], {"rgb": (file,)}, sys.intern(label), split, signer)
+                raise UserError(f"{root / files[0]} lies in no class folder; expected: {self.layout}")
+            said = {entry for file in files if (entry := table.pop(composed(file), None))}
+            if len(said) > 1:
+                raise UserError(f"{root / SPLIT_TABLE} gives the views of {clip!r} different splits or signers; name one of them")
+            split, signer = said.pop() if said else ("unassigned", None)
+            yield Sample(clip, media, sys.intern(label), split, signer)
         if table:
             raise UserError(
                 f"{root / SPLIT_TABLE} names {len(table)} files that are not there, first {next(iter(table))!r}; "
@@ -53,6 +67,31 @@ def videos(root: Path) -> Iterator[str]:
             stem, dot, suffix = name.rpartition(".")
             if stem and dot + suffix.lower() in VIDEO_SUFFIXES:
                 yield f"{below}/{name}" if below else name
+
+
+def views(root: Path) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:
+    """Each clip's name and media: videos of one folder are one clip where their names differ in nothing but an end of VIEWS.
+
+    Raises UserError where two are of one view of it, or differ in the suffix alone.
+    """
+    for _, together in groupby(videos(root), lambda file: file.rpartition("/")[0]):
+        clips: dict[str, dict[str, tuple[str, ...]]] = {}
+        for file in together:
+            clip, modality = _shown(file)
+            media = clips.setdefault(clip, {})
+            if modality in media:
+                first = media[modality][0]
+                raise UserError(f"two clips below {root} have the id {clip!r}: {first} and {file}; rename one of them")
+            media[modality] = (file,)
+        yield from clips.items()
+
+
+def _shown(file: str) -> tuple[str, str]:
+    """The clip that a video shows, and as which modality."""
+    stem = file.rpartition(".")[0]
+    clip, at, view = stem.rpartition("@")
+    modality = VIEWS.get(at + view) if at and clip and not clip.endswith("/") else None
+    return (clip, modality) if modality else (stem, "rgb")
 
 
 def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:
