@@ -22,8 +22,8 @@ class InceptionTime(Sequences):
     Defaults are the source's: Adam 1e-3, batches of 8, 100 epochs, 180 steps (300 for Berkeley MHAD: `--set steps=300`). The epoch that
     is best on validation is kept; the source keeps the one that is best on the test side. A shorter clip is followed by zeros, a longer
     one keeps the rows `i * T // steps`. Those zeros are the source's input: its batch norms and its mean count them, and so do ours
-    (`average=real` leaves them out of the mean). Padding of a batch is cut off before. The source gives no figure of this net alone,
-    which teaches there and does not score.
+    (`average=real` leaves them out of the mean). Padding of a batch is cut off before. The source gives no figure of this net
+    alone, which teaches there and does not score (91.9 % on UTD-MHAD are of the whole).
     """
 
     space: ClassVar[Space] = {

@@ -77,7 +77,7 @@ def initialised(build: Callable[[], nn.Module], weights: str, state: Callable[[]
 
 
 def read_checkpoint(path: str) -> Mapping[str, Tensor]:
-    """The tensors of a `.safetensors` file or of a torch file, read without executing anything in it.
+    """The tensors of a `.safetensors`, Keras `.h5` or torch file, read without executing anything in it.
 
     Raises UserError where the file is damaged, holds code, or holds anything but tensors by name (in `state_dict` or itself).
     """
@@ -91,17 +91,37 @@ def read_checkpoint(path: str) -> Mapping[str, Tensor]:
 
 
 def read_content(path: str) -> Any:
-    """All that a `.safetensors` or torch file holds, read as `read_checkpoint` reads it; raises UserError where it cannot be."""
+    """All that a `.safetensors`, Keras `.h5` or torch file holds, read as by `read_checkpoint`; raises UserError where it cannot be."""
     import torch
     from safetensors.torch import load
 
     try:
         raw = Path(path).read_bytes()
         _read[path] = {"sha256": hashlib.sha256(raw).hexdigest()}
+        if path.endswith((".h5", ".hdf5")):
+            return _keras(raw)
         return load(raw) if path.endswith(".safetensors") else torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # what a pickle reader raises on any other file has no common kind
         kind = type(error).__name__
         raise UserError(f"weights={path!r} is no checkpoint of plain tensors: it is damaged, or holds code to run ({kind})") from error
+
+
+def _keras(raw: bytes) -> dict[str, Tensor]:
+    """`{"layer/weight": tensor}` of what Keras' `save_weights` or `save` wrote: a group a layer, weights named `.../kernel:0` in it."""
+    import h5py
+    import torch
+
+    found: dict[str, Tensor] = {}
+    with h5py.File(io.BytesIO(raw), "r") as file:
+        layers = file.get("model_weights", file)
+
+        def take(name: str, part: Any) -> None:
+            if isinstance(part, h5py.Dataset):
+                layer, weight = name.split("/")[0], name.rpartition("/")[2].partition(":")[0]
+                found[f"{layer}/{weight}"] = torch.from_numpy(part[()])
+
+        layers.visititems(take)
+    return found
 
 
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.media import walk
-from pipeline.datasets._published import SELF_LEARNING
+from pipeline.datasets._published import SELF_LEARNING, SELF_LEARNING_CLIP, self_learning_stages
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split, SplitRule
 
@@ -21,7 +21,6 @@ SENSOR = re.compile(r"acc_h(\d+)_s(\d+)_a(\d+)_r(\d+)\.txt", re.IGNORECASE)
 TEST_SUBJECTS = ("s04", "s06", "s08", "s10")
 FIRST_SEVEN = tuple(f"s{number:02}" for number in range(1, 8))
 ACTIONS = tuple(f"a{number:02}" for number in range(1, 12))
-CLIP: Mapping[str, Any] = {"frames": 24, "window": 24, "pool": 3}
 
 
 class BerkeleyMhad:
@@ -39,7 +38,7 @@ class BerkeleyMhad:
 
     layout = f"{CAMERA}/S<nn>/A<nn>/R<nn>/img_l01_c01_s<nn>_a<nn>_r<nn>_<frame>.pgm, {SENSORS}/Shimmer<nn>/acc_h<nn>_s<nn>_a<nn>_r<nn>.txt"
     stages: Mapping[str, Mapping[str, Any]] = {
-        "i3d": {"source": VIDEO, **CLIP},
+        "i3d": {"source": VIDEO, **SELF_LEARNING_CLIP},
         "inertial": {"channels": 4, "columns": (0, 1, 2), "stored_units": ("other",) * 4, "stored_rate_hz": 30.0},
     }
     training: Mapping[str, Mapping[str, Any]] = {
@@ -48,7 +47,7 @@ class BerkeleyMhad:
         "self_learning_feature_fusion": {},
         "lstm_late": {"stages": ("i3d", "inertial")},
     }
-    published_stages = stages
+    published_stages = self_learning_stages(stages["i3d"], stages["inertial"])
     published: Mapping[str, Mapping[str, Any]] = {**SELF_LEARNING, "inception_time": {"steps": 300}}
     protocols: Mapping[str, SplitRule] = {"first_seven": lambda sample: "train" if sample.signer in FIRST_SEVEN else "test"}
     endings: Mapping[str, tuple[str, ...]] = {VIDEO: ("/",)}

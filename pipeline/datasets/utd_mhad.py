@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.media import walk
-from pipeline.datasets._published import SELF_LEARNING
+from pipeline.datasets._published import SELF_LEARNING, SELF_LEARNING_CLIP, self_learning_stages
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split
 
@@ -41,7 +41,7 @@ class UtdMhad:
         "inertial": {},
         "skeleton": {"origin": "start", "unit": "torso"},
         "kinematics": {"source": "stage:skeleton"},
-        "i3d": {"frames": 24, "window": 24, "pool": 3},
+        "i3d": SELF_LEARNING_CLIP,
     }
     training: Mapping[str, Mapping[str, Any]] = {
         "inception_time": {
@@ -62,7 +62,7 @@ class UtdMhad:
     without: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "rgb": {"self_learning_fusion": {**SKELETON, "video": "bilstm_attention"}, "self_learning_feature_fusion": SKELETON}
     }
-    published_stages: Mapping[str, Mapping[str, Any]] = {"inertial": stages["inertial"], "i3d": stages["i3d"]}
+    published_stages = self_learning_stages(stages["i3d"], stages["inertial"])
     published = SELF_LEARNING
     endings: Mapping[str, tuple[str, ...]] = {
         "rgb": ("_color.avi",),

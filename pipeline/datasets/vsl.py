@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.corpus.media import natural, walk
-from pipeline.datasets._published import SELF_LEARNING
+from pipeline.datasets._published import SELF_LEARNING, SELF_LEARNING_CLIP, self_learning_stages
 from pipeline.errors import UserError
 from pipeline.types import Dataset, Sample, Split
 
@@ -30,7 +30,7 @@ class Vsl:
 
     layout = "<video root>/<label>/N<p>_<label>_<k>.npy (24,224,224,3) and <sensor root>/<label>/N<p>_<label>_<k>.npy (T,12)"
     stages: Mapping[str, Mapping[str, Any]] = {
-        "i3d": {"frames": 24, "window": 24, "pool": 3, "short_side": 224},
+        "i3d": {**SELF_LEARNING_CLIP, "short_side": 224},
         "inertial": {"channels": 12, "stored_units": ("other",) * 12},
     }
     training: Mapping[str, Mapping[str, Any]] = {
@@ -39,7 +39,7 @@ class Vsl:
         "self_learning_feature_fusion": {},
         "lstm_late": {"stages": ("i3d", "inertial")},
     }
-    published_stages = stages
+    published_stages = self_learning_stages(stages["i3d"], stages["inertial"])
     published = SELF_LEARNING
 
     def samples(self, root: Path) -> Iterator[Sample]:

@@ -72,7 +72,7 @@ def _guesses(annotation: Any, value: Any) -> list[Any]:
     if isinstance(value, (int, float)):
         return [value + 1, value + 2, value * 2, value / 2, value - 1]
     if isinstance(value, tuple):
-        return [*((*value[:-1], guess) for guess in _guesses(None, value[-1])), value[:-1]] if value else [("a",), (1,)]
+        return [value[:-1], *((*value[:-1], guess) for guess in _guesses(None, value[-1]))] if value else [("a",), (1,)]
     if isinstance(value, Mapping):
         return [{**value, "max_frames": 7}]
     if value is None:

@@ -23,7 +23,7 @@ from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
 from pipeline.types import Array
-from stages import i3d
+from stages import _i3d, i3d
 from stages.i3d import I3D
 from tests.video_files import coloured, write_clip
 
@@ -107,7 +107,7 @@ def state() -> dict[str, Tensor]:
     """Random weights whose batch norms do something: small variances, so that their eps shows."""
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        network = i3d.plain(classes=7)
+        network = _i3d.plain(classes=7)
         found = {name: values.clone() for name, values in network.state_dict().items()}
         for name, values in found.items():
             if name.endswith("running_var"):
@@ -202,7 +202,7 @@ def test_a_row_does_not_depend_on_its_neighbours_and_bfloat16_is_near(piergiaj_f
 
 
 def test_the_network_has_the_published_size() -> None:
-    network = i3d.plain()
+    network = _i3d.plain()
     assert sum(values.numel() for values in network.parameters()) == 12_697_264
     assert sum(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules()) == 57
     assert {tuple(network.get_parameter(f"logits.conv3d.{name}").shape) for name in ("weight", "bias")} == {(400, 1024, 1, 1, 1), (400,)}
@@ -214,13 +214,13 @@ def test_names_of_hassony2_become_piergiajs(state: dict[str, Tensor]) -> None:
     assert "mixed_4d.branch_2.1.batch3d.running_var" in theirs
     assert "conv3d_0c_1x1.conv3d.bias" in theirs
     wanted = {name for name in state if not name.endswith("num_batches_tracked")}
-    assert set(i3d.named(theirs)) == set(i3d.named(state)) == wanted
+    assert set(_i3d.named(theirs)) == set(_i3d.named(state)) == wanted
 
 
 def test_a_seed_means_the_plain_constructor(piergiaj_file: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        drawn = {name: values for name, values in i3d.plain().state_dict().items() if values.is_floating_point()}
+        drawn = {name: values for name, values in _i3d.plain().state_dict().items() if values.is_floating_point()}
     clip = frames(9)
     assert_near(run(stage(weights="random:5", window=9, side=SMALL), clip)[0], Reference(drawn, 1e-3).row(clip))
 
@@ -251,7 +251,7 @@ def test_weights_that_are_no_file_say_what_would_be() -> None:
 @pytest.mark.parametrize("size", [*range(1, 12), 193, 224])
 @pytest.mark.parametrize(("wide", "step"), [(1, 1), (3, 1), (3, 2), (2, 2), (7, 2), (1, 2)])
 def test_padding_is_tensorflows_same(size: int, wide: int, step: int) -> None:
-    padded = i3d.same_padded(torch.ones(1, 1, size, 1, 1), (wide, 1, 1), (step, 1, 1))[0, 0, :, 0, 0]
+    padded = _i3d.same_padded(torch.ones(1, 1, size, 1, 1), (wide, 1, 1), (step, 1, 1))[0, 0, :, 0, 0]
     outputs = -(-size // step)
     zeros = max((outputs - 1) * step + wide - size, 0)
     assert padded.tolist() == [0] * (zeros // 2) + [1] * size + [0] * (zeros - zeros // 2)
