@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ I3D = ("window=9", "frames=9", "pool=2", "short_side=193", "side=193")
 """Small ones, in place of 24 frames of 224 pixels."""
 
 
-def vsl(root: Path) -> Path:
+def vsl(root: Path, people: Iterable[int] = range(1, 8)) -> Path:
     """A clip of two signs by each of seven people, of which three lack the sensor; colours and signals tell the sign."""
-    for person, label in itertools.product(range(1, 8), LABELS):
+    for person, label in itertools.product(people, LABELS):
         random, word = np.random.default_rng(person), label.removesuffix(".npy")
         name, place = f"N{person}_{word}_1", LABELS.index(label)
         video = random.integers(0, 60, (24, 24, 24, 3), np.uint8)
