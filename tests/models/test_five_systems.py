@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import click
 import pytest
 
 from pipeline import registry
-from pipeline.cache.stage import configure
+from pipeline.cache.stage import configure, source_of
 from pipeline.cli import main
 from pipeline.commands.options import pairs
 from pipeline.corpus.manifest import Binding, Home, Manifest
-from pipeline.corpus.presets import PUBLISHED, models_of
+from pipeline.corpus.presets import PUBLISHED, models_of, stages_of
 from pipeline.extraction.plan import wanted_stages
 from pipeline.runs.training import configured
-from pipeline.types import has_network
+from pipeline.types import STAGE_PREFIX, Sample, has_network
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("system", "as published", "claim", "ours", "figure", "differs")
@@ -52,22 +53,25 @@ def parsed(line: str) -> tuple[str, dict[str, Any]]:
         return name, context.params
 
 
-def bare(corpus: str) -> Manifest:
-    """A corpus without clips."""
-    return Manifest(corpus, Binding(corpus, ROOT, "official", 0), (), ())
+def of_one_clip(corpus: str) -> Manifest:
+    """A corpus of one clip that has whatever media its published stages read."""
+    table = Manifest(corpus, Binding(corpus, ROOT, "official", 0), (), ())
+    sources = {source_of(table, stage) for stage in stages_of(table.dataset, PUBLISHED) or table.dataset.stages}
+    media = {source: ("clip",) for source in sources if not source.startswith(STAGE_PREFIX)}
+    return replace(table, samples=(Sample("clip", media, None, "train", None),))
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_line_of_the_table_is_one_that_the_code_takes(line: str, tmp_path: Path) -> None:
     command, given = parsed(line.replace("weights=run:RUN", "weights=random:0"))
-    table, settings = bare(given["name"]), pairs(given["settings"])
+    table, settings = of_one_clip(given["name"]), pairs(given["settings"])
     if command == "train":
         assert configured(table, given["model"], settings).stages
     elif command == "finetune":
         assert has_network(configure(Home(tmp_path, tmp_path), table, given["stage"]).extractor)
         assert configured(table, "finetuned", settings)
     else:
-        wanted_stages(Home(tmp_path, tmp_path), table, given.get("stages") or (), settings, given.get("second_name") or "")
+        assert wanted_stages(Home(tmp_path, tmp_path), table, given.get("stages") or (), settings, given.get("second_name") or "")
 
 
 def test_each_of_the_five_systems_has_a_line_as_published_and_one_of_ours() -> None:
