@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ PUBLISHED = ("insignia", "insignia-web")
 
 
 GATE_HELP = "When a word is believed; the published ones are taken as they are [default: calibrated, if it is]."
+SENTENCE_HELP = "Write English, by rules or by a causal language model: its folder, or its name in the local hub cache."
 WINDOW_HELP = "Of a window [default: as long as the clips that were learned, where it is calibrated, else 60]."
 
 
@@ -39,6 +40,13 @@ def gate_options(command: Any) -> Any:
     return command
 
 
+def sentence_options(command: Any) -> Any:
+    """The options of sentences, which spot and live share."""
+    context = click.option("--context", multiple=True, metavar="WORD", help="What is known besides, for --sentence. Repeats.")
+    sentence = click.option("--sentence", metavar="rules|MODEL", help=SENTENCE_HELP)
+    return sentence(context(command))
+
+
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("video", type=click.Path(path_type=Path))
@@ -52,6 +60,7 @@ def gate_options(command: Any) -> Any:
     "--against", type=click.Path(path_type=Path), metavar="FILE", help="Score against the true glosses of an .eaf, .csv, .json or .vtt."
 )
 @click.option("--tier", default="", help="Of --against, where an .eaf has several.")
+@sentence_options
 @device_option
 @json_option
 @click.pass_context
@@ -63,18 +72,37 @@ def spot(ctx: click.Context, /, run: Path, video: Path, outs: tuple[Path, ...], 
     """
     from pipeline.runs.packaging.reading import opened
     from pipeline.spotting import files
+    from pipeline.spotting.glosses import sentences_of
     from pipeline.spotting.scoring import score
     from pipeline.spotting.spot import spot
 
-    home, device, as_json, tier = home_of(ctx), given.pop("device"), given.pop("as_json"), given.pop("tier")
+    home, device = home_of(ctx), given["device"]
     for out in outs:
         files.checked(out)
-    truth = files.read(against, tier) if against else None
+    truth = files.read(against, given["tier"]) if against else None
+    write = writer_of(given)
     with opened(home, run) as trained:
         found = spot(home, trained, video, way_of(trained.run.folder, given), device=device)
+    text = " ".join(filter(None, map(write, sentences_of(found.glosses))))
     for out in outs:
-        _write(out, found.glosses, video)
-    _say(found, None if truth is None else score(found.glosses, truth), as_json)
+        _write(out, found.glosses, video, text)
+    _say(found, text, None if truth is None else score(found.glosses, truth), given["as_json"])
+
+
+def writer_of(given: Mapping[str, Any]) -> Callable[[Sequence[str]], str]:
+    """What makes a sentence of labels; without --sentence it makes none."""
+    from pipeline.errors import UserError
+    from pipeline.machine import chosen_device
+
+    name, context = given["sentence"], given["context"]
+    if not name and context:
+        raise UserError("--context is for sentences; give --sentence rules too")
+    if not name:
+        return lambda labels: ""
+    from pipeline.spotting.sentences.writer import writer
+
+    made = writer(name, chosen_device(given["device"]))
+    return lambda labels: made.sentence(labels, context)
 
 
 def way_of(folder: Path, given: Mapping[str, Any]) -> Way:
@@ -109,28 +137,30 @@ def _gate(folder: Path, said: Thresholds | None, asked: str | None, threshold: f
     return (gate if threshold is None else Gate(gate.frames, threshold)), temperature
 
 
-def _write(out: Path, glosses: list[Gloss], video: Path) -> None:
+def _write(out: Path, glosses: list[Gloss], video: Path, text: str) -> None:
     from pipeline.spotting import files, overlay
 
     if out.suffix.lower() == ".mp4":
-        overlay.write(out, video, glosses)
+        overlay.write(out, video, glosses, text)
     else:
         files.write(out, glosses, video)
     click.echo(f"{out}: {len(glosses)} glosses", err=True)
 
 
-def _say(found: Spotted, scores: dict[str, object] | None, as_json: bool) -> None:
+def _say(found: Spotted, text: str, scores: dict[str, object] | None, as_json: bool) -> None:
     from pipeline.spotting.glosses import document
 
     if found.empty:
         click.echo(f"{found.empty} of {found.looked_at} windows or segments gave no rows, and are no sign", err=True)
     if as_json:
-        print_json({"glosses": document(found.glosses), **({"scores": scores} if scores else {})})
+        print_json({"glosses": document(found.glosses), **({"sentence": text} if text else {}), **({"scores": scores} if scores else {})})
         return
     for gloss in found.glosses:
         click.echo(gloss.line())
     if not found.glosses:
         click.echo("no signs found", err=True)
+    if text:
+        click.echo(text)
     if scores:
         f1 = ", ".join(f"{share} {value:.1%}" for share, value in scores["f1"].items())  # type: ignore[attr-defined]
         click.echo(f"gloss error rate {scores['gloss_error_rate']:.1%} of {scores['glosses']} glosses; segment F1 at {f1}")

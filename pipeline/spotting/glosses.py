@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 NA = "NA"
 """What is said where nothing is believed."""
+PAUSE_SECONDS = 3.0
+"""Without a gloss: a sentence is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,19 @@ def document(glosses: Sequence[Gloss]) -> list[dict[str, str | float]]:
         {"label": each.label, "start": round(each.start, 3), "end": round(each.end, 3), "probability": round(each.probability, 6)}
         for each in glosses
     ]
+
+
+def sentences_of(glosses: Sequence[Gloss]) -> list[list[str]]:
+    """The labels of each sentence: glosses with a pause of no more than PAUSE_SECONDS between."""
+    found: list[list[str]] = []
+    for number, gloss in enumerate(glosses):
+        if not number or gloss.start - glosses[number - 1].end > PAUSE_SECONDS:
+            found.append([])
+        found[-1].append(gloss.label)
+    return found
+
+
+def words_of(label: str) -> str:
+    """A label as it is said: `1. loud` and `101_SI` without number, `THANK_YOU` with a space, `she (formal)` without the note."""
+    text = re.sub(r"^\d+[._ ]+", "", label)
+    return re.sub(r"\s+", " ", re.sub(r"\([^)]*\)|_", " ", text)).strip()
