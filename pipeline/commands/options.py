@@ -21,7 +21,11 @@ def home_of(ctx: click.Context) -> Home:
 
 
 settings_option = click.option(
-    "--set", "settings", multiple=True, metavar="[STAGE.]K=V", help="A field's value; empty forgets one. Repeats."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="[STAGE.]K=V",
+    help="A field's value; empty forgets one. Repeats. settings=published: those of the corpus' source.",
 )
 root_option = click.option(
     "--root", type=click.Path(path_type=Path), help="Folder of the corpus, as if `manifest NAME --root DIR` came first."
