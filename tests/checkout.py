@@ -14,6 +14,8 @@ from typing import Any
 import av
 import numpy as np
 
+from tests.preloaded import preloaded
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 900.0
 """Seconds after which a command hangs: ten times what any takes on a host that is ten times slower."""
@@ -113,7 +115,7 @@ def write_clip(path: Path, seed: int, frames: int = 8) -> None:
 
 @dataclass
 class Checkout:
-    """`run` starts the command of the copy in a process of its own; its cache and manifests are the copy's."""
+    """`run` and `start` run the command of the copy in a process of its own; its cache and manifests are the copy's."""
 
     folder: Path
 
@@ -142,9 +144,8 @@ class Checkout:
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, start_new_session=True, **pipes)
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=PATIENCE)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        """How the command ended, in a process that is spared the imports of libraries."""
+        return preloaded().run([*map(str, arguments)], self.folder, self.environment, PATIENCE)
 
     def ok(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         done = self.run(*arguments)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from joblib import cpu_count
 
 if TYPE_CHECKING:
     from pipeline.corpus.manifest import Home, Manifest
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 settings.register_profile("any host", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any host")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background deaf to Ctrl-C
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: commands in processes of their own wait for their disk and for one another."""
+    return int(cpu_count()) + 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
