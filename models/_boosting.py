@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from models._inputs import real
 from pipeline import atomic
@@ -73,6 +73,10 @@ class Boosted:
         import xgboost
 
         return xgboost.DMatrix(values, labels)
+
+    def network(self) -> nn.Module:
+        """There is none; raises UserError."""
+        raise UserError("trees of XGBoost have the last word, which are no network; to take it elsewhere: signcache package RUN OUT")
 
     def grow(self, train: Callable[[], DMatrix], val: Callable[[], DMatrix], seed: int) -> None:
         """Grow trees on what one gives until what the other gives, asked only where that ends them, gains no more."""

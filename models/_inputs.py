@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from models._varied import Varied
-from pipeline.data.batch import Batch, fused, shown
+from pipeline.data.batch import Batch, fused, is_traced, shown
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
 from pipeline.learning.learner import NonNegative
@@ -83,7 +83,7 @@ class Inputs(nn.Module):
         if seen is not None:
             both = seen & torch.cat([seen[:, :1], seen[:, :-1]], 1)
             rows = torch.cat([rows, self.motion * rows.diff(dim=1, prepend=rows[:, :1]).where(both, 0)], 2)
-        if not rows.shape[1]:
+        if not rows.shape[1] and not is_traced():
             rows = rows.new_zeros(len(rows), 1, self.width)
         return rows.where(real(lengths, rows.shape[1])[:, :, None], 0), lengths.clamp(min=1)
 
@@ -105,13 +105,17 @@ def real(lengths: Tensor, steps: int) -> Tensor:
 
 
 def thinned(rows: Tensor, lengths: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """`(B, T, D)` -> `(B, min(T, most), D)` and lengths: of a longer clip the rows `i * (length - 1) // (most - 1)`."""
-    if rows.shape[1] <= most:
+    """`(B, T, D)` -> `(B, min(T, most), D)` and lengths: of a longer clip the rows `i * (length - 1) // (most - 1)`.
+
+    Traced, which is to hold for any T, always `most` rows: those beyond a clip's length repeat its last.
+    """
+    if rows.shape[1] <= most and not is_traced():
         return rows, lengths
     steps = torch.arange(most, device=rows.device)
     spread = steps * (lengths[:, None] - 1).clamp(min=0) // max(most - 1, 1)
-    places = torch.where(lengths[:, None] > most, spread, steps)
-    clips = torch.arange(len(rows), device=rows.device)[:, None]
+    last = (lengths - 1).clamp(min=0)[:, None]
+    places = torch.where(lengths[:, None] > most, spread, torch.minimum(steps, last) if is_traced() else steps)
+    clips = torch.arange(rows.shape[0], device=rows.device)[:, None]
     return rows[clips, places], lengths.clamp(max=most)
 
 

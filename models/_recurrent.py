@@ -1,12 +1,35 @@
-"""A bidirectional LSTM over clips of different lengths, with zoneout where asked."""
+"""LSTMs over clips of different lengths: both ways, with zoneout where asked; and one way, as it can be exported."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models._inputs import real
+from pipeline.data.batch import is_traced
+from pipeline.errors import UserError
+
+OneWay: TypeAlias = Callable[[nn.Module, Tensor, str], Tensor]
+"""A layer, rows and the suffix of a direction's weights -> the states of that direction."""
+
+
+def unpacked(layer: nn.Module, rows: Tensor, suffix: str = "") -> Tensor:
+    """`(B, T, D)` -> `(B, T, hidden)`: the states of one direction of a layer over all rows, a clip's own before padding.
+
+    What a packed sequence gives of a clip's own rows, in a form that can be exported.
+    """
+    weights = [getattr(layer, f"{kind}_l0{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    start = rows.new_zeros(1, rows.shape[0], weights[1].shape[1])
+    return torch.lstm(rows, (start, start), weights, True, 1, 0.0, False, False, True)[0]
+
+
+def last_of(rows: Tensor, lengths: Tensor) -> Tensor:
+    """`(B, T, D)` and `(B,)` lengths of 1 or more -> `(B, D)`: the last row of each clip."""
+    return rows.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, rows.shape[2]))[:, 0]
 
 
 class BiLstm(nn.Module):
@@ -26,7 +49,10 @@ class BiLstm(nn.Module):
     def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
         for number, layer in enumerate(self.lstm):
             rows = self.dropout(rows) if number else rows
-            rows = self._zoned(layer, rows, lengths) if self.zoneout else self._packed(layer, rows, lengths)
+            if self.zoneout or is_traced():
+                rows = self._both_ways(layer, rows, lengths, self._zoned if self.zoneout else unpacked)
+            else:
+                rows = self._packed(layer, rows, lengths)
         return rows
 
     def _packed(self, layer: nn.Module, rows: Tensor, lengths: Tensor) -> Tensor:
@@ -34,18 +60,20 @@ class BiLstm(nn.Module):
         found: Tensor = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=rows.shape[1])[0]
         return found
 
-    def _zoned(self, layer: nn.Module, rows: Tensor, lengths: Tensor) -> Tensor:
-        """Both directions step by step; the second reads each clip from its last row to its first."""
+    def _both_ways(self, layer: nn.Module, rows: Tensor, lengths: Tensor, one_way: OneWay) -> Tensor:
+        """Both directions; the second reads each clip from its last row to its first."""
         own = real(lengths, rows.shape[1])
         steps = torch.arange(rows.shape[1], device=rows.device)
         turned = torch.where(own, lengths[:, None] - 1 - steps, 0)[:, :, None]
-        ahead = self._one_way(layer, rows, "")
-        back = self._one_way(layer, rows.gather(1, turned.expand_as(rows)), "_reverse")
+        ahead = one_way(layer, rows, "")
+        back = one_way(layer, rows.gather(1, turned.expand_as(rows)), "_reverse")
         both = torch.cat([ahead, back.gather(1, turned.expand_as(back))], 2)
         return both.where(own[:, :, None], 0)
 
-    def _one_way(self, layer: nn.Module, rows: Tensor, suffix: str) -> Tensor:
-        """`(B, T, D)` -> `(B, T, hidden)`: the states of one direction of a layer, its gates in torch's order."""
+    def _zoned(self, layer: nn.Module, rows: Tensor, suffix: str) -> Tensor:
+        """`(B, T, D)` -> `(B, T, hidden)`: the states of one direction of a layer step by step, its gates in torch's order."""
+        if is_traced():
+            raise UserError(f"zoneout={self.zoneout} steps through a clip in Python, which has no exported form; train with zoneout=0")
         inward, outward = layer.get_parameter(f"weight_ih_l0{suffix}"), layer.get_parameter(f"weight_hh_l0{suffix}")
         bias = layer.get_parameter(f"bias_ih_l0{suffix}") + layer.get_parameter(f"bias_hh_l0{suffix}")
         given = rows @ inward.T + bias

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models._inputs import real
 from models._varied import VariedMaps
-from pipeline.data.batch import Batch
+from pipeline.data.batch import Batch, is_traced
 from pipeline.errors import UserError
 from pipeline.learning import losses
 from pipeline.learning.learner import Positive
@@ -89,12 +89,21 @@ class MapHead(nn.Module):
         if maps.ndim != 5:
             raise UserError(f"the rows of stage {self.stage!r} are no maps; extract resnet50 with --as resnet50_map --set output=map")
         own = real(lengths, maps.shape[1])
+        if is_traced():
+            found = self._frames(maps.flatten(0, 1)).view(*maps.shape[:2], -1).where(own[:, :, None], 0)
+            return self._scored(found, own, lengths)
         found = self.head.bias.new_zeros(*maps.shape[:2], self.head.out_features)
         if own.any():
-            features = self.norm(self.conv(maps[own].to(self.conv.weight.dtype))).relu().mean((2, 3))
-            found[own] = self.head(features).to(found.dtype)
-        if self.training:
-            return found
+            found[own] = self._frames(maps[own]).to(found.dtype)
+        return found if self.training else self._scored(found, own, lengths)
+
+    def _frames(self, maps: Tensor) -> Tensor:
+        """`(N, C, H, W)` -> `(N, n_classes)`."""
+        found: Tensor = self.head(self.norm(self.conv(maps.to(self.conv.weight.dtype))).relu().mean((2, 3)))
+        return found
+
+    def _scored(self, found: Tensor, own: Tensor, lengths: Tensor) -> Tensor:
+        """Logits of frames, padding 0, -> `(B, n_classes)`."""
         if self.score == "logits":
             return found.sum(1) / lengths.clamp(min=1)[:, None]
         shares = (found.softmax(2) * own[:, :, None]).sum(1) / lengths.clamp(min=1)[:, None]

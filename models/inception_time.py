@@ -93,7 +93,7 @@ def fixed(rows: Tensor, lengths: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     places = torch.where(lengths[:, None] > steps, step * lengths[:, None] // steps, step)
     lengths = lengths.clamp(max=steps)
     own = real(lengths, steps)
-    clips = torch.arange(len(rows), device=rows.device)[:, None]
+    clips = torch.arange(rows.shape[0], device=rows.device)[:, None]
     return rows[clips, torch.where(own, places, 0)].where(own[:, :, None], 0), lengths
 
 

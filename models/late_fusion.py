@@ -44,7 +44,7 @@ class LateFusion(Ensemble):
         return Fused(found, weights)
 
     def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> Predictor:
-        return Fused([part.predictor(dims, n_classes, device) for part in self.parts], np.ones(0))
+        return Fused([part.predictor(dims, n_classes, device) for part in self.parts], np.full(len(self.parts), 1 / len(self.parts)))
 
 
 class Fused(Mixture):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from models._inputs import Inputs, Sequences
-from pipeline.data.batch import Batch
+from models._recurrent import last_of, unpacked
+from pipeline.data.batch import Batch, is_traced
 from pipeline.learning.recipe import Between, Choice, Recipe, Space
 
 
@@ -56,6 +57,11 @@ class LateLstm(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         rows, lengths = self.inputs(batch)
+        if is_traced():
+            for layer in self.lstm:
+                rows = unpacked(layer, rows)
+            traced: Tensor = self.head(last_of(rows, lengths))
+            return traced
         packed = pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
         for number, layer in enumerate(self.lstm):
             if number:

@@ -145,7 +145,7 @@ class SelfLearningFusion(Augmentation, Recipe):
 
     def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> Predictor:
         video = self.video.recipe if self.video else self.classifier()
-        return Fused([video.predictor(dims, n_classes, device), self._student().predictor(dims, n_classes, device)], np.ones(0))
+        return Fused([video.predictor(dims, n_classes, device), self._student().predictor(dims, n_classes, device)], np.full(2, 0.5))
 
 
 def _with_stages(member: Member, stages: tuple[str, ...]) -> Member:

@@ -45,7 +45,8 @@ def test_what_pyproject_asks_for_is_locked_at_versions_that_it_allows() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for python in ("3.11", "3.12"):
         locked = pins(python)
-        for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+        extras = project["optional-dependencies"]
+        for line in [*project["dependencies"], *extras["export"], *extras["test"]]:
             asked = Requirement(line)
             assert asked.specifier.contains(locked[canonicalize_name(asked.name)]), line
 

@@ -1,12 +1,13 @@
-"""What leaves the checkout: packages of runs."""
+"""What leaves the checkout: packages of runs, and their networks in formats of other programs."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from pipeline.commands.options import home_of
+from pipeline.commands.options import home_of, json_option, print_json
 
 
 @click.command()
@@ -25,4 +26,29 @@ def package(ctx: click.Context, run: Path, out: Path, licence: str) -> None:
     click.echo(f"{out}: {shown_size(writing.write(home_of(ctx), run, out, licence=licence))}")
 
 
-COMMANDS = (package,)
+@click.command("export-model")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["onnx", "torchscript", "litert"]), default="onnx", show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--half", is_flag=True, help="Keep weights as float16: half the size. What is computed stays float32.")
+@click.option("--quantize", type=click.Choice(["int8"]), help="Keep weights as int8, of onnx: a quarter of the size.")
+@json_option
+@click.pass_context
+def export_model(ctx: click.Context, run: Path, form: str, out: Path, half: bool, quantize: str | None, as_json: bool) -> None:
+    """Write a run's or a package's network for other programs, with classes and settings of its stages inside.
+
+    Rows and lengths of each stage go in, of any number of clips and rows; logits of the classes come out. Clips of the run are labelled
+    by the file too, and must get the same labels, and logits within 1e-4 of the largest; with --half or --quantize this is only told.
+    """
+    from pipeline.machine import shown_size
+    from pipeline.runs.exporting.export import export, tensorrt_line
+
+    found, _ = export(home_of(ctx), run, out, form, half=half, quantize=quantize)
+    click.echo(f"{out}: {shown_size(out.stat().st_size)}; {found.line()}", err=as_json)
+    if form == "onnx" and not quantize:
+        click.echo(f"for TensorRT, where it is installed: {tensorrt_line(out)}", err=True)
+    if as_json:
+        print_json({"file": str(out.absolute()), "format": form, "bytes": out.stat().st_size, **asdict(found)})
+
+
+COMMANDS = (package, export_model)

@@ -47,6 +47,11 @@ def share_of(count: int, rank: int, ranks: int) -> NDArray[np.int64]:
     return np.arange(rank, count, ranks, dtype=np.int64) if rank < count else np.zeros(1, np.int64)
 
 
+def is_traced() -> bool:
+    """Whether what runs is recorded for another program: it is then to hold for any number of clips and rows, so no shape decides."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def fused(batch: Batch, stages: Sequence[str]) -> tuple[Tensor, Tensor]:
     """`(B, T, sum of D)` float32 on the time axis of the first stage, and its `(B,)` lengths.
 
@@ -82,13 +87,14 @@ def check_vectors(stage: str, row_shape: tuple[int, ...]) -> None:
 def _aligned(batch: Batch, stage: str, lengths: Tensor, steps: int) -> Tensor:
     """`(B, steps, D)`: the rows of a stage at the times of another that has `lengths` rows."""
     values, own = batch.features[stage].float(), batch.lengths[stage]
-    if values.shape[1] == steps and torch.equal(own, lengths):
-        return values
-    if not values.shape[1]:
-        return values.new_zeros(len(own), steps, values.shape[2])
+    if not is_traced():
+        if values.shape[1] == steps and torch.equal(own, lengths):
+            return values
+        if not values.shape[1]:
+            return values.new_zeros(len(own), steps, values.shape[2])
     times = torch.arange(steps, device=values.device)
     rows = (2 * times + 1) * own[:, None] // (2 * lengths[:, None]).clamp(min=1)  # whole numbers: no rounding at the edges
     real = (times < lengths[:, None]) & (own[:, None] > 0)
     rows = torch.where(real, rows, 0)
-    clips = torch.arange(len(own), device=values.device)[:, None]
+    clips = torch.arange(own.shape[0], device=values.device)[:, None]
     return values[clips, rows].masked_fill_(~real[:, :, None], 0)

@@ -38,6 +38,10 @@ class NetworkPredictor:
             scores: Tensor = self.module(batch.to(self.device))
             return scores.float().cpu().numpy()
 
+    def network(self) -> nn.Module:
+        """The module itself."""
+        return self.module
+
     @property
     def parameters(self) -> int:
         """Values of its weights, frozen ones too."""

@@ -34,6 +34,9 @@ class Predictor(Protocol):
     def logits(self, batch: Batch) -> Array:
         """`(B, C)` float32 scores, higher is likelier."""
 
+    def network(self) -> nn.Module:
+        """A module that maps a Batch to the same logits, for other programs; raises UserError where it cannot be one."""
+
     def save(self, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> None: ...

@@ -14,9 +14,13 @@ from torch import nn
 
 from pipeline import registry
 from pipeline.data.batch import Batch
+from pipeline.errors import UserError
 from pipeline.layouts import Layout
 from pipeline.learning.network import Network
 from pipeline.learning.recipe import Recipe, Training
+from pipeline.runs.exporting.export import TOLERANCE, compare
+from pipeline.runs.exporting.formats import FORMATS
+from pipeline.runs.exporting.module import Exported, Signature
 from pipeline.testing._contract import Contract
 from pipeline.types import Array
 
@@ -172,6 +176,27 @@ class ModelContract(Contract):
         once = network.model_copy(update={"epochs": 1}).fit(train, val, "cpu").logits(batch)
         again = network.model_copy(update={"epochs": 1}).fit(train, val, "cpu").logits(batch)
         np.testing.assert_array_equal(once, again)
+
+    @pytest.mark.parametrize("form", ["onnx", "torchscript"])
+    def test_a_model_is_exported_as_it_predicts_or_says_why_not(self, name: str, form: str, tmp_path: Path) -> None:
+        """For any number of clips and rows, whatever padding holds."""
+        recipe = small(name).adapted({})
+        shapes = row_shapes(recipe)
+        torch.manual_seed(0)
+        predictor = recipe.predictor({stage: int(np.prod(shape)) for stage, shape in shapes.items()}, CLASSES)
+        columns, signature = (2, 0), Signature(tuple(shapes), tuple(shapes.values()))
+        try:
+            network = Exported(predictor.network(), signature.stages, columns)
+        except UserError as error:
+            pytest.skip(f"{name}: {error}")
+        FORMATS[form].write(network, signature, {"inputs": signature.pairs}, tmp_path / "model", False, None)
+        every = [with_padding(batch_of(recipe, lengths), 7.0) for lengths in ([5, 1, 13], [0, 3], [1], [70, 64, 65, 200])]
+        for batch in every:
+            for stage in signature.stages[1:]:
+                batch.lengths[stage] = batch.lengths[stage] * 2 // 3
+        found = compare(FORMATS[form].open(tmp_path / "model"), predictor, every, signature, columns)
+        assert found.difference < TOLERANCE
+        assert (found.clips, found.otherwise) == (10, 0)
 
     def test_weights_come_back_from_their_folder(self, network: Network, tmp_path: Path) -> None:
         dims = {stage: int(np.prod(shape)) for stage, shape in row_shapes(network).items()}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from torch import nn
 
 from models._boosting import pooled
 from models._members import Member
@@ -100,6 +101,9 @@ class Said:
     @property
     def parameters(self) -> int:
         return 0
+
+    def network(self) -> nn.Module:
+        raise NotImplementedError
 
     def save(self, folder: Path) -> None: ...
 

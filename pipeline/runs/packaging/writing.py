@@ -32,6 +32,7 @@ KEPT = (
     "model",
     "settings",
     "seed",
+    "stages",
     "layouts",
     "classes",
     "learned",
@@ -89,7 +90,6 @@ def _lead(trained: Trained, stages: list[PackedStage], licence: str, folder: Pat
 def _write_run(run: Run, trained: Trained, folder: Path) -> None:
     """A run folder with its weights, without what only its trainer's disk has."""
     folder.mkdir(parents=True)
-    stages = {name: {**said, "identity": None} for name, said in run.record["stages"].items()}
     record = {key: run.record[key] for key in KEPT if key in run.record}
     run_folder.write_record(folder, {**record, "stages": stages, "dropped": {}, "command": _command(run)})
     run_folder.write_result(folder, {key: run.scores[key] for key in FIGURES if key in run.scores})
