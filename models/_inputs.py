@@ -82,7 +82,8 @@ class Inputs(nn.Module):
             rows = (rows - self.get_buffer("mean")) / self.get_buffer("deviation")
         if seen is not None:
             both = seen & torch.cat([seen[:, :1], seen[:, :-1]], 1)
-            rows = torch.cat([rows, self.motion * rows.diff(dim=1, prepend=rows[:, :1]).where(both, 0)], 2)
+            before = torch.cat([rows[:, :1], rows[:, :-1]], 1)
+            rows = torch.cat([rows, self.motion * (rows - before).where(both, 0)], 2)
         if not rows.shape[1] and not is_traced():
             rows = rows.new_zeros(len(rows), 1, self.width)
         return rows.where(real(lengths, rows.shape[1])[:, :, None], 0), lengths.clamp(min=1)

@@ -10,7 +10,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from models._encoder import encoder_layers, places
+from models._encoder import encoder_layers, places, through
 from models._inputs import Inputs, Sequences, real
 from models._pooling import Kind, Pooling
 from pipeline.data.batch import Batch
@@ -114,7 +114,7 @@ class Stream(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         rows, lengths = self.inputs(batch)
         times = (torch.arange(rows.shape[1], device=rows.device) + 0.5) / lengths[:, None]
-        tokens = self.project(rows) + self.kind + places(MOMENTS * times, len(self.kind)).to(rows.dtype)
+        tokens = self.project(rows) + self.kind + places(MOMENTS * times, self.kind.shape[0]).to(rows.dtype)
         return tokens, real(lengths, rows.shape[1]) & (batch.lengths[self.stage] > 0)[:, None], times
 
 
@@ -134,11 +134,9 @@ class Fusion(nn.Module):
     def encoded(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """`(B, T, width)` tokens of all stages, one after the other, which are a clip's own, and their times."""
         tokens, own, times = (torch.cat(parts, 1) for parts in zip(*(stream(batch) for stream in self.streams), strict=True))
-        own[:, 0] |= ~own.any(1)
-        tokens = self.dropout(tokens)
-        for layer in self.layers:
-            tokens = layer(tokens, src_key_padding_mask=~own)
-        return self.norm(tokens), own, times
+        is_first = torch.arange(own.shape[1], device=own.device) == 0
+        own = own | (is_first & ~own.any(1, keepdim=True))
+        return self.norm(through(self.layers, self.dropout(tokens), own)), own, times
 
     def attention(self, batch: Batch) -> Tensor:
         """`(B, T)`: how much each moment of a clip counts, over all stages, in as many moments as its longest stage has rows."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, cat, nn
 
+from models._encoder import attended
 from models._inputs import Inputs, Sequences, real
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
@@ -72,8 +73,8 @@ class Fuser(nn.Module):
         rows, lengths = self.inputs(batch)
         rows = self.project(rows)
         own = real(lengths, rows.shape[1])
-        attended: Tensor = self.attend(rows, rows, rows, key_padding_mask=~own, need_weights=False)[0]
-        return cat([attended, self.lstm(attended, lengths)], 2), own
+        rows = attended(self.attend, rows, own)
+        return cat([rows, self.lstm(rows, lengths)], 2), own
 
     def attention(self, batch: Batch) -> Tensor:
         """`(B, T)`: how much each step of a clip counts in the pooling."""

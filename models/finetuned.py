@@ -162,6 +162,12 @@ class FinetunedPredictor(NetworkPredictor):
     def own(self) -> nn.Module:
         return self.glimpses.head
 
+    def network(self) -> nn.Module:
+        """There is none for rows; raises UserError."""
+        raise UserError(
+            "it reads what its stage prepares, not rows; extract that stage with --set weights=run:RUN, train on its rows, and export that"
+        )
+
     def save(self, folder: Path) -> None:
         if self.glimpses.backbone:
             trained.write(folder / trained.BACKBONE, self.glimpses.backbone.network.state_dict(), self.story)

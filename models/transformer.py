@@ -9,7 +9,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from models._encoder import encoder_layers, places
+from models._encoder import encoder_layers, places, through
 from models._inputs import Inputs, Sequences, real
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
@@ -93,9 +93,7 @@ class Encoder(nn.Module):
         steps = torch.arange(rows.shape[1], device=rows.device)
         rows = self.dropout(rows + (places(steps, rows.shape[2]).to(rows.dtype) if self.places is None else self.places[: len(steps)]))
         own = real(lengths, rows.shape[1])
-        for layer in self.layers:
-            rows = layer(rows, src_key_padding_mask=~own)
-        rows = self.norm(rows)
+        rows = self.norm(through(self.layers, rows, own))
         return (rows if self.lstm is None else self.lstm(rows, lengths)), own
 
     def attention(self, batch: Batch) -> Tensor:

@@ -177,10 +177,18 @@ class ModelContract(Contract):
         again = network.model_copy(update={"epochs": 1}).fit(train, val, "cpu").logits(batch)
         np.testing.assert_array_equal(once, again)
 
-    @pytest.mark.parametrize("form", ["onnx", "torchscript"])
-    def test_a_model_is_exported_as_it_predicts_or_says_why_not(self, name: str, form: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("form", "settings"),
+        [("onnx", {}), ("torchscript", {}), ("onnx", {"frames": 0, "normalize": "clip", "motion": 2.0})],
+        ids=["onnx", "torchscript", "onnx-read-otherwise"],
+    )
+    def test_a_model_is_exported_as_it_predicts_or_says_why_not(
+        self, name: str, form: str, settings: dict[str, object], tmp_path: Path
+    ) -> None:
         """For any number of clips and rows, whatever padding holds."""
-        recipe = small(name).adapted({})
+        if not settings.keys() <= registry.find("model", name).model_fields.keys():
+            pytest.skip(f"{name} has no such settings")
+        recipe = small(name).model_copy(update=settings).adapted({})
         shapes = row_shapes(recipe)
         torch.manual_seed(0)
         predictor = recipe.predictor({stage: int(np.prod(shape)) for stage, shape in shapes.items()}, CLASSES)

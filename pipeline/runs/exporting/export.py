@@ -127,7 +127,7 @@ def _clips(home: Home, run: Run, signature: Signature) -> tuple[list[Batch], str
     """The clips of the split that scored it, of every one where there is none, by features; random ones where these are away."""
     try:
         listed = manifest.read(home, run.dataset)
-        stages = {stage: as_trained(home, run, listed, stage) for stage in signature.stages}
+        stages = as_trained(home, run, listed, recipe_of(run))
     except UserError as error:
         return [random_batch(signature)], f"random clips (those of the run are not here: {error})"
     known = [sample for sample in listed.samples if all(sample.id in features for features in stages.values())]

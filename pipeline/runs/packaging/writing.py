@@ -91,7 +91,7 @@ def _write_run(run: Run, trained: Trained, folder: Path) -> None:
     """A run folder with its weights, without what only its trainer's disk has."""
     folder.mkdir(parents=True)
     record = {key: run.record[key] for key in KEPT if key in run.record}
-    run_folder.write_record(folder, {**record, "stages": stages, "dropped": {}, "command": _command(run)})
+    run_folder.write_record(folder, {**record, "dropped": {}, "command": _command(run)})
     run_folder.write_result(folder, {key: run.scores[key] for key in FIGURES if key in run.scores})
     if not fold_folders(run):
         dims = {stage.name: math.prod(run.record["stages"][stage.name]["row_shape"]) for stage in trained.stages}
