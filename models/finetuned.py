@@ -14,9 +14,10 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from models._inputs import real
 from pipeline import registry
 from pipeline.cache import trained
-from pipeline.data.batch import Batch
+from pipeline.data.batch import Batch, is_traced
 from pipeline.data.table import Change
 from pipeline.errors import UserError
 from pipeline.learning.augment import generator_of
@@ -127,15 +128,24 @@ class Glimpses(nn.Module):
         self.head = nn.Sequential(nn.Linear(self.width, recipe.hidden), last) if recipe.hidden else last
 
     def forward(self, batch: Batch) -> Tensor:
+        logits: Tensor = self.head(self.dropout(self._traced(batch) if is_traced() else self._means(batch)))
+        return logits
+
+    def _traced(self, batch: Batch) -> Tensor:
+        """The same means of rows that are made already, for any number of them; FinetunedPredictor refuses others."""
+        rows, lengths = batch.features[self.stage].float().flatten(2), batch.lengths[self.stage]
+        own = real(lengths, rows.shape[1])[:, :, None]
+        return rows.where(own, 0).sum(1) / lengths.clamp(min=1)[:, None]
+
+    def _means(self, batch: Batch) -> Tensor:
+        """`(B, D)`: the mean of the rows of each clip."""
         items, lengths = batch.features[self.stage], batch.lengths[self.stage].tolist()
         rows, counts = self._rows(items, lengths)
         shares = items.new_zeros((len(lengths), len(rows)), dtype=torch.float32)
         for clip, (end, count) in enumerate(zip(torch.tensor(counts).cumsum(0).tolist(), counts, strict=True)):
             shares[clip, end - count : end] = 1 / max(count, 1)
         with torch.autocast(rows.device.type, enabled=False):
-            means = shares @ rows
-        logits: Tensor = self.head(self.dropout(means))
-        return logits
+            return shares @ rows
 
     def _rows(self, items: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
         """`(R, D)` rows of all clips, one after the other, and how many of each."""
@@ -163,7 +173,9 @@ class FinetunedPredictor(NetworkPredictor):
         return self.glimpses.head
 
     def network(self) -> nn.Module:
-        """There is none for rows; raises UserError."""
+        """That of rows; raises UserError where it has a network of a stage inside."""
+        if self.glimpses.backbone is None:
+            return self.glimpses
         raise UserError(
             "it reads what its stage prepares, not rows; extract that stage with --set weights=run:RUN, train on its rows, and export that"
         )

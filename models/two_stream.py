@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from models._members import Ensemble, Member, load_all, save_all, trainer_of
 from pipeline.data.batch import Batch
@@ -52,11 +54,25 @@ class Streams:
         found: Array = np.sum([model.logits(batch) for model in self.models], axis=0)
         return found
 
+    def network(self) -> nn.Module:
+        return Sum([model.network() for model in self.models])
+
     def save(self, folder: Path) -> None:
         save_all(self.models, folder)
 
     def load(self, folder: Path) -> None:
         load_all(self.models, folder)
+
+
+class Sum(nn.Module):
+    """The same as one module."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return torch.stack([network(batch) for network in self.networks], 2).sum(2)
 
 
 model: type[Recipe] = TwoStream
