@@ -46,7 +46,7 @@ def test_what_pyproject_asks_for_is_locked_at_versions_that_it_allows() -> None:
     for python in ("3.11", "3.12"):
         locked = pins(python)
         extras = project["optional-dependencies"]
-        for line in [*project["dependencies"], *extras["export"], *extras["test"]]:
+        for line in [*project["dependencies"], *extras["export"], *extras["serve"], *extras["test"]]:
             asked = Requirement(line)
             assert asked.specifier.contains(locked[canonicalize_name(asked.name)]), line
 
