@@ -27,7 +27,8 @@ class PoseHands(Solution):
     RohanPatil2/sign-language-recognition runs side by side: hands are found anywhere in the picture, not where the body says.
     `sides="wrist"` gives each hand to the nearer wrist of the body, of two the pairing whose distances sum up to less, and goes
     by MediaPipe's name of it where nobody is found; `"name"` always does. `coordinates="world"`: metres from the middle of the
-    hips, each hand moved so that its wrist is that of the body; hands are zeros where no body is.
+    hips, each hand moved so that its wrist is that of the body; hands are zeros where no body is. Of metres, `kinematics` takes
+    `aspect=1`.
     """
 
     sides: Literal["wrist", "name"] = "wrist"

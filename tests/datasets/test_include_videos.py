@@ -99,6 +99,8 @@ def test_published_settings_are_what_the_source_states(corpus: str, tmp_path: Pa
     lstm = found["bilstm_attention"]
     assert (lstm.layers, lstm.hidden, lstm.zoneout, lstm.pooling, lstm.precision) == (2, 256, 0.1, "query", net.precision)
     assert net.precision != "float32"
+    built = [recipe.build({"kinematics_published": 490}, 50) for recipe in (net, lstm)]
+    assert [sum(values.numel() for values in module.parameters()) for module in built] == [3_318_066, 3_254_578]
     assert [(part.stages, part) for part in found["xgb_meta"].parts] == [
         (("kinematics_published",), lstm),
         (("kinematics_published",), net),
