@@ -108,6 +108,17 @@ def test_a_run_of_before_without_some_facts_has_a_card_too(tmp_path: Path) -> No
     assert f"Labels a clip as one of {len(CLASSES)} classes" in card(old, {}, UNKNOWN_LICENCE)
 
 
+def test_a_run_of_a_checkpoint_claims_nothing_that_its_file_does_not_say(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    record = {**run.record, "imported": {"file": "best.pt"}}
+    scored = card(replace(run, record=record, result={**run.scores, "selected_on_scored": False}), {}, UNKNOWN_LICENCE)
+    assert "none of which trained it" not in scored
+    assert "which does not say what they learned from" in section(scored, "Learned from")
+    unscored = card(replace(run, record=record, result={"split": "test"}), {}, UNKNOWN_LICENCE)
+    assert section(unscored, "Scores").strip() == "It was not scored."
+    assert "model-index" not in json.loads(unscored.split("---\n")[1])
+
+
 def test_an_unfinished_run_has_none(tmp_path: Path) -> None:
     from pipeline.errors import UserError
 

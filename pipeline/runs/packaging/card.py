@@ -44,7 +44,7 @@ def card(run: Run, stages: Mapping[str, Mapping[str, Any] | None], licence: str)
     parts: list[tuple[str, Sequence[str]]] = [
         ("", [f"Labels a clip as one of {len(learned)} classes: {', '.join(map(text, learned))}."]),
         ("Learned from", _learned_from(record)),
-        ("Scores", list(_scores(scores))),
+        ("Scores", list(_scores(record, scores)) if "top1" in scores else ["It was not scored."]),
         ("Doubts", _doubts(record)),
         ("Limits", _limits(scores)),
         ("Reads", [f"- {_stage(name, said)}" for name, said in stages.items()]),
@@ -65,21 +65,23 @@ def text(value: object) -> str:
 
 def _led(run: Run, licence: str) -> dict[str, Any]:
     """What model hubs read: https://huggingface.co/docs/hub/model-cards."""
-    scores = run.scores
-    figures = {"accuracy": scores["top1"], "f1": scores["macro_f1"]}
-    metrics = [{"type": kind, "value": value} for kind, value in figures.items()]
-    data = {"name": run.dataset, "type": run.dataset, "split": scores["split"]}
-    result = {"task": {"type": "video-classification"}, "dataset": data, "metrics": metrics}
-    return {
+    led: dict[str, Any] = {
         "license": "unknown" if licence == UNKNOWN_LICENCE else licence.lower(),
         "library_name": "signcache",
         "pipeline_tag": "video-classification",
         "tags": ["sign-language", "gesture-recognition", run.model],
-        "model-index": [{"name": f"{run.model} on {run.dataset}", "results": [result]}],
     }
+    if "top1" not in run.scores:
+        return led
+    metrics = [{"type": kind, "value": run.scores[figure]} for kind, figure in (("accuracy", "top1"), ("f1", "macro_f1"))]
+    data = {"name": run.dataset, "type": run.dataset, "split": run.scores["split"]}
+    result = {"task": {"type": led["pipeline_tag"]}, "dataset": data, "metrics": metrics}
+    return {**led, "model-index": [{"name": f"{run.model} on {run.dataset}", "results": [result]}]}
 
 
 def _learned_from(record: Mapping[str, Any]) -> list[str]:
+    if record.get("imported"):
+        return ["Its weights came in a checkpoint of another program, which does not say what they learned from."]
     counts = ", ".join(f"{text(split)} {count}" for split, count in record["clips"].items() if count)
     by = text(record["manifest"]["split"]) if "manifest" in record else ""
     dropped = len(record.get("dropped", ()))
@@ -87,12 +89,13 @@ def _learned_from(record: Mapping[str, Any]) -> list[str]:
     return [f"Corpus {text(record['dataset'])}, clips by split{f' ({by})' if by else ''}: {counts}.{lost}"]
 
 
-def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
+def _scores(record: Mapping[str, Any], scores: Mapping[str, Any]) -> Iterator[str]:
     """A table of figures, then the weakest classes."""
     spread, chance = scores.get("interval") or {}, scores.get("chance") or {}
     known = spread.get("low") is not None
     within = f"{spread['low']:.1%} to {spread['high']:.1%}, by {spread['by']}" if known else "too few groups for one"
-    unseen = "" if scores.get("selected_on_scored", True) else ", none of which trained it or selected its weights"
+    is_unheard = scores.get("selected_on_scored", True) or record.get("imported")
+    unseen = "" if is_unheard else ", none of which trained it or selected its weights"
     yield f"Of {scores['n']} clips, {text(scores['split'])}{unseen}."
     yield from ("", "| figure | value | 95 % interval |", "|---|---|---|", f"| top-1 | {scores['top1']:.1%} | {within} |")
     yield f"| top-5 | {scores['top5']:.1%} | |"
