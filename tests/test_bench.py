@@ -20,8 +20,9 @@ from rich.console import Console
 
 from pipeline.data import _order
 from pipeline.decoding.decode import open_clip
+from pipeline.spotting.glosses import Gloss
 from tests.bench import __main__ as bench
-from tests.bench import extracting, extractor, gpu, learner, memory, million, planning, results, rivals
+from tests.bench import extracting, extractor, gpu, learner, live, memory, million, planning, results, rivals
 from tests.bench.clips import Clips
 from tests.bench.contest import Contestant, ContestantFailed, in_turns
 from tests.bench.extractor import WAYS
@@ -238,3 +239,10 @@ def test_memory_is_measured_with_a_long_clip_and_with_clips_that_differ(tmp_path
     assert len(list(clip.frames(np.arange(clip.length)))) == 30
     memory.written(tmp_path / "many", 25)
     assert len({path.read_bytes() for path in (tmp_path / "many").rglob("*.mp4")}) == 25
+
+
+def test_a_word_counts_for_the_sign_that_it_follows() -> None:
+    truth = [Gloss("A", 1, 2, 1), Gloss("B", 3, 4, 1), Gloss("A", 5, 6, 1)]
+    words = [{"label": "A", "at": 2.5}, {"label": "C", "at": 3.5}, {"label": "A", "at": 5.5}, {"label": "A", "at": 7.0}]
+    assert live.lateness(words, truth) == [0.5, -0.5]
+    assert live.lateness([], truth) == []

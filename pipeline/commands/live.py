@@ -36,7 +36,6 @@ def live(ctx: click.Context, /, run: Path, source: str, text: bool, as_json: boo
     """
     from pipeline.machine import chosen_device
     from pipeline.runs.packaging.reading import opened
-    from pipeline.spotting.glosses import document
     from pipeline.spotting.live import screen, sources
     from pipeline.spotting.live.session import Live
     from pipeline.spotting.recogniser import Recogniser
@@ -53,7 +52,7 @@ def live(ctx: click.Context, /, run: Path, source: str, text: bool, as_json: boo
             click.echo("", err=True)
         speaker.finish(session.finished())
     if as_json:
-        print_json({"glosses": document(session.tally.glosses), "sentences": speaker.said, **session.tally.document()})
+        print_json({**session.tally.document(), "sentences": speaker.said})
     else:
         click.echo(_told(session), err=True)
 
@@ -98,7 +97,8 @@ def _watch(session: Live, speaker: _Speaker, window: Window | None) -> None:
         for moment in moments:
             speaker.give(moment.sentence)
             if moment.is_new:
-                click.echo(f"{moment.seconds:7.2f} s  {moment.word} {moment.guess.probability:.1%}", err=True)
+                word = session.tally.words[-1]
+                click.echo(f"{word.at:7.2f} s  {word.label} {word.probability:.1%}", err=True)
             if window and not window.show(session, moment, speaker.said[-1] if speaker.said else ""):
                 return
     finally:

@@ -113,8 +113,15 @@ def test_frames_are_dropped_where_work_takes_longer_than_they_last(
     assert truth <= {each.label for each in live.tally.glosses}
 
 
-def test_a_word_is_new_once_and_follows_its_sign_within_a_window(signs: Signs, long: tuple[Path, list[Gloss]]) -> None:
-    words = [(moment.seconds, moment.word) for _, moment in session(signs, long[0], FakeClock()) if moment.is_new]
+def test_a_word_is_new_once_and_follows_its_sign_within_a_window(
+    signs: Signs, long: tuple[Path, list[Gloss]], costs: dict[FakeClock, float]
+) -> None:
+    clock = FakeClock()
+    costs[clock] = FRAME / 2
+    *_, (live, _) = seen = list(session(signs, long[0], clock))
+    words = [(moment.seconds, moment.word) for _, moment in seen if moment.is_new]
+    assert [word.label for word in live.tally.words] == [label for _, label in words]
+    assert [word.at for word in live.tally.words] == pytest.approx([seconds + FRAME / 2 for seconds, _ in words])
     assert all(word != NA for _, word in words)
     for gloss in long[1]:
         assert any(word == gloss.label and gloss.start < seconds < gloss.end + 24 * FRAME for seconds, word in words)

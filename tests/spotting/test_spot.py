@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,16 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.decoding.decode import decoded
+from pipeline.decoding.decode import Clip, decoded
 from pipeline.errors import UserError
 from pipeline.runs.packaging.reading import opened
 from pipeline.runs.predict import predict_files
 from pipeline.spotting import files, windows
+from pipeline.spotting.gate import Gate
 from pipeline.spotting.glosses import Gloss
 from pipeline.spotting.recogniser import Recogniser
+from pipeline.spotting.segmenter import Segmenter
+from pipeline.spotting.spot import Way, spot
 from pipeline.spotting.windows import Stream, Windows, spans
 from pipeline.testing.long_videos import compose
 from pipeline.types import Array, Extractor, Frame
@@ -207,3 +211,43 @@ class LooksAhead(Extractor):
     def prepare(self, frames: Iterator[Frame]) -> Iterator[Array]:
         for (before,), (after,) in pairwise(frames):
             yield after - before
+
+
+class Known(Segmenter):
+    """Cuts where it is told to."""
+
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def longest(self) -> int:
+        return 60
+
+    def segments(self, clip: Clip) -> list[tuple[int, int]]:
+        return list(self.spans)
+
+
+@pytest.mark.parametrize("which", ["derived", "streamed"])
+def test_a_segment_is_guessed_once_as_the_clip_that_it_is(signs: Signs, long: tuple[Path, list[Gloss]], which: str) -> None:
+    video, truth = long
+    spans = tuple((round(gloss.start * RATE), round(gloss.end * RATE)) for gloss in truth)
+    with opened(signs.home, signs.runs[which]) as trained:
+        way = Way(Gate(30, 0.0), segmenter=Known(spans=spans))
+        found = spot(signs.home, trained, video, way, device="cpu")
+        sure = spot(signs.home, trained, video, replace(way, gate=Gate(30, 1.0)), device="cpu")
+    assert [(each.label, each.start, each.end) for each in found.glosses] == [(each.label, each.start, each.end) for each in truth]
+    assert (found.looked_at, found.empty, sure.glosses) == (len(truth), 0, [])
+    clip = cut_out(video, *spans[0], signs.root / f"{which} segment.mp4")
+    (said,) = predict_files(signs.home, signs.runs[which], [clip], device="cpu")
+    assert found.glosses[0].probability == pytest.approx(said.top[0][1], abs=1e-6)
+
+
+def test_what_was_found_is_said_as_a_sentence_and_written_beside(signs: Signs, long: tuple[Path, list[Gloss]]) -> None:
+    outs = [signs.root / f"found{suffix}" for suffix in (".eaf", ".csv", ".json", ".vtt", ".mp4")]
+    words = [word for out in outs for word in ("--out", out)]
+    document, _ = spotted(signs, "colour", long[0], *WINDOW, *words, "--sentence", "rules", "--context", "paint")
+    assert document["sentence"].endswith(" (paint).")
+    for gloss in long[1]:
+        assert gloss.label.lower() in document["sentence"].lower()
+    for out in outs[:3]:
+        assert [each.label for each in files.read(out)] == [each["label"] for each in document["glosses"]]
+    assert decoded([outs[-1]], lambda clip: clip.length) == decoded([long[0]], lambda clip: clip.length)

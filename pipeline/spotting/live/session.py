@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.errors import ClipError
 from pipeline.spotting.gate import Streak, Watch
-from pipeline.spotting.glosses import NA, NOTHING, Gloss, Guess, merged
+from pipeline.spotting.glosses import NA, NOTHING, Gloss, Guess, document, merged
 from pipeline.spotting.live.sources import Clock, LiveSource
 from pipeline.spotting.recogniser import Recogniser
 from pipeline.spotting.spot import MERGE_FRAMES, Way, gloss_of
@@ -36,11 +36,21 @@ class Moment:
     """The glosses of a sentence that ends with this frame, by as many frames without a word; empty at all others."""
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word as it was said: `at` so many seconds after the first frame came, by the clock."""
+
+    label: str
+    at: float
+    probability: float
+
+
 @dataclass
 class Tally:
     """What a session did so far."""
 
     glosses: list[Gloss] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
     seen: int = 0
     dropped: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -49,9 +59,11 @@ class Tally:
     def latency(self, percent: float) -> float:
         return float(np.percentile(self.latencies, percent)) if self.latencies else 0.0
 
-    def document(self) -> dict[str, float]:
+    def document(self) -> dict[str, object]:
+        """As JSON values."""
+        words = [{"label": word.label, "at": round(word.at, 3), "probability": round(word.probability, 6)} for word in self.words]
         ms = {f"p{percent}_ms": round(1000 * self.latency(percent), 3) for percent in (50, 99)}
-        return {"seen": self.seen, "dropped": self.dropped, **ms}
+        return {"glosses": document(self.glosses), "words": words, "seen": self.seen, "dropped": self.dropped, **ms}
 
 
 class Live:
@@ -70,9 +82,10 @@ class Live:
 
     def moments(self) -> Generator[Moment, None, None]:
         """One for each frame that was seen; at the end the last word has become a gloss."""
-        first = -1
+        first, began = -1, 0.0
         for number, came, image in self.source.frames():
-            first = number if first < 0 else first
+            if first < 0:
+                first, began = number, came
             self.tally.dropped += number - first - self.stream.stop
             self.stream.give((image,), number - first)
             before = self.watch.word
@@ -80,8 +93,10 @@ class Live:
             word = self.watch.word
             self.tally.seen += 1
             self.tally.latencies.append(self.clock.now() - came)
-            seconds = (number - first) / self.source.rate_hz
-            yield Moment(seconds, image, self.guess, word, word not in (NA, before), self._sentence(word))
+            is_new = word not in (NA, before)
+            if is_new:
+                self.tally.words.append(Word(word, self.clock.now() - began, self.guess.probability))
+            yield Moment((number - first) / self.source.rate_hz, image, self.guess, word, is_new, self._sentence(word))
         self._close(self.watch.end())
 
     def finished(self) -> tuple[str, ...]:
