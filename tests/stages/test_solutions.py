@@ -202,3 +202,33 @@ def test_what_rows_are_is_said_so_that_they_are_turned_only_where_that_means_som
     assert isinstance(both, Layout)
     assert both.parts[:-1] == tuple(LANDMARKS.values())
     assert NONE.shape == (63,)
+
+
+class Breaking:
+    """Counts what is opened and closed in place of MediaPipe's trackers, and breaks at the first frame."""
+
+    opened, closed = 0, 0
+
+    def __init__(self, **_: Any) -> None:
+        Breaking.opened += 1
+
+    def __enter__(self) -> Breaking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Breaking.closed += 1
+
+    def process(self, image: Array) -> Any:
+        raise RuntimeError("the tracker broke")
+
+
+@pytest.mark.parametrize(("name", "trackers"), [("hands", 1), ("blazepose", 1), ("pose_hands", 2)])
+def test_each_clip_has_trackers_of_its_own_that_are_closed_whatever_happens(
+    name: str, trackers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_solutions, "_imported", lambda solution, kind: Breaking)
+    Breaking.opened = Breaking.closed = 0
+    for clip in range(1, 4):
+        with pytest.raises(RuntimeError, match="the tracker broke"):
+            list(stage(name).prepare(iter([(np.zeros((8, 8, 3), np.uint8),)])))
+        assert Breaking.opened == Breaking.closed == clip * trackers
