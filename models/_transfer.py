@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import PositiveInt, PrivateAttr
@@ -14,7 +14,7 @@ from models._inputs import Inputs, Sequences, real
 from models._pooling import Pooling
 from models._recurrent import BiLstm
 from pipeline.data.batch import Batch
-from pipeline.learning.learner import Fraction, NonNegative
+from pipeline.learning.learner import Fraction, Learner, NonNegative
 from pipeline.learning.recipe import Training
 
 FEATURE = 128
@@ -75,8 +75,8 @@ class Classified(nn.Module):
         return logits
 
 
-class Generator(Seeing):
-    """Trains an encoder to give what the sensor classifier makes of the sensor rows of the same clip.
+class Generating(Learner):
+    """What is trained to give what the sensor classifier makes of the sensor rows of the same clip.
 
     Loss of a clip: `alpha * (Huber + difference of norms) + beta * cross entropy of the sensor classifier's head` on what is generated;
     the first part only where the clip has sensor rows.
@@ -89,19 +89,16 @@ class Generator(Seeing):
 
     _teacher: Any = PrivateAttr(None)
 
-    def taught(self, teacher: nn.Module) -> Generator:
+    def taught(self, teacher: nn.Module) -> Self:
+        """By this sensor classifier."""
         self._teacher = teacher
         return self
 
-    def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
-        return Taught(VideoEncoder(self, dims), self._teacher)
-
-    def prepare(self, module: nn.Module, train: Training) -> None:
-        super().prepare(module.get_submodule("encoder"), train)
-
     def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
-        learning = [values for values in module.parameters() if values.requires_grad]
-        return torch.optim.Adam(learning, lr=self.lr, betas=(self.beta1, 0.999), weight_decay=self.weight_decay)
+        optimizer = super().optimise(module)
+        for group in optimizer.param_groups:
+            group["betas"] = (self.beta1, 0.999)
+        return optimizer
 
     def scores(self, outputs: Tensor) -> Tensor:
         return outputs[:, : -2 * FEATURE]
@@ -111,6 +108,16 @@ class Generator(Seeing):
         apart = huber_loss(seen, felt, reduction="none").mean(1) + (seen.norm(dim=1) - felt.norm(dim=1)).abs()
         paired: Tensor = self.alpha * apart * (batch.lengths[self.sensor] > 0)
         return paired + self.beta * super().losses(said, batch)
+
+
+class Generator(Generating, Seeing):
+    """An encoder of cached rows that generates."""
+
+    def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
+        return Taught(VideoEncoder(self, dims), self._teacher)
+
+    def prepare(self, module: nn.Module, train: Training) -> None:
+        super().prepare(module.get_submodule("encoder"), train)
 
 
 class Taught(nn.Module):
@@ -158,8 +165,14 @@ class Student(Seeing):
 class FusingStudent(Student):
     """The same on the classifier's 128 values and the generated 128, 256 in all."""
 
+    watched: tuple[str, ...]
+    """Of `stages`, those of the classifier."""
+    generated: tuple[str, ...]
+    """Those of the generator."""
+
     def eyes(self, dims: Mapping[str, int]) -> VideoEncoder | SideBySide:
-        return SideBySide([VideoEncoder(self, dims), VideoEncoder(self, dims)])
+        each = (self.model_copy(update={"stages": stages}) for stages in (self.watched, self.generated))
+        return SideBySide([VideoEncoder(recipe, dims) for recipe in each])
 
 
 class SideBySide(nn.Module):

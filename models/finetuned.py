@@ -75,11 +75,15 @@ class Finetuned(Network, Pixels):
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         if len(self.stages) != 1:
             raise UserError(f"model 'finetuned' reads one stage, not {','.join(self.stages)}; use --set stages=NAME")
-        return Glimpses(self, self.extractor, dims, n_classes)
+        return self.glimpses(self.extractor, dims, n_classes)
+
+    def glimpses(self, extractor: Extractor | None, dims: Mapping[str, int], n_classes: int) -> Glimpses:
+        """The module, with the network of the stage as it is configured."""
+        return Glimpses(self, extractor, dims, n_classes)
 
     def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> NetworkPredictor:
         drawn = self.extractor.model_copy(update={"weights": "random:0"}) if self.extractor else None
-        return FinetunedPredictor(Glimpses(self, drawn, dims, n_classes), device, {})
+        return FinetunedPredictor(self.glimpses(drawn, dims, n_classes), device, {})
 
     def fit(self, train: Training, val: Training, device: str) -> NetworkPredictor:
         module = cast(Glimpses, super().fit(train, val, device).module)
@@ -103,7 +107,7 @@ class Finetuned(Network, Pixels):
         def glimpse(clip: str, rows: Mapping[str, Array]) -> dict[str, Array]:
             random = generator_of(train.seed, epoch, clip)
             seen = rows[stage][glimpsed(extractor, len(rows[stage]), self.frames, random)]
-            return {stage: self.altered(seen, extractor.item_axes, random)}
+            return {**rows, stage: self.altered(seen, extractor.item_axes, random)}
 
         return glimpse
 
@@ -128,17 +132,20 @@ class Glimpses(nn.Module):
         self.head = nn.Sequential(nn.Linear(self.width, recipe.hidden), last) if recipe.hidden else last
 
     def forward(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self._traced(batch) if is_traced() else self._means(batch)))
+        logits: Tensor = self.head(self.dropout(self.means(batch)))
         return logits
 
+    def means(self, batch: Batch) -> Tensor:
+        """`(B, width)`: the mean of the rows that each clip gives."""
+        return self._traced(batch) if is_traced() else self._means(batch)
+
     def _traced(self, batch: Batch) -> Tensor:
-        """The same means of rows that are made already, for any number of them; FinetunedPredictor refuses others."""
+        """The same of rows that are made already, for any number of them; FinetunedPredictor refuses others."""
         rows, lengths = batch.features[self.stage].float().flatten(2), batch.lengths[self.stage]
         own = real(lengths, rows.shape[1])[:, :, None]
         return rows.where(own, 0).sum(1) / lengths.clamp(min=1)[:, None]
 
     def _means(self, batch: Batch) -> Tensor:
-        """`(B, D)`: the mean of the rows of each clip."""
         items, lengths = batch.features[self.stage], batch.lengths[self.stage].tolist()
         rows, counts = self._rows(items, lengths)
         shares = items.new_zeros((len(lengths), len(rows)), dtype=torch.float32)

@@ -32,12 +32,14 @@ class SelfLearningFeatureFusion(SelfLearningFusion):
 
     def _student(self) -> FusingStudent:
         rates = {"batch_size": self.fusion_batch_size, "epochs": self.fusion_epochs}
-        return FusingStudent(**{**self._last(), **rates}, hidden=self.mlp_hidden, slope=self.slope, dropout=self.dropout)
+        eyes = {"watched": self.watched, "generated": self.generated}
+        return FusingStudent(**{**self._last(self.stages), **rates}, **eyes, hidden=self.mlp_hidden, slope=self.slope, dropout=self.dropout)
 
     def fit(self, train: Training, val: Training, device: str) -> Predictor:
-        generator, seeing = self.generating(train, val, device), train.part(stages=self.stages)
-        classifier = fitted("video", self.classifier(), seeing, val, device).module.get_submodule("encoder").cpu()
-        student = fitted("student", self._student().looking(SideBySide([classifier, generator])), seeing, val, device)
+        generator = self.generating(train, val, device)
+        classifier = fitted("video", self.classifier(), train.part(stages=self.watched), val, device).module.get_submodule("encoder").cpu()
+        looking = self._student().looking(SideBySide([classifier, generator]))
+        student = fitted("student", looking, train.part(stages=self.stages), val, device)
         forget_checkpoints(train)
         return student
 

@@ -35,11 +35,11 @@ class SelfLearningFusion(Augmentation, Recipe):
     `self_learning_feature_fusion`.
 
     What differs: the source trains two I3D on the corpus, one as classifier, one as generator; here video features are cached rows,
-    those of an I3D that `signcache finetune` trained where you say so, and classifier and generator are what stands on them:
-    `encoder=linear`, the end of the source's I3D, or `bilstm`. Its code takes the cross entropy of the *real* sensor features,
-    which sends the generator no gradient; ours takes that of the generated ones, as its paper says. Norms are compared clip by clip,
-    where its code compares those of the batch. It selects every network on the test side, this one on validation. VSL has 5,714
-    training and 2,215 test clips in its lists, 5,813 and 2,214 in its README.
+    those of an I3D that `signcache finetune` trained where you say so, or of two (`generator_stages`), and classifier and generator
+    are what stands on them: `encoder=linear`, the end of the source's I3D, or `bilstm`. Its code takes the cross entropy of the *real*
+    sensor features, which sends the generator no gradient; ours takes that of the generated ones, as its paper says. Norms are compared
+    clip by clip, where its code compares those of the batch. It selects every network on the test side, this one on validation. VSL has
+    5,714 training and 2,215 test clips in its lists, 5,813 and 2,214 in its README.
     `video` names another model as the classifier, as in `--set video=bilstm_attention`; it is then the same run as that model's alone.
     Augmentation is of the generator, the MLP and the encoder's own classifier; teacher and named video model have theirs among their
     settings.
@@ -53,6 +53,9 @@ class SelfLearningFusion(Augmentation, Recipe):
     }
 
     stages: tuple[str, ...] = ("i3d",)
+    generator_stages: tuple[str, ...] = ()
+    """Of `stages`, those that the generator reads, as rows of an I3D trained as one (`finetuned_generator`); the classifier reads the
+    others. None: both read all."""
     sensor: str = "inertial"
     teacher: Member = Member(model="inception_time")
     video: Member | None = None
@@ -93,59 +96,84 @@ class SelfLearningFusion(Augmentation, Recipe):
     def adapted(self, training: Mapping[str, Mapping[str, Any]]) -> Recipe:
         if self.sensor in self.stages:
             raise UserError(f"the sensor stage {self.sensor!r} teaches and is not to be read as video; name others: --set stages=a,b")
-        video = self.video and _with_stages(self.video, self.stages).adapted(training)
-        teacher = _with_stages(self.teacher, (self.sensor,)).adapted(training)
-        if not hasattr(teacher.recipe.build({self.sensor: 1}, 2), "features"):
-            raise UserError(f"teacher={teacher.model}: a teacher is to have features of 128 values; use inception_time")
+        if not (set(self.generator_stages) <= set(self.stages) and self.watched):
+            said, own = ",".join(self.generator_stages), ",".join(self.stages)
+            raise UserError(f"generator_stages={said}: these are to be some of stages={own}, and to leave the classifier others")
+        video = self.video and _with_stages(self.video, self.watched).adapted(training)
+        teacher = teaching(self.teacher, self.sensor, training)
         self._student()  # what its networks refuse is said before anything is trained
         return self.model_copy(update={"teacher": teacher, "video": video})
 
     def check(self, layouts: Mapping[str, Layout | None]) -> None:
-        self._generator().check(layouts)
+        for recipe in (self._generator(), self.classifier()):
+            recipe.check(layouts)
         super().check(layouts)
 
-    def _seeing(self) -> dict[str, Any]:
-        """The settings of whatever looks at the video."""
-        return {"stages": self.stages, **{field: getattr(self, field) for field in Seeing.model_fields if field in type(self).model_fields}}
+    @property
+    def generated(self) -> tuple[str, ...]:
+        """The stages of the generator."""
+        return self.generator_stages or self.stages
 
-    def _last(self) -> dict[str, Any]:
-        return {**self._seeing(), "lr": self.lr, "batch_size": self.batch_size, "epochs": self.epochs}
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The stages of the classifier."""
+        return tuple(stage for stage in self.stages if stage not in self.generator_stages)
+
+    def _seeing(self, stages: tuple[str, ...]) -> dict[str, Any]:
+        """The settings of whatever looks at these stages of the video."""
+        return {**{field: getattr(self, field) for field in Seeing.model_fields if field in type(self).model_fields}, "stages": stages}
+
+    def _last(self, stages: tuple[str, ...]) -> dict[str, Any]:
+        return {**self._seeing(stages), "lr": self.lr, "batch_size": self.batch_size, "epochs": self.epochs}
 
     def _generator(self) -> Generator:
         rates = {"lr": self.generator_lr, "batch_size": self.generator_batch_size, "epochs": self.generator_epochs}
         loss = {"alpha": self.alpha, "beta": self.beta, "beta1": self.generator_beta1}
         best_by = "last" if self.best_by == "last" else "loss"
-        return Generator(**{**self._seeing(), **rates, **loss, "best_by": best_by}, sensor=self.sensor)
+        return Generator(**{**self._seeing(self.generated), **rates, **loss, "best_by": best_by}, sensor=self.sensor)
 
     def _student(self) -> Student:
-        return Student(**self._last(), hidden=self.mlp_hidden, slope=self.slope, dropout=self.dropout)
+        return Student(**self._last(self.generated), hidden=self.mlp_hidden, slope=self.slope, dropout=self.dropout)
 
     def fit(self, train: Training, val: Training, device: str) -> Predictor:
         encoder = self.generating(train, val, device)
-        seeing = train.part(stages=self.stages)
-        student = fitted("student", self._student().looking(encoder), seeing, val, device)
+        student = fitted("student", self._student().looking(encoder), train.part(stages=self.generated), val, device)
         video: Predictor
         if self.video:
             video = trainer_of(train, val, device).whole(self.video.model, self.video.recipe, _seed(self.video, train))
         else:
-            video = fitted("video", self.classifier(), seeing, val, device)
+            video = fitted("video", self.classifier(), train.part(stages=self.watched), val, device)
         forget_checkpoints(train)
         return Fused([video, student], np.full(2, 0.5))
 
     def classifier(self) -> Classifier:
         """That of the video alone."""
-        return Classifier(**self._last())
+        return Classifier(**self._last(self.watched))
 
     def generating(self, train: Training, val: Training, device: str) -> nn.Module:
         """The encoder that generates sensor features, taught by the sensor classifier."""
-        teacher: Any = trainer_of(train, val, device).whole(self.teacher.model, self.teacher.recipe, _seed(self.teacher, train))
-        every = train.part(stages=(*self.stages, self.sensor))
-        generator = fitted("generator", self._generator().taught(teacher.module.cpu()), every, val, device)
+        every = train.part(stages=(*self.generated, self.sensor))
+        generator = fitted("generator", self._generator().taught(taught_teacher(self.teacher, train, val, device)), every, val, device)
         return generator.module.get_submodule("encoder").cpu()
 
     def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> Predictor:
         video = self.video.recipe if self.video else self.classifier()
         return Fused([video.predictor(dims, n_classes, device), self._student().predictor(dims, n_classes, device)], np.full(2, 0.5))
+
+
+def teaching(teacher: Member, sensor: str, training: Mapping[str, Mapping[str, Any]]) -> Member:
+    """A teacher with the settings that a corpus has for it, on this stage; raises UserError where it has no features to teach."""
+    found = _with_stages(teacher, (sensor,)).adapted(training)
+    if not hasattr(found.recipe.build({sensor: 1}, 2), "features"):
+        raise UserError(f"teacher={found.model}: a teacher is to have features of 128 values; use inception_time")
+    return found
+
+
+def taught_teacher(teacher: Member, train: Training, val: Training, device: str) -> nn.Module:
+    """The sensor classifier, trained on the clips that have its rows, on the CPU."""
+    found: Any = trainer_of(train, val, device).whole(teacher.model, teacher.recipe, _seed(teacher, train))
+    module: nn.Module = found.module.cpu()
+    return module
 
 
 def _with_stages(member: Member, stages: tuple[str, ...]) -> Member:

@@ -25,6 +25,7 @@ from pipeline.commands.options import (
 @settings_option
 @root_option
 @click.option("--depth", metavar="head|N|all", help="What learns: a head, the N last blocks of the network too, or all.  [default: all]")
+@click.option("--model", default="finetuned", show_default=True, help="What trains it: finetuned, or finetuned_generator by a sensor.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--folds", type=int, metavar="K", help="One network for each of K folds of train and val, which never saw that fold.")
 @device_option

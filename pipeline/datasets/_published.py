@@ -12,6 +12,7 @@ WHOLE: Mapping[str, Any] = {
 """Of `finetuned`: all of the network from the first step on, by Adam at one rate, on images as they are."""
 SELF_LEARNING: Mapping[str, Mapping[str, Any]] = {
     "finetuned": {"stages": ("i3d",), **WHOLE, "batch_size": 16, "epochs": 100, "frames": 1, "hidden": 128, "dropout": 0.4},
+    "finetuned_generator": {**WHOLE, "lr": 1e-4},
     "inception_time": {},
     "self_learning_fusion": {},
     "self_learning_feature_fusion": {},

@@ -13,7 +13,7 @@ from pipeline.cache.stage import Stage, configure
 from pipeline.cache.trained import BACKBONE
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.presets import WORD, preset_of
-from pipeline.errors import UserError
+from pipeline.errors import UserError, did_you_mean
 from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
@@ -43,29 +43,33 @@ def finetune(
     folds: int | None = None,
     allow_missing: int = 0,
     again: bool = False,
+    model: str = MODEL,
 ) -> Run:
     """The finished run of a stage's network on the labelled clips; with `folds`, of as many networks, each in a run of its own.
 
     `settings` of the training go to it, `settings=published` among them, `STAGE.field` and all others to the stage. Raises UserError for
     what a user can mend.
     """
-    own, of_training = _shared_out(name, settings)
+    own, of_training = _shared_out(name, settings, model)
     stage = configure(home, table, name, now=own)
     items = items_of(home, table, stage)
-    recipe = _recipe(table, stage, items, of_training)
+    recipe = _recipe(table, stage, items, of_training, model)
     clips = labelled(table, folds)
     devices.once(lambda: _prepare(home, table, items, {sample.id for sample in clips}, device))
     reading, missing = read_for(home, table, recipe, clips, stale="refuse", allow_missing=allow_missing)
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]
+    words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)]), *([] if model == MODEL else ["--model", model])]
     command = shlex.join(["signcache", "finetune", table.name, name, *words])
     trainer = RunTrainer(home, reading, chosen_device(device), command, missing)
-    return trained(trainer, MODEL, recipe, seed, folds=folds, again=again)
+    return trained(trainer, model, recipe, seed, folds=folds, again=again)
 
 
-def _shared_out(name: str, settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The settings of the stage, and those of the training."""
-    known = set(registry.find("model", MODEL).model_fields) - {"kind", "fields", "begins", "stages"}
+def _shared_out(name: str, settings: Mapping[str, str], model: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The settings of the stage, and those of the training; raises UserError where the model trains no network of a stage."""
+    able = [known for known in registry.names("model") if {"kind", "begins"} <= registry.find("model", known).model_fields.keys()]
+    if model not in able:
+        raise UserError(f"--model {model}: it trains no network of a stage{did_you_mean(model, able)} Those that do: {', '.join(able)}")
+    known = set(registry.find("model", model).model_fields) - {"kind", "fields", "begins", "stages"}
     own, of_training = dict[str, str](), {key: value for key, value in settings.items() if key == WORD}
     for key, value in preset_of(settings)[1].items():
         place, dot, field = key.rpartition(".")
@@ -86,11 +90,11 @@ def items_of(home: Home, table: Manifest, stage: Stage) -> Stage:
     return configure(home, table, stage.name + ITEMS, now=now, kind="items")
 
 
-def _recipe(table: Manifest, stage: Stage, items: Stage, settings: Mapping[str, Any]) -> Recipe:
+def _recipe(table: Manifest, stage: Stage, items: Stage, settings: Mapping[str, Any], model: str) -> Recipe:
     """The training, of the stage as it is configured."""
     fields = stage.extractor.model_dump(mode="json")
     made: dict[str, Any] = {"stages": (items.name,), "kind": stage.kind, "fields": fields, "begins": stage.fingerprint.digest}
-    return configured(table, MODEL, {**settings, **made})
+    return configured(table, model, {**settings, **made})
 
 
 def _prepare(home: Home, table: Manifest, items: Stage, clips: set[str], device: str) -> None:

@@ -75,3 +75,31 @@ def test_self_learning_fusion_stands_on_them(finetuned: tuple[Home, Path]) -> No
     out = said(home, "train", "vsl", "self_learning_fusion", *(word for pair in quick for word in ("--set", pair)), "--json")
     record = run_folder.read(json.loads(out.splitlines()[-1])["run"]).record
     assert set(record["stages"]) == {"i3d", "inertial"}
+
+
+def test_sensors_train_a_second_i3d_that_generates_and_the_fusion_reads_both(finetuned: tuple[Home, Path]) -> None:
+    """The source's two networks, whole: one classifies, one is taught by the sensors of the clips that have them."""
+    home, _ = finetuned
+    said(home, "extract", "vsl", "inertial")
+    stage = [word for pair in I3D for word in ("--set", f"i3d.{pair}")]
+    quick = ["epochs=1", "i3d.weights=random:1", "teacher=inception_time:epochs=1:modules=3:steps=30:kernel=8"]
+    words = [*stage, *(word for pair in quick for word in ("--set", pair)), "--depth", "1", "--model", "finetuned_generator", "--json"]
+    run = Path(json.loads(said(home, "finetune", "vsl", "i3d", *words).splitlines()[-1])["run"])
+    record = run_folder.read(run).record
+    assert set(record["stages"]) == {"i3d.items", "inertial"}
+    teacher = json.loads(next((home.cache / "runs/vsl/inception_time").glob("*/run.json")).read_text())
+    paired = len([clip for clip in manifest.read(home, "vsl").samples if "inertial" in clip.media and clip.split != "test"])
+    assert sum(teacher["clips"][split] for split in ("train", "val")) == paired < 6
+    own = [word for pair in (*I3D, f"weights=run:{run}") for word in ("--set", pair)]
+    said(home, "extract", "vsl", "i3d", "--as", "i3d_generator", *own)
+    rows = [open_stage("vsl", name, cache=home.cache, manifests=home.manifests)["Frames/2.npy/N6_2_1"] for name in ("i3d", "i3d_generator")]
+    assert np.abs(rows[0] - rows[1]).max() > 1e-3
+    quick = ["stages=i3d,i3d_generator", "generator_stages=i3d_generator", "epochs=1", "generator_epochs=1", quick[-1]]
+    out = said(home, "train", "vsl", "self_learning_fusion", *(word for pair in quick for word in ("--set", pair)), "--json")
+    assert set(run_folder.read(json.loads(out.splitlines()[-1])["run"]).record["stages"]) == {"i3d", "i3d_generator", "inertial"}
+
+
+def test_a_model_that_trains_no_network_of_a_stage_is_one_line(finetuned: tuple[Home, Path]) -> None:
+    told = said(finetuned[0], "finetune", "vsl", "i3d", "--model", "lstm_late", status=2)
+    assert "--model lstm_late: it trains no network of a stage" in told
+    assert "Those that do: finetuned, finetuned_generator" in told
