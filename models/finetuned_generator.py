@@ -1,4 +1,7 @@
-"""The generator of ngoctuhan's self-learning fusion, a whole network: `signcache finetune NAME i3d --model finetuned_generator`."""
+"""The generator of ngoctuhan/Sign-Language-Recognition-with-Self-learning-Fusion-Models, a whole network.
+
+`signcache finetune NAME i3d --model finetuned_generator` trains it.
+"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_every_line_of_the_table_is_one_that_the_code_takes(line: str, tmp_path:
         assert configured(table, given["model"], settings).stages
     elif command == "finetune":
         assert has_network(configure(Home(tmp_path, tmp_path), table, given["stage"]).extractor)
-        assert configured(table, "finetuned", settings)
+        assert configured(table, given["model"], settings)
     else:
         assert wanted_stages(Home(tmp_path, tmp_path), table, given.get("stages") or (), settings, given.get("second_name") or "")
 
