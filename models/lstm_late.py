@@ -19,7 +19,9 @@ class LstmLate(Sequences):
     """`(B, T, 2048 | 96)` -> LSTM 512 x 2, dropout 0.3 -> last real step -> dropout 0.3 -> `(B, 126)`: 7,609,470 parameters.
 
     Defaults are the source's: Adam 1e-4, batches of 64, cross entropy, 150 epochs of which the best on validation is kept. The source's
-    figure is that of this epoch on the same validation.
+    figure is that of this epoch on the same validation. Its README packs sequences by their true lengths, as is done here; its
+    published script reads all 30 rows, those of black frames too.
+
     A clip without rows in the first stage is read as one row of zeros.
     """
 

@@ -38,6 +38,7 @@ class Demo:
     }
     training: Mapping[str, Mapping[str, Any]] = {
         "lstm_late": {"normalize": "clip", "lr": 1e-3, "batch_size": 32, "epochs": 30},
+        "attention_fusion": {"normalize": "clip", "batch_size": 16, "epochs": 40},
         "bilstm_attention": {"stages": ("kinematics",), "lr": 1e-3, "batch_size": 16, "epochs": 40},
     }
     endings: Mapping[str, tuple[str, ...]] = {

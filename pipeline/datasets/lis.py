@@ -17,12 +17,24 @@ class Lis:
     """`train/<index>_<NAME>/SAMPLE_<n>/...` with labels, `val/SAMPLE_<n>/...` and `test/SAMPLE_<n>/...` without.
 
     The class index is the number before the underscore. Kaggle withholds the labels of val and test, so the
-    manifest cuts a labelled validation part out of train. All three receivers are expected of every clip.
+    manifest cuts a labelled validation part out of train. All three receivers are expected of every clip, unless `--may-lack radar`
+    says that a clip may have none of them; one with some of them fails either way.
+
+    The source (matteocacioppo/LIS_Kaggle) differs: its class index is the place among folder names sorted as text (0, 100, 101, 10,
+    ...), and it leaves out in silence what lacks RGB or radar, a clip with two receivers being 64 values wide. Settings of
+    `transformer` and `attention_fusion`, which it names as future work, were chosen on the demo corpus: no clip of LIS was at hand.
     """
 
     layout = "train/<index>_<NAME>/SAMPLE_<n>/SAMPLE_<n>_{RGB.mkv,RDM1.mp4,RDM2.mp4,RDM3.mp4}, val/SAMPLE_<n>/..., test/SAMPLE_<n>/..."
     stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}, "radar_cnn": {}}
-    training: Mapping[str, Mapping[str, Any]] = {"lstm_late": {}}
+    training: Mapping[str, Mapping[str, Any]] = {
+        "lstm_late": {},
+        "attention_fusion": {"normalize": "clip", "batch_size": 64},
+        "transformer": {
+            **{"stages": ("resnet50", "radar_cnn"), "normalize": "clip", "frames": 30, "layers": 2, "width": 128, "dropout": 0.3},
+            **{"lr": 5e-4, "schedule": "cosine", "warmup": 5, "batch_size": 64, "accumulate": 1, "epochs": 80, "patience": 0},
+        },
+    }
     published_stages = stages
     published: Mapping[str, Mapping[str, Any]] = {"lstm_late": {}}
     endings: Mapping[str, tuple[str, ...]] = {"rgb": ("_RGB.mkv",), "radar": tuple(f"_{receiver}.mp4" for receiver in RECEIVERS)}
