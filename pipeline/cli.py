@@ -16,14 +16,27 @@ from typing import Any
 import click
 
 from pipeline import __version__
-from pipeline.commands import delivering, extracting, finetuning, importing, live, looking, predicting, spotting, training, tuning, upkeep
+from pipeline.commands import (
+    delivering,
+    explaining,
+    extracting,
+    finetuning,
+    importing,
+    live,
+    looking,
+    predicting,
+    spotting,
+    training,
+    tuning,
+    upkeep,
+)
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 SECTIONS = {
     "Stage one, from clips to features": (extracting, importing),
     "Stage two, from features to models": (training, finetuning, tuning, predicting, delivering),
     "Stage two in use": (spotting, live),
-    "Looking and caring": (looking, upkeep),
+    "Looking and caring": (looking, explaining, upkeep),
 }
 
 

@@ -71,12 +71,13 @@ def reported(home: Home, trained: Any) -> Path:
     """The page of a run, and before it those of its folds."""
     from pipeline.reports import report
     from pipeline.reports.attention import attentions
+    from pipeline.reports.explaining.worst import errors
     from pipeline.runs import journal, run_folder
     from pipeline.runs.crossvalidation import fold_folders
 
     for fold in fold_folders(trained):
         report.write(run_folder.read(fold))
-    page = report.write(trained, attentions(home, [trained])[0])
+    page = report.write(trained, attentions(home, [trained])[0], errors(home, trained))
     journal.finish(trained, page)
     return page
 

@@ -32,7 +32,7 @@ FRAMES = 4
 NO_PICTURES = dict.fromkeys(("score", "curves", "confusion", "reliability", "attention"), "")
 
 
-def write(run: Run, attention: Attention | None = None) -> Path:
+def write(run: Run, attention: Attention | None = None, whys: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Write `report.html` and a model card into the run's folder; raises UserError where the run is unfinished."""
     from jinja2 import Environment, StrictUndefined
 
@@ -57,6 +57,7 @@ def write(run: Run, attention: Attention | None = None) -> Path:
         epochs=len(epochs),
         pairs=_confused(result) if is_scored else [],
         worst=[{**clip, "frames": frames_of(run, clip["media"])} for clip in result.get("worst", [])],
+        whys=whys,
         per_class=[{**row, "index": place[row["label"]]} for row in sorted(result.get("per_class", ()), key=lambda row: row["f1"])],
         settings={key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in run.record["settings"].items()},
         origin=origin_of(run.record),

@@ -71,11 +71,27 @@ def predict_files(
     """
     of_videos = any(each.suffix.lower() in VIDEO_SUFFIXES or (each.is_dir() and any(videos(each))) for each in places)
     with opened(home, place, stale=stale, of_videos=of_videos) as trained:
-        return label(home, trained, clips_at(places, trained.modalities, trained.endings), device=device, top=top)
+        return label(home, trained, clips_in(trained, places), device=device, top=top)
+
+
+def clips_in(trained: Trained, places: Sequence[Path]) -> tuple[Sample, ...]:
+    """The clips in files and folders, called by their paths as typed; their media are relative to ROOT."""
+    return clips_at(places, trained.modalities, trained.endings)
 
 
 def label(home: Home, trained: Trained, clips: Sequence[Sample], *, device: str = "auto", top: int = 5) -> list[Prediction]:
     """What is said of clips, whose media are relative to ROOT, in their order; two of one absolute name are extracted once."""
+    named, listed, features, reasons = extracted(home, trained, clips, device=device)
+    ready = [sample for sample in listed.samples if sample.id not in reasons]
+    say(Reading(listed, features, tuple(ready)).lacking_lines())
+    said = _predicted(trained.run, trained.recipe, features, ready, device, top) if ready else {}
+    return [Prediction(typed, said.get(sample.id, ()), reasons.get(sample.id, "")) for typed, sample in named.items()]
+
+
+def extracted(
+    home: Home, trained: Trained, clips: Sequence[Sample], *, device: str = "auto"
+) -> tuple[dict[str, Sample], Manifest, dict[str, Features], dict[str, str]]:
+    """The clips by the names that were typed, as a manifest, their features, and `{clip: "stage: reason"}` of those that lack some."""
     named = {sample.id: replace(sample, id=os.path.abspath(sample.id)) for sample in clips}
     may_lack = tuple(trained.run.record.get("may_lack", ()))
     samples = tuple(without_lacked({sample.id: sample for sample in named.values()}.values(), ROOT, may_lack))
@@ -83,10 +99,7 @@ def label(home: Home, trained: Trained, clips: Sequence[Sample], *, device: str 
     with _alone(home, trained.name):
         extract(home, listed, trained.chain, Options(device=device), Progress())
         features, reasons = _opened(home, listed, trained)
-    ready = [sample for sample in samples if sample.id not in reasons]
-    say(Reading(listed, features, tuple(ready)).lacking_lines())
-    said = _predicted(trained.run, trained.recipe, features, ready, device, top) if ready else {}
-    return [Prediction(typed, said.get(sample.id, ()), reasons.get(sample.id, "")) for typed, sample in named.items()]
+    return named, listed, features, reasons
 
 
 def predict_splits(home: Home, place: Path | str, splits: Collection[str], *, device: str = "auto", top: int = 5) -> list[Prediction]:
