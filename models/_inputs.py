@@ -128,5 +128,5 @@ def within_clips(rows: Tensor, lengths: Tensor) -> Tensor:
     own = real(lengths, rows.shape[1])[:, :, None]
     steps = lengths.clamp(min=1)[:, None, None]
     centred = (rows - torch.where(own, rows, 0).sum(1, keepdim=True) / steps).where(own, 0)
-    deviation = ((centred**2).sum(1, keepdim=True) / steps).sqrt()
+    deviation = ((centred**2).sum(1, keepdim=True) / steps).clamp(min=1e-30).sqrt()  # a root of 0 has no slope to explain by
     return centred / (deviation + 1e-3 * deviation.mean(2, keepdim=True) + 1e-6)

@@ -274,3 +274,14 @@ def test_the_report_says_what_an_error_hangs_on(tmp_path: Path) -> None:
     page = Path(json.loads(done.stdout)["report"]).read_text()
     assert "sign0/test0: sign0 taken for sign2" in page
     assert "Most hangs on holistic: left_hand (" in page
+
+
+def test_values_that_never_move_in_a_clip_have_slopes_too() -> None:
+    recipe = BilstmAttention(hidden=4, stages=("resnet50",), normalize="clip")
+    table = table_of(recipe, [6])
+    batch = table.gather(np.array([0]))
+    batch.features["resnet50"][:, :, 0] = 0
+    torch.manual_seed(0)
+    module = recipe.build(table.dims, CLASSES).eval()
+    assert slopes(recipe, module, batch, 1)["resnet50"].isfinite().all()
+    assert np.isfinite(integrated(recipe, module, batch, 1).whole)
