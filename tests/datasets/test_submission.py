@@ -64,7 +64,7 @@ def test_a_submission_with_a_clip_missing_is_refused_by_name(submitted: Trained,
     finally:
         shutil.rmtree(clip)
         said(submitted.home, "manifest", "lis")
-    assert "1 of 3 clips has no features in lis/resnet50 (first: SAMPLE_202: not published yet); run: signcache extract lis" in text
+    assert "1 of 3 clips has no features in lis/resnet50 (first: SAMPLE_202: new); run: signcache extract lis" in text
     assert not (tmp_path / "s.csv").exists()
 
 
