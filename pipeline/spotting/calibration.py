@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,23 @@ from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring.thresholds import Thresholds, calibrated, measured
 from pipeline.runs.trained import recipe_of
 from pipeline.runs.training import predictor_of, read_again, refuse_learned
+from pipeline.runs.without_classes import left_out
 from pipeline.types import Array
 
 LEAST = 1e-12
 """What a probability counts as where it is 0, for its logarithm."""
 
 
-def calibrate(home: Home, folder: Path, split: str, unseen: Sequence[Path], *, most: float, device: str) -> Thresholds:
-    """Of the labelled clips of a split; clips of `unseen`, and those of the split whose class the run did not learn, measure the rest.
+@dataclass(frozen=True)
+class Strange:
+    """Signs that a run does not know: clips of some in `places`, and in how many parts its own classes are left out."""
+
+    places: Sequence[Path] = ()
+    parts: int = 0
+
+
+def calibrate(home: Home, folder: Path, split: str, strange: Strange, *, most: float, device: str) -> Thresholds:
+    """Of the labelled clips of a split; clips of unknown signs, and those of the split whose class the run did not learn, measure it.
 
     Raises UserError where the run learned from the split, or its features are not those that it was trained on.
     """
@@ -37,15 +46,17 @@ def calibrate(home: Home, folder: Path, split: str, unseen: Sequence[Path], *, m
     refuse_learned(run, recipe, split)
     reading, _ = read_again(home, run, recipe, split)
     table = reading.fold(split, 0)
-    logits = table.each(predictor_of(run, recipe, table.dims, chosen_device(device)).logits)
+    device = chosen_device(device)
+    logits = table.each(predictor_of(run, recipe, table.dims, device).logits)
     labels, learned = [str(sample.label) for sample in reading.of(split)], run.record["learned"]
-    said = calibrated(logits, labels, run.record["classes"], learned, most=most, split=split)
-    strange = logits[[place for place, name in enumerate(labels) if name not in learned]]
-    others = _unseen(home, folder, unseen, device) if unseen else strange[:0]
-    strange = np.concatenate([strange, others])
-    if len(strange):
-        said = measured(said, strange, run.record["classes"], learned, most=most)
-    return replace(said, window_seconds=_typical_seconds(home, run, reading.table))
+    unknown = left_out(home, run, recipe, reading, strange.parts, device) if strange.parts else []
+    said = calibrated(logits, labels, run.record["classes"], learned, most=most, unknown=unknown)
+    never = logits[[place for place, name in enumerate(labels) if name not in learned]]
+    if strange.places:
+        never = np.concatenate([never, _unseen(home, folder, strange.places, device)])
+    if len(never):
+        said = measured(said, never, run.record["classes"], learned, most=most)
+    return replace(said, split=split, window_seconds=_typical_seconds(home, run, reading.table))
 
 
 def _unseen(home: Home, folder: Path, places: Sequence[Path], device: str) -> Array:

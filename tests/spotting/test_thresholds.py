@@ -40,7 +40,7 @@ def test_the_threshold_is_the_lowest_that_so_few_reach(shares: Array, most: floa
 
 
 def test_an_overconfident_model_is_tempered_by_as_much_as_it_is_too_sure() -> None:
-    plain, sure = (calibrated(*scores(2000, 0, times), CLASSES, CLASSES, most=0.1, split="val") for times in (4.0, 20.0))
+    plain, sure = (calibrated(*scores(2000, 0, times), CLASSES, CLASSES, most=0.1) for times in (4.0, 20.0))
     assert sure.temperature == pytest.approx(5 * plain.temperature, rel=1e-3)
     assert (sure.threshold, sure.accepted, sure.false_accepts) == pytest.approx((plain.threshold, plain.accepted, plain.false_accepts))
     logits, labels = scores(2000, 0, 20.0)
@@ -54,12 +54,12 @@ def test_an_overconfident_model_is_tempered_by_as_much_as_it_is_too_sure() -> No
 
 def test_a_model_that_is_always_right_is_not_made_surer() -> None:
     logits = 4 * np.eye(4)
-    assert calibrated(logits, CLASSES, CLASSES, CLASSES, most=0.1, split="val").temperature == pytest.approx(1, abs=1e-4)
+    assert calibrated(logits, CLASSES, CLASSES, CLASSES, most=0.1).temperature == pytest.approx(1, abs=1e-4)
 
 
 def test_signs_that_are_not_known_are_stood_in_for_by_clips_without_their_own_class() -> None:
     logits, labels = scores(500, 1, 1.0)
-    said = calibrated(logits, labels, CLASSES, CLASSES, most=0.1, split="val")
+    said = calibrated(logits, labels, CLASSES, CLASSES, most=0.1)
     others = np.where(np.array(labels)[:, None] == np.array(CLASSES), -np.inf, logits / said.temperature)
     tops = softmax(others, axis=1).max(1)
     assert said.false_accepts == (tops >= said.threshold).mean() <= 0.1
@@ -74,11 +74,22 @@ def test_signs_that_are_not_known_are_stood_in_for_by_clips_without_their_own_cl
 def test_classes_that_were_never_learned_are_neither_said_nor_calibrated_on() -> None:
     logits, labels = scores(500, 2, 1.0)
     logits[:, 3] += 50
-    said = calibrated(logits, labels, CLASSES, CLASSES[:3], most=0.1, split="val")
+    said = calibrated(logits, labels, CLASSES, CLASSES[:3], most=0.1)
     own = [number for number, label in enumerate(labels) if label != "D"]
-    assert said == calibrated(logits[own][:, :3], [labels[i] for i in own], CLASSES[:3], CLASSES[:3], most=0.1, split="val")
-    with pytest.raises(UserError, match=r"no val clip is of one of two or more classes that the model learned"):
-        calibrated(logits, labels, CLASSES, ["D"], most=0.1, split="val")
+    assert said == calibrated(logits[own][:, :3], [labels[i] for i in own], CLASSES[:3], CLASSES[:3], most=0.1)
+    with pytest.raises(UserError, match=r"no clip is of one of two or more classes that the model learned"):
+        calibrated(logits, labels, CLASSES, ["D"], most=0.1)
+
+
+def test_of_models_without_some_classes_each_part_is_measured_at_what_the_others_ask_for() -> None:
+    logits, labels = scores(400, 3, 1.0)
+    unknown = [(scores(80, 4 + part, 1.0 + part)[0], CLASSES[:2] if part else CLASSES[2:]) for part in range(2)]
+    said = calibrated(logits, labels, CLASSES, CLASSES, most=0.1, unknown=unknown)
+    columns = [[2, 3], [0, 1]]
+    tops = [softmax(part[:, own] / said.temperature, axis=1).max(1) for (part, _), own in zip(unknown, columns, strict=True)]
+    assert said.threshold == lowest(np.concatenate(tops), 0.1)
+    crossed = np.concatenate([tops[0] >= lowest(tops[1], 0.1), tops[1] >= lowest(tops[0], 0.1)])
+    assert (said.unseen, said.unseen_accepts) == (160, crossed.mean())
 
 
 def test_thresholds_are_read_as_they_were_written_and_refused_where_they_are_damaged(tmp_path: Path) -> None:
@@ -111,6 +122,25 @@ def test_a_run_is_calibrated_and_measured_on_signs_that_it_never_saw(signs: Sign
     done(signs.home, "package", folder, tmp_path / "package")
     (packaged,) = (tmp_path / "package").rglob(thresholds.FILE)
     assert thresholds.read(packaged.parent) == said
+
+
+def test_unknown_signs_are_classes_that_the_run_is_trained_again_without(signs: Signs, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(signs.runs["colour"], folder)
+    result = run(signs.home, "calibrate", folder, "--leave-out", 2, "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    assert "without part 1 of 2: BLUE, RED\n" in result.stderr
+    assert "without part 2 of 2: GREEN, REST\n" in result.stderr
+    said = thresholds.read(folder)
+    assert said is not None
+    assert (said.unseen, said.clips) == (16, 16)
+    assert said.false_accepts <= 0.05
+    again = run(signs.home, "calibrate", folder, "--leave-out", 2, "--device", "cpu")
+    assert "epoch" not in again.stderr
+    assert "measured on 16 clips of classes that were not learned" in again.stdout
+    assert thresholds.read(folder) == said
+    text = run(signs.home, "calibrate", folder, "--leave-out", 9).stderr
+    assert "--leave-out 9: the run learned 4 classes; give 2 to 4, so that two or more are left" in text
 
 
 def test_a_split_that_was_learned_does_not_calibrate(signs: Signs, tmp_path: Path) -> None:

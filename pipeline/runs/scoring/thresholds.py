@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from pipeline.errors import NewerFormat, UserError
 from pipeline.runs.scoring.metrics import answers
 from pipeline.types import Array
 
+Unknown: TypeAlias = tuple[Array, Collection[str]]
+"""`(N, C)` logits of clips of signs that a model did not learn, and the classes that it did."""
 FILE, FORMAT = "thresholds.json", 1
 COLDEST, HOTTEST = 1.0, 20.0
 """What logits are divided by, at least and at most. Where every clip is right, ever colder is ever likelier: never below 1."""
@@ -25,9 +28,9 @@ class Thresholds:
     """Probabilities are of logits divided by `temperature`; a label is said where its own is `threshold` or more.
 
     `accepted`: the share of the `clips` of `split` that are said rightly. `false_accepts`: the share of clips of other signs that would
-    be said to be one of these, as estimated on `split`; `unseen_accepts` the same as measured on `unseen` clips of classes that the model
-    never saw, of which no more than was asked for would be said at `unseen_threshold`. `window_seconds` is the median length of the
-    clips that it learned from.
+    be said to be one of these, as the threshold was chosen. `unseen_accepts`: the same as measured on `unseen` clips of classes that were
+    never learned; of those that were given, no more than was asked for would be said at `unseen_threshold`. `window_seconds` is the
+    median length of the clips that it learned from.
     """
 
     temperature: float
@@ -43,30 +46,45 @@ class Thresholds:
 
 
 def calibrated(
-    logits: Array, labels: Sequence[str], classes: Sequence[str], learned: Collection[str], *, most: float, split: str
+    logits: Array, labels: Sequence[str], classes: Sequence[str], learned: Collection[str], *, most: float, unknown: Sequence[Unknown] = ()
 ) -> Thresholds:
     """Of `(N, C)` logits of labelled clips: the temperature that makes them likeliest, and the lowest threshold at which no more than
     the share `most` of signs that it does not know would be said.
 
-    Those are stood in for by the same clips with their own class left out of what may be said. A sign that looks like a known one is
-    taken for it more often than this tells: only clips of such signs measure it. Raises UserError where no clip is of a learned class.
+    `unknown` are what models of fewer classes say of signs that these lack; measured is then each part at the threshold that the others
+    ask for. Without any, the same clips stand in, their own class left out of what may be said: a sign that looks like a known one is
+    taken for it more often than this tells. Raises UserError where no clip is of a learned class.
     """
     known = [number for number, label in enumerate(labels) if label in learned]
     if not known or len(learned) < 2:
-        raise UserError(f"no {split} clip is of one of two or more classes that the model learned: there is nothing to calibrate on")
+        raise UserError("no clip is of one of two or more classes that the model learned: there is nothing to calibrate on")
     own = [labels[number] for number in known]
     names, _, _ = answers(logits[known], classes, learned)
     place = {name: number for number, name in enumerate(names)}
     truth = np.array([place[label] for label in own], np.int64)
     scores = np.asarray(logits, np.float64)[np.ix_(known, [list(classes).index(name) for name in names])]
     temperature = _temperature(scores, truth)
-    others = scores.copy()
-    others[np.arange(len(truth)), truth] = -np.inf
-    threshold = lowest(_softmax(others / temperature).max(1), most)
+    masked = scores.copy()
+    masked[np.arange(len(truth)), truth] = -np.inf
+    parts = [tops_of(each, classes, taught, temperature) for each, taught in unknown] or [_softmax(masked / temperature).max(1)]
+    tops = np.concatenate(parts)
+    threshold = lowest(tops, most)
     shares = _softmax(scores / temperature)
     right = (shares.argmax(1) == truth) & (shares.max(1) >= threshold)
-    false = float((_softmax(others / temperature).max(1) >= threshold).mean())
-    return Thresholds(temperature, threshold, split, len(known), float(right.mean()), false)
+    said = Thresholds(temperature, threshold, "", len(known), float(right.mean()), float((tops >= threshold).mean()))
+    return replace(said, unseen=len(tops), unseen_accepts=_crossed(parts, most)) if len(parts) > 1 else said
+
+
+def _crossed(parts: Sequence[NDArray[np.float64]], most: float) -> float:
+    """The share of all that reach the threshold which the other parts ask for."""
+    every = [(part, np.concatenate([other for other in parts if other is not part])) for part in parts]
+    return float(np.concatenate([part >= lowest(others, most) for part, others in every]).mean())
+
+
+def tops_of(logits: Array, classes: Sequence[str], learned: Collection[str], temperature: float) -> NDArray[np.float64]:
+    """`(N,)` probabilities of what is said."""
+    tops: NDArray[np.float64] = answers(np.asarray(logits) / temperature, classes, learned)[1].max(1)
+    return tops
 
 
 def lowest(shares: NDArray[np.float64], most: float) -> float:
@@ -77,8 +95,7 @@ def lowest(shares: NDArray[np.float64], most: float) -> float:
 
 def measured(said: Thresholds, logits: Array, classes: Sequence[str], learned: Collection[str], *, most: float) -> Thresholds:
     """With what clips of signs that the model does not know say of the threshold."""
-    _, shares, _ = answers(logits / said.temperature, classes, learned)
-    tops = shares.max(1)
+    tops = tops_of(logits, classes, learned, said.temperature)
     share = float((tops >= said.threshold).mean())
     return replace(said, unseen=len(logits), unseen_accepts=share, unseen_threshold=lowest(tops, most))
 
