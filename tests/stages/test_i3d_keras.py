@@ -103,3 +103,29 @@ def test_a_damaged_keras_file_is_one_line(content: bytes, tmp_path: Path) -> Non
     (tmp_path / "rgb.h5").write_bytes(content)
     with pytest.raises(UserError, match=r"rgb\.h5' is no checkpoint of plain tensors: it is damaged, or holds code to run"):
         stage(weights=str(tmp_path / "rgb.h5")).load("cpu")
+
+
+def test_a_network_that_self_learning_fusion_has_trained_is_known_by_the_order_of_its_layers(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Saved whole, after another network of the same process: its layers are numbered on, dense ones and an optimiser follow."""
+    units = dict.fromkeys(name.rsplit(".", 2)[0] for name in state if not name.startswith("logits"))
+    first, file = 57, tmp_path / "weights-improvement-07-0.91.hdf5"
+    with h5py.File(file, "w") as opened:
+        for number, unit in enumerate(units, first):
+            own = {weight: state[f"{unit}.bn.{ours}"].numpy() for ours, weight in PARTS.items()}
+            kernel = {"kernel": state[f"{unit}.conv3d.weight"].permute(2, 3, 4, 1, 0).numpy()}
+            for layer, weights in ((f"conv3d_{number}", kernel), (f"batch_normalization_{number}", own)):
+                for weight, array in weights.items():
+                    opened.create_dataset(f"model_weights/{layer}/{layer}/{weight}:0", data=array)
+        for layer, shape in (("dense_2", (1024, 128)), ("dense_3", (128, 50))):
+            opened.create_dataset(f"model_weights/{layer}/{layer}/kernel:0", data=np.zeros(shape, np.float32))
+        opened.create_dataset("optimizer_weights/training/Adam/iter:0", data=np.zeros((), np.int64))
+    torch.save(state, tmp_path / "rgb.pt")
+    clip = frames(9)
+    theirs, ours = (run(stage(weights=str(path), window=9, side=SMALL), clip) for path in (file, tmp_path / "rgb.pt"))
+    np.testing.assert_array_equal(theirs, ours)
+    with h5py.File(file, "a") as opened:
+        del opened["model_weights/conv3d_60"]
+    with pytest.raises(UserError, match=r"do not fit InceptionI3D: .*Missing key\(s\)"):
+        stage(weights=str(file)).load("cpu")
