@@ -24,8 +24,8 @@ class Flow(Extractor):
     0 and 255 are `-bound` and `bound` pixels or more, 128 no motion (a step is 0.16 pixels): deepmind/kinetics-i3d cuts flow at 20
     and scales it to -1..1, to which I3D turns bytes. The last frame has the flow of the one before. Frames are chosen and shrunk as
     `i3d` does with the same settings, so that its windows and those of the flow show the same; luma and flow are of the whole
-    shrunk frame, of which the central `side` is kept. `method`: `tvl1` is OpenCV's Dual TV-L1, which that network learned from: a
-    second a frame and more; `farneback` takes a tenth of that, `dis` (medium) a hundredth, and weights of Kinetics know neither.
+    shrunk frame, of which the central `side` is kept. `method`: `tvl1` is OpenCV's Dual TV-L1, which that network learned from:
+    seconds a frame on a core; `farneback` takes an eighteenth of that, `dis` (medium) an eightieth, and weights of Kinetics know neither.
     """
 
     libraries: ClassVar[tuple[str, ...]] = ("opencv-contrib-python",)
