@@ -15,8 +15,8 @@ from pipeline.types import SPLITS, Dataset, Sample, Split
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
 SPLIT_TABLE = "split.csv"
-VIEWS: Mapping[str, str] = {"@front": "rgb", "@top": "rgb_top", "@side": "rgb_side"}
-"""Ends of a video's name before its suffix -> what it shows of the clip that is called by the rest."""
+VIEWS: Mapping[str, str] = {"rgb": "", "rgb_top": "@top", "rgb_side": "@side"}
+"""How the name of a clip goes on before the suffix of the video that shows it so; `@front` is `rgb` as well."""
 
 
 class Folder:
@@ -77,7 +77,7 @@ def views(root: Path) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:
     for _, together in groupby(videos(root), lambda file: file.rpartition("/")[0]):
         clips: dict[str, dict[str, tuple[str, ...]]] = {}
         for file in together:
-            clip, modality = _shown(file)
+            clip, modality = shown(file)
             media = clips.setdefault(clip, {})
             if modality in media:
                 first = media[modality][0]
@@ -86,12 +86,13 @@ def views(root: Path) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:
         yield from clips.items()
 
 
-def _shown(file: str) -> tuple[str, str]:
+def shown(file: str) -> tuple[str, str]:
     """The clip that a video shows, and as which modality."""
     stem = file.rpartition(".")[0]
     clip, at, view = stem.rpartition("@")
-    modality = VIEWS.get(at + view) if at and clip and not clip.endswith("/") else None
-    return (clip, modality) if modality else (stem, "rgb")
+    ends = {"@front": "rgb", **{end: modality for modality, end in VIEWS.items() if end}}
+    is_view = at + view in ends and bool(clip) and not clip.endswith("/")
+    return (clip, ends[at + view]) if is_view else (stem, "rgb")
 
 
 def _split_table(path: Path) -> dict[str, tuple[Split, str | None]]:

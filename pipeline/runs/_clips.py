@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.corpus.media import FRAME, natural, series_name, walk
-from pipeline.datasets.folder import VIDEO_SUFFIXES
+from pipeline.datasets.folder import VIDEO_SUFFIXES, VIEWS, shown
 from pipeline.errors import UserError
 from pipeline.types import Sample
 
@@ -21,11 +21,14 @@ def clips_at(places: Sequence[Path], modalities: Sequence[str], endings: Endings
     """Every clip in the files and folders named, called by its path as typed, without label; its media are relative to ROOT.
 
     By the `endings` that a corpus declares, files that are called alike before them are of one clip; a file brings those beside
-    it. Without, each file is a clip of the one modality that is wanted. Raises UserError where a place holds none.
+    it. Without, each file is a clip of the one modality that is wanted, or files that are called alike but for their view, where views
+    are. Raises UserError where a place holds none.
     """
     found: dict[str, dict[str, tuple[str, ...]]]
     if all(modality in endings for modality in modalities):
         found = dict(_called_alike(places, modalities, endings))
+    elif {*modalities} <= VIEWS.keys() and [*modalities] != ["rgb"]:
+        found = dict(_views(places, modalities))
     elif len(modalities) == 1:
         found = {str(file): {modalities[0]: (str(file),)} for place in places for file in _single(place, modalities[0])}
     else:
@@ -59,6 +62,29 @@ def _single(place: Path, modality: str) -> list[Path]:
     found = [file for file in _files(place) if file == place or file.suffix.lower() in suffixes]
     if not found:
         raise UserError(f"no {modality} clip below {place}; expected files that end in {', '.join(sorted(suffixes))}")
+    return found
+
+
+def _views(places: Sequence[Path], modalities: Sequence[str]) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:
+    """Each clip's name and the video of every view that it is to have, whether it is there or not."""
+    for place in places:
+        clips = {shown(str(file))[0]: file for file in _files(place) if file.suffix.lower() in VIDEO_SUFFIXES}
+        if not clips:
+            wanted = ", ".join(f"<clip>{VIEWS[modality]}.mp4" for modality in modalities)
+            raise UserError(f"{place} is or holds no clip; expected videos called {wanted}")
+        beside = {folder: _beside(folder) for folder in dict.fromkeys(file.parent for file in clips.values())}
+        for clip, file in clips.items():
+            own = beside[file.parent][clip]
+            yield clip, {modality: (own.get(modality, f"{clip}{VIEWS[modality]}.mp4"),) for modality in modalities}
+
+
+def _beside(folder: Path) -> dict[str, dict[str, str]]:
+    """`{clip: {modality: video}}` of a folder."""
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in VIDEO_SUFFIXES:
+            clip, modality = shown(str(file))
+            found.setdefault(clip, {})[modality] = str(file)
     return found
 
 

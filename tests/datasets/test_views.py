@@ -101,6 +101,8 @@ def test_two_views_are_extracted_fused_and_trained_and_a_clip_without_one_is_nam
     text = said(home, "train", "signs", "lstm_late", "--set", "stages=resnet50,resnet50_top", *MODEL)
     run = run_folder.read(next(Path(line.split()[-1]) for line in text.splitlines() if line.startswith("run:")))
     assert list(run.record["stages"]) == ["resnet50", "resnet50_top"]
+    labelled = said(home, "predict", str(run.folder), str(root / "a"), "--device", "cpu")
+    assert [clip for clip in ("a/0", "a/2", "a/4", "a/6") if labelled.count(f"{root / clip}") != 1] == []
     (root / "b/1@top.mp4").unlink()
     manifest.bind(home, "signs")
     said(home, "extract", "signs", "resnet50_top")

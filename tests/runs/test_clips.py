@@ -82,11 +82,23 @@ def test_where_a_corpus_says_nothing_each_file_is_a_clip_called_as_typed(tmp_pat
     assert found["new/../odd.xyz"] == {"rgb": [f"{tmp_path}/odd.xyz"]}
 
 
+def test_views_of_one_clip_lie_beside_one_another_whatever_their_suffix(tmp_path: Path) -> None:
+    root = touched(tmp_path, "a/1.mp4", "a/1@top.MOV", "a/2@top.mp4", "b/1@front.avi", "a/notes.txt")
+    both = {f"{root}/a/1": {"rgb": [f"{root}/a/1.mp4"], "rgb_top": [f"{root}/a/1@top.MOV"]}}
+    for named in ("a/1.mp4", "a/1@top.MOV"):
+        assert media_of([root / named], ["rgb", "rgb_top"], {}) == both
+    found = media_of([root], ["rgb", "rgb_top"], {})
+    assert list(found) == [f"{root}/a/1", f"{root}/a/2", f"{root}/b/1"]
+    assert found[f"{root}/a/2"]["rgb"] == [f"{root}/a/2.mp4"], "a view that is missing is listed, so that it is missed"
+    assert found[f"{root}/b/1"] == {"rgb": [f"{root}/b/1@front.avi"], "rgb_top": [f"{root}/b/1@top.mp4"]}
+
+
 @pytest.mark.parametrize(
     ("place", "modalities", "endings", "text"),
     [
         ("gone.mp4", ["rgb"], {}, "no file or folder .*gone.mp4; name clips, or folders that hold clips"),
         ("empty", ["rgb"], {}, "no rgb clip below .*empty; expected files that end in "),
+        ("empty", ["rgb", "rgb_top"], {}, "empty is or holds no clip; expected videos called <clip>.mp4, <clip>@top.mp4"),
         ("empty", ["rgb", "radar"], {}, "the run reads rgb and radar media of every clip, and its corpus does not say how"),
         ("other.mp4", ["rgb", "radar"], lis.Lis.endings, "other.mp4 is or holds no clip of this corpus; expected files called <clip> and"),
     ],
