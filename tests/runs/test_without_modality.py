@@ -211,3 +211,34 @@ def test_features_that_spare_a_clip_read_it_as_no_rows_and_no_other(declared: Co
     for every in (features, spared):
         with pytest.raises(UserError, match="clip '0_A/SAMPLE_2' has no features in lis/radar_cnn"):
             every["0_A/SAMPLE_2"]
+
+
+def test_a_file_is_explained_over_the_pictures_that_its_networks_saw(declared: Corpus, tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder, _ = declared.train()
+    clip(tmp_path / "new" / "SAMPLE_80", 8)
+    clip(tmp_path / "new" / "SAMPLE_81", 8, ("RGB.mkv",))
+    for name, stages in (("SAMPLE_80", {"rgb_cnn", "radar_cnn"}), ("SAMPLE_81", {"rgb_cnn"})):
+        out = tmp_path / name
+        done = run(declared.home, "explain", folder, tmp_path / "new" / name, "--out", out, "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert set(found["stages"]) == stages
+        assert ("the clip has no rows of radar_cnn" in found["notes"]) == (name == "SAMPLE_81")
+        assert (out / "explanation.html").read_text().count("data:image/jpeg") == len(stages)
+        with Image.open(out / "explanation.png") as picture:
+            assert picture.width > picture.height / 8
+    both = run(declared.home, "explain", folder, tmp_path / "new", "--out", tmp_path / "out")
+    assert both.exit_code == 2
+    assert "holds 2 clips; name one of them, as in " in both.stderr
+
+
+def test_a_package_explains_files_without_its_corpus(declared: Corpus, tmp_path: Path) -> None:
+    folder, _ = declared.train()
+    said(declared.home, "package", folder, tmp_path / "package.zip")
+    clip(tmp_path / "SAMPLE_81", 8, ("RGB.mkv",))
+    home = Home(tmp_path / "cache", tmp_path / "manifests")
+    text = said(home, "explain", tmp_path / "package.zip", tmp_path / "SAMPLE_81", "--out", tmp_path / "out")
+    assert "note: the clip has no rows of radar_cnn" in text
+    assert f"page: {tmp_path}/out/explanation.html" in text

@@ -46,7 +46,8 @@ def integrated(recipe: Learner, module: nn.Module, batch: Batch, label: int) -> 
         from captum.attr import IntegratedGradients
     except ImportError as error:
         raise UserError("integrated gradients need captum, which is not installed; run: make setup, or: pip install captum") from error
-    stages, given = list(batch.features), tuple(values.float() for values in batch.features.values())
+    stages = [stage for stage, own in batch.lengths.items() if int(own[0])]
+    given = tuple(batch.features[stage].float() for stage in stages)
 
     def said(*rows: Tensor) -> Tensor:
         return log_odds(recipe.scores(module(_repeated(batch, dict(zip(stages, rows, strict=True))))), label)
@@ -70,7 +71,8 @@ def slopes(recipe: Learner, module: nn.Module, batch: Batch, label: int) -> dict
 
 
 def _repeated(batch: Batch, rows: Mapping[str, Tensor]) -> Batch:
-    """The clip as often as there are rows of it."""
+    """The clip as often as there are rows of it; stages of which none are given stay as they are."""
     count = len(next(iter(rows.values())))
     lengths = {stage: own.expand(count) for stage, own in batch.lengths.items()}
-    return Batch(batch.ids * count, dict(rows), lengths, batch.labels.expand(count))
+    features = {stage: values.expand(count, *values.shape[1:]) for stage, values in batch.features.items()}
+    return Batch(batch.ids * count, {**features, **rows}, lengths, batch.labels.expand(count))
