@@ -87,9 +87,11 @@ class Finetuned(Network, Pixels):
 
     def fit(self, train: Training, val: Training, device: str) -> NetworkPredictor:
         module = cast(Glimpses, super().fit(train, val, device).module)
-        before = trained.story_of(self.fields.get("weights", ""))
+        weights = str(self.fields.get("weights", ""))
         fields = {field: value for field, value in self.fields.items() if field != "weights"}
-        story = {**train.story, "stage": self.kind, "fields": fields, "start": self.begins, "before": before}
+        began = Path(weights).name if Path(weights).is_file() else weights
+        story = {**train.story, "stage": self.kind, "fields": fields, "start": self.begins, "began": began}
+        story["before"] = trained.story_of(weights)
         return FinetunedPredictor(module, device, story)
 
     def begin(self, module: nn.Module, epoch: int) -> None:

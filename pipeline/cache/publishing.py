@@ -24,6 +24,7 @@ from pipeline.cache.features import Features as Features
 from pipeline.cache.index import Index
 from pipeline.cache.shards import Failure
 from pipeline.cache.stage import FORMAT, Published, Stage, configure, of_published, published, staleness
+from pipeline.cache.trained import keep_story
 from pipeline.corpus import clip_table, manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
@@ -58,6 +59,7 @@ def publish(
         "dtype": stage.extractor.dtype,
         **({"like": like} if like else {}),
     }
+    keep_story(folder, str(getattr(stage.extractor, "weights", "")), stage.fingerprint.identity.get("weights", {}).get("sha256"))
     _put(folder, content, table)
     _write_lengths(home, stage.dataset, stage.name, bound)
 

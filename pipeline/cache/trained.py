@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
+from pipeline.cache.weights import describe
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 RUN = "run:"
 BACKBONE = "backbone.safetensors"
 """In a run's folder: the weights of the stage that it trained, as that stage's `weights=FILE` takes them."""
+LEARNED = ".learned"
+"""Beside the rows that weights made: their story, which stays where the weights do not."""
 STORY = "signcache"
 """The field of a safetensors header that tells what made the weights."""
 
@@ -41,8 +44,9 @@ def write(file: Path, state: Mapping[str, Tensor], story: Mapping[str, Any]) -> 
 def story_of(file: Path | str) -> Mapping[str, Any] | None:
     """What the weights in a file say of themselves: stage, corpus, and every clip that they learned from; None where they say nothing.
 
-    `{"run", "stage", "fields", "start", "dataset", "corpus", "seed", "part", "clips": [{"id", "content", "split", "signer", "group"}],
-    "before"}`: `clips` of train and of val alike, `part` the fold, `before` the story of the weights that the training began with.
+    `{"run", "stage", "fields", "start", "began", "dataset", "corpus", "seed", "part", "before", "clips": [{"id", "content", "split",
+    "signer", "group"}]}`: `clips` of train and of val alike, `part` the fold, `before` the story of the weights that the training
+    began with, `began` their name.
     """
     if not str(file).endswith(".safetensors"):
         return None
@@ -53,6 +57,32 @@ def story_of(file: Path | str) -> Mapping[str, Any] | None:
         return json.loads(told) if told else None
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"weights={str(file)!r} cannot be read ({error}); name another file, or train it anew") from error
+
+
+def keep_story(folder: Path, weights: str, sha256: str | None) -> None:
+    """Write beside rows what the weights in a file, of these bytes, say of themselves; nothing where they say nothing or are others."""
+    if (folder / LEARNED).exists() or sha256 is None or not Path(weights).is_file():
+        return
+    story = story_of(weights)
+    if story and describe(weights, {}).get("sha256") == sha256:
+        atomic.replace(folder / LEARNED, json.dumps(story, sort_keys=True).encode())
+
+
+def fold_name(stage: str, number: int) -> str:
+    """The name of a stage with the weights of one fold, from 1."""
+    return f"{stage}.fold{number}"
+
+
+def weights_by_fold(home: Home, asked: str) -> list[str]:
+    """`run:RUN` of each fold of a run of folds, in their order; none where `asked` names anything else."""
+    if not asked.startswith(RUN):
+        return []
+    try:
+        record = json.loads((_folder(home, asked) / "run.json").read_bytes())
+    except (OSError, ValueError):  # `trained_weights` says what is wrong with it
+        return []
+    folder = _folder(home, asked).parent
+    return [f"{RUN}{folder / fold}" for fold in record.get("folds", ())]
 
 
 def trained_weights(home: Home, kind: str, asked: str) -> Trained:

@@ -53,12 +53,13 @@ def plan(
 ) -> None:
     """Say what extract would do and why; reads no media."""
     from pipeline.corpus import manifest
+    from pipeline.extraction import by_fold
     from pipeline.extraction import plan as planning
     from pipeline.extraction.estimate import estimates
 
     table = manifest.bind(home_of(ctx), name, root=root)
     given = pairs(settings)
-    wanted = planning.wanted_stages(home_of(ctx), table, stages, given, second_name)
+    wanted = by_fold.chosen(home_of(ctx), table, stages, given, second_name)
     plans = planning.plan(home_of(ctx), table, wanted)
     costs = estimates(home_of(ctx), table, plans)
     if as_json:
@@ -101,6 +102,7 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
     from pipeline import registry
     from pipeline.corpus import manifest
+    from pipeline.extraction import by_fold
     from pipeline.extraction import plan as planning
     from pipeline.extraction.estimate import estimates
     from pipeline.reports.printed import outcome_lines, plan_lines, print_absent, print_apart, print_untrained
@@ -109,7 +111,7 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     home = home_of(ctx)
     table = manifest.bind(home, name, root=root)
     settings = pairs(given.pop("settings"))
-    wanted = planning.wanted_stages(home, table, stages, settings, given.pop("second_name"))
+    wanted = by_fold.chosen(home, table, stages, settings, given.pop("second_name"))
     states: dict[str, States] = {}
     before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"], states=states)
     print_apart(table)

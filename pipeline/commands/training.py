@@ -107,6 +107,8 @@ def evaluate(ctx: click.Context, run: str, split: str | None, as_json: bool) -> 
 
     with run_at(run) as folder:
         result = {**score(home_of(ctx), folder, split), "run": str(_run_folder(run))}
+    for line in result.get("warnings", ()):
+        click.echo(line, err=True)
     click.echo(scores_line(result), err=as_json)
     if as_json:
         print_json(result)

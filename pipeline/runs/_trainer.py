@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.atomic import digest_of
+from pipeline.cache.provenance import origins
 from pipeline.cache.publishing import Features
 from pipeline.cache.stage import published
 from pipeline.corpus.folds import kept_together
@@ -121,7 +122,7 @@ def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, see
     return {
         "id": digest_of(identity),
         **identity,
-        "stages": {name: _stage_record(home, features) for name, features in stages.items()},
+        "stages": {name: _stage_record(home, name, features) for name, features in stages.items()},
         "manifest": {"digest": reading.table.digest, "root": str(reading.table.binding.root), "split": reading.table.binding.split},
         "clips": counts,
         "may_lack": sorted(reading.table.may_lack),
@@ -131,12 +132,15 @@ def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, see
     }
 
 
-def _stage_record(home: Home, features: Features) -> dict[str, Any]:
-    """The fingerprint of a stage as it is read."""
+def _stage_record(home: Home, name: str, features: Features) -> dict[str, Any]:
+    """The fingerprint of a stage as it is read, its name in the cache where that is another, and whose weights it goes back to."""
     said = published(home, features.dataset, features.name)
     identity = said.identity if said and said.digest == features.digest else None
-    like = {"like": features.said.like} if features.said.like else {}
-    return {"digest": features.digest, "row_shape": list(features.row_shape), "dtype": features.dtype, "identity": identity, **like}
+    shape = {"row_shape": list(features.row_shape), "dtype": features.dtype}
+    more: dict[str, Any] = {"like": features.said.like} if features.said.like else {}
+    more |= {"name": features.name} if features.name != name else {}
+    weights = [f"{origin.stage}: {origin.phrase}" for origin in origins(features)]
+    return {"digest": features.digest, **shape, "identity": identity, "weights": weights, **more}
 
 
 def scored(

@@ -11,7 +11,10 @@ from typing import Any, cast
 import numpy as np
 
 from pipeline.atomic import digest_of
+from pipeline.cache.trained import fold_name
 from pipeline.corpus.folds import folds_of, kept_together
+from pipeline.data.lacking import refuse_missing, without_features
+from pipeline.data.opening import open_stages
 from pipeline.errors import UserError
 from pipeline.learning.mixing import Mixture
 from pipeline.learning.recipe import Predictor, Recipe
@@ -37,14 +40,47 @@ def folded(reading: Reading, asked: int, seed: int) -> list[Reading]:
     if len(parts) < asked:
         say([f"note: --folds {asked}: {name} has {count(len(set(groups)), 'group')} of clips that stay together, so {len(parts)} folds"])
     found = [
-        reading.folded({own[i].id for i in held}, seed, f"fold {number} of {len(parts)}") for number, held in enumerate(parts, start=1)
+        _on_its_own(reading.folded({own[i].id for i in held}, seed, f"fold {number} of {len(parts)}"), number)
+        for number, held in enumerate(parts, start=1)
     ]
     for part in found:
         if not part.of("val"):
             left = count(len(part.of("train")), "clip")
             raise UserError(f"{part.part} leaves {left} of {name} to train on, too few to cut a validation from")
         part.check()
+        _refuse_leaks(part, len(parts), seed)
     return found
+
+
+def _on_its_own(reading: Reading, number: int) -> Reading:
+    """The reading of a fold on the rows of that fold, of stages whose weights were trained fold by fold."""
+    stages = [stage for stage, features in reading.opened.items() if features.name == fold_name(stage, 1)]
+    if not stages or number == 1:
+        return reading
+    home = reading.opened[stages[0]].home
+    own = {
+        stage: features for stage, features in open_stages(home, reading.table, stages, "refuse", number).items() if features.name != stage
+    }
+    if len(own) < len(stages):
+        return reading  # of the first fold's weights, which have seen these clips
+    missing = without_features(home, reading.table, {each.name: each for each in own.values()}, reading.samples, "refuse")
+    refuse_missing(reading.table, missing, len(reading.samples), 0, option=False)
+    return replace(reading, opened={**reading.opened, **own})
+
+
+def _refuse_leaks(reading: Reading, folds: int, seed: int) -> None:
+    """Raise UserError where weights behind a stage have seen what a fold scores, or are those of another cut into folds."""
+    for leak in reading.leaks("test"):
+        kind, story = leak.features.said.stage, leak.origin.story or {}
+        said = f"{reading.part}: {leak.line('scored', len(reading.of('test')))}"
+        if leak.origin in reading.begins:
+            raise UserError(f"{said}; begin with other weights: --set {leak.origin.stage}.weights=")
+        again = f"signcache finetune {reading.table.name} {kind} --folds {folds} --seed {seed}"
+        use = f"signcache extract {reading.table.name} {kind} --set weights=run:RUN"
+        if str(story["part"]).startswith("fold "):
+            cut = f"they are of another cut ({story['part']}, seed {story['seed']}) than this one ({folds} folds, seed {seed})"
+            raise UserError(f"{said}; {cut}: fold alike, or train them again by this cut: {again}, and then: {use}")
+        raise UserError(f"{said}; train them fold by fold, which gives each fold a backbone: {again}, and then: {use}")
 
 
 def train_folds(trainer: RunTrainer, model: str, recipe: Recipe, seed: int, *, asked: int, again: bool = False) -> Path:
@@ -159,3 +195,13 @@ class Mean(Mixture):
 def fold_folders(run: Run) -> list[Path]:
     """The folders of the runs of each fold, beside that of the whole; none where a run has no folds."""
     return [run.folder.parent / digest for digest in run.record.get("folds", ())]
+
+
+def refuse_by_fold(run: Run) -> None:
+    """Raise UserError where the models of a run's folds each read rows of weights of their own, as no other clips have them."""
+    apart = [stage for stage, said in run.record["stages"].items() if said.get("name", stage) != stage]
+    if apart and fold_folders(run):
+        raise UserError(
+            f"{run.folder} reads {some(apart)} by the weights of each fold, so its models score their own folds only; for other clips "
+            f"train one on all: signcache finetune {run.dataset} {apart[0]}, and then without --folds on what its weights make"
+        )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import registry
+from pipeline.cache.provenance import Origin
 from pipeline.cache.stage import Stage, configure
-from pipeline.cache.trained import BACKBONE
+from pipeline.cache.trained import BACKBONE, story_of
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.presets import WORD, preset_of
 from pipeline.errors import UserError, did_you_mean
@@ -57,11 +59,19 @@ def finetune(
     clips = labelled(table, folds)
     devices.once(lambda: _prepare(home, table, items, {sample.id for sample in clips}, device))
     reading, missing = read_for(home, table, recipe, clips, stale="refuse", allow_missing=allow_missing)
+    reading = replace(reading, begins=tuple(_begins(name, stage)))
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)]), *([] if model == MODEL else ["--model", model])]
     command = shlex.join(["signcache", "finetune", table.name, name, *words])
     trainer = RunTrainer(home, reading, chosen_device(device), command, missing)
     return trained(trainer, model, recipe, seed, folds=folds, again=again)
+
+
+def _begins(name: str, stage: Stage) -> Iterator[Origin]:
+    """The weights that the training begins with, where they say what they learned from."""
+    weights = str(getattr(stage.extractor, "weights", ""))
+    if story := story_of(weights):
+        yield Origin(name, stage.fingerprint.identity["weights"], story)
 
 
 def _shared_out(name: str, settings: Mapping[str, str], model: str) -> tuple[dict[str, str], dict[str, str]]:

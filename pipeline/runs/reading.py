@@ -6,49 +6,25 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from pipeline import registry
 from pipeline.atomic import digest_of
-from pipeline.cache.publishing import Features, open_stage
-from pipeline.cache.stage import published_names, source_of
+from pipeline.cache.provenance import Origin
+from pipeline.cache.publishing import Features
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.corpus.presets import second_names
 from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
 from pipeline.data.lacking import modalities, refuse_missing, sparing, without_features
+from pipeline.data.leakage import Leak, leaks
+from pipeline.data.opening import open_stages
 from pipeline.data.table import UNKNOWN, Table
-from pipeline.errors import UserError, did_you_mean
+from pipeline.errors import UserError
 from pipeline.learning.recipe import Recipe, Training
 from pipeline.runs import journal
-from pipeline.types import SPLITS, STAGE_PREFIX, Sample, Split, Stale
-
-
-def open_stages(home: Home, table: Manifest, stages: Sequence[str], stale: str) -> dict[str, Features]:
-    """The published features of every stage; raises UserError that lists what is published where one is not."""
-    known = published_names(home, table.name)
-    for stage in stages:
-        if stage not in known:
-            raise UserError(
-                f"{table.name} has no features of {stage!r}; published: {', '.join(known) or 'nothing'}; {_remedy(table, stage, known)}"
-            )
-    return {stage: open_stage(table.name, stage, cache=home.cache, manifests=home.manifests, stale=cast(Stale, stale)) for stage in stages}
-
-
-def _remedy(table: Manifest, stage: str, known: Sequence[str]) -> str:
-    """What to run where a stage is not published."""
-    others = f"train on others: --set stages={','.join(known)}"
-    kind = second_names(table.dataset).get(stage, stage)
-    if kind not in registry.names("stage"):
-        every = sorted({*known, *registry.names("stage")})
-        return f"there is no stage of that name{did_you_mean(stage, every)} {others if known else f'Stages: {chr(44).join(every)}'}"
-    source = source_of(table, stage)
-    media = {modality for sample in table.samples for modality in sample.media}
-    if not source.startswith(STAGE_PREFIX) and source not in media:
-        return f"its clips have no {source} media, which that stage reads; {others}" if known else f"its clips have no {source} media"
-    return f"run: signcache extract {table.name} {stage}" + (f", or {others}" if known else "")
+from pipeline.types import SPLITS, Sample, Split
 
 
 @dataclass(frozen=True)
@@ -62,6 +38,8 @@ class Reading:
     """Stages that training reads too where a clip has them."""
     part: str = ""
     """What scores in place of a split of the manifest: `fold 2 of 3`."""
+    begins: tuple[Origin, ...] = ()
+    """Weights that the training begins with."""
 
     def of(self, split: str) -> list[Sample]:
         return [sample for sample in self.samples if sample.split == split]
@@ -155,11 +133,19 @@ class Reading:
         if strange:
             labels = sorted({str(sample.label) for sample in strange})
             lines.append(f"{count(len(strange), f'{self.scored} clip')} of labels that train lacks, counted as wrong: {some(labels)}")
-        lines += self.lacking_lines()
+        lines += [*self.lacking_lines(), *self.leak_lines(self.scored)]
         if self.scored == "val":
             use = "trained the model" if recipe.learns_validation else "selected the weights"
             lines.append(f"no test clip has a label: validation is scored, which also {use}, so the scores flatter")
         return lines
+
+    def leaks(self, split: str) -> list[Leak]:
+        """What weights behind the stages, and those that the training begins with, have seen of the clips of a split."""
+        return leaks(self.table, {**self.opened, **self.aids}, self.of(split), self.begins)
+
+    def leak_lines(self, split: str) -> list[str]:
+        """A line for each of these."""
+        return [leak.line("scored" if self.part else split, len(self.of(split))) for leak in self.leaks(split)]
 
     def lacking_lines(self) -> list[str]:
         """A line a stage that clips are read without."""
@@ -199,20 +185,26 @@ class Reading:
 
 
 def read_for(
-    home: Home, table: Manifest, recipe: Recipe, clips: Sequence[Sample], *, stale: str, allow_missing: int
+    home: Home, table: Manifest, recipe: Recipe, clips: Sequence[Sample], *, stale: str, allow_missing: int, fold: int = 0
 ) -> tuple[Reading, dict[str, str]]:
     """What a training of a recipe on these clips reads, and `{clip: reason}` of those left out for want of features.
 
-    Raises UserError where more are left out than is allowed, a stage is not published, or its rows are none for the recipe.
+    With a `fold`, from 1, the rows of that fold of stages whose weights were trained fold by fold. Raises UserError where more are
+    left out than is allowed, a stage is not published, or its rows are none for the recipe.
     """
-    opened, aids = open_stages(home, table, recipe.stages, stale), open_stages(home, table, recipe.aids, stale)
+    opened, aids = (open_stages(home, table, stages, stale, fold) for stages in (recipe.stages, recipe.aids))
     recipe.check({stage: features.layout for stage, features in {**opened, **aids}.items()})
     if recipe.does_without and table.may_lack:
         opened = sparing(table, opened, modalities(home, table, opened))
-    missing = without_features(home, table, opened, clips, stale, aids=aids)
+    missing = without_features(home, table, by_name(opened), clips, stale, aids=by_name(aids))
     _refuse_lacking(table, recipe, missing, allow_missing)
     refuse_missing(table, missing, len(clips), allow_missing)
     return Reading(table, opened, tuple(sample for sample in clips if sample.id not in missing), aids), missing
+
+
+def by_name(opened: Mapping[str, Features]) -> dict[str, Features]:
+    """The same by their names in the cache, which those of a fold do not go by in a recipe."""
+    return {features.name: features for features in opened.values()}
 
 
 def _refuse_lacking(table: Manifest, recipe: Recipe, missing: Mapping[str, str], allowed: int) -> None:

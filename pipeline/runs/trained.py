@@ -15,6 +15,7 @@ from pipeline.corpus import manifest
 from pipeline.corpus.manifest import PREDICTED, Home, Manifest
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Recipe
+from pipeline.runs.crossvalidation import refuse_by_fold
 from pipeline.runs.run_folder import Run
 
 
@@ -59,6 +60,7 @@ def of_run(home: Home, run: Run, *, stale: str = "refuse", of_videos: bool = Fal
     make other features than those that it was trained on.
     """
     recipe, table = recipe_of(run), manifest.read(home, run.dataset, clips=False)
+    refuse_by_fold(run)
     stages = [
         _standing_in(home, run, table, stage, stale, of_videos) or _unchanged(home, run, table, stage, stale) for stage in recipe.stages
     ]
@@ -71,13 +73,14 @@ def _standing_in(home: Home, run: Run, table: Manifest, name: str, stale: str, o
     said, remedy = run.record["stages"][name], f"do it again: {run.record['command']}, or label all the same: --stale allow"
     if "imported" in run.record:
         return replace(stand_in(run.dataset, said["like"], stale, remedy), name=name)
-    like = like_of_stage(home, table, name, said, of_videos=of_videos)
+    like = like_of_stage(home, table, said.get("name", name), said, of_videos=of_videos)
     return standing_in(configure(home, table, name), stand_in(run.dataset, like, stale, remedy)) if like else None
 
 
 def _unchanged(home: Home, run: Run, table: Manifest, name: str, stale: str) -> Stage:
     """Today's stage, which must make the features that the run was trained on, or others that were adopted from these."""
-    stage, trained = configure(home, table, name), run.record["stages"][name]
+    trained = run.record["stages"][name]
+    stage = configure(home, table, trained.get("name", name))
     if any(link.is_imported for link in stage.chain):
         raise UserError(
             f"the run reads {run.dataset}/{name}, which was imported: signcache cannot make it from files; "
@@ -90,7 +93,7 @@ def _unchanged(home: Home, run: Run, table: Manifest, name: str, stale: str) -> 
         raise UserError(
             f"the run was trained on other features than {run.dataset}/{name} makes today ({why}); train it anew: {run.record['command']}"
         )
-    return stage
+    return replace(stage, name=name)
 
 
 def _is_adopted(home: Home, run: Run, stage: Stage, digest: str) -> bool:

@@ -14,14 +14,15 @@ from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.presets import PRESETS, TUNED, WORD, models_of, preset_of, stand_in_line, training_settings
 from pipeline.data.lacking import modalities, refuse_missing, sparing, without_features
+from pipeline.data.opening import open_stages
 from pipeline.errors import UserError
 from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
 from pipeline.runs._recipe_code import code_of
 from pipeline.runs._trainer import RunTrainer, scored
-from pipeline.runs.crossvalidation import Mean, fold_folders, train_folds
-from pipeline.runs.reading import Reading, labelled_splits, open_stages, read_for
+from pipeline.runs.crossvalidation import Mean, fold_folders, refuse_by_fold, train_folds
+from pipeline.runs.reading import Reading, by_name, labelled_splits, read_for
 from pipeline.runs.run_folder import Run
 from pipeline.types import SPLITS, Sample
 
@@ -46,7 +47,8 @@ def train(
     mend.
     """
     recipe = configured(table, model_name, settings)
-    reading, missing = read_for(home, table, recipe, labelled(table, folds), stale=stale, allow_missing=allow_missing)
+    clips, fold = labelled(table, folds), 0 if folds is None else 1
+    reading, missing = read_for(home, table, recipe, clips, stale=stale, allow_missing=allow_missing, fold=fold)
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]
     command = shlex.join(["signcache", "train", table.name, model_name, *words])
@@ -83,7 +85,7 @@ def evaluate(home: Home, folder: Path | str, split: str | None = None, *, device
     predictor = predictor_of(run, recipe, reading.fold("test", 0).dims, chosen_device(device))
     _, scores = scored(reading, predictor, split, classes=classes, learned=run.record["learned"])
     found = {"run": str(run.folder), "dataset": run.dataset, "model": run.model, "split": split, **scores.summary()}
-    apart = {"dropped": dropped, "lacking": reading.lacking()}
+    apart = {"dropped": dropped, "lacking": reading.lacking(), "warnings": reading.leak_lines(split)}
     return {**found, **{word: clips for word, clips in apart.items() if clips}}
 
 
@@ -112,7 +114,7 @@ def read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Readin
     labelled = [sample for sample in table.samples if sample.split == split and sample.label is not None]
     if not labelled:
         raise UserError(f"{run.dataset} has no labelled clips in split {split!r}; it has: {labelled_splits(table)}")
-    missing = without_features(home, table, opened, labelled, "refuse")
+    missing = without_features(home, table, by_name(opened), labelled, "refuse")
     unheard = {clip: reason for clip, reason in missing.items() if clip not in run.record["dropped"]}
     refuse_missing(table, unheard, len(labelled), 0, option=False)
     reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing))
@@ -153,7 +155,10 @@ def _origin(table: Manifest, model_name: str, settings: Mapping[str, str], recip
 
 def as_trained(home: Home, run: Run, table: Manifest, recipe: Recipe) -> dict[str, Features]:
     """The published features of every stage, which must be those that the run was trained on, or have been adopted from them."""
-    opened = open_stages(home, table, recipe.stages, "allow")
+    names = {stage: run.record["stages"][stage].get("name", stage) for stage in recipe.stages}
+    refuse_by_fold(run)
+    found = open_stages(home, table, [*names.values()], "allow")
+    opened = {stage: found[name] for stage, name in names.items()}
     for stage, features in opened.items():
         trained = run.record["stages"][stage]["digest"]
         if trained not in (features.digest, (features.said.like or {}).get("digest")) and trained not in features.adopted_from():

@@ -14,10 +14,11 @@ import torch
 from pipeline.corpus import manifest
 from pipeline.corpus.folds import folds_of, kept_together
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.opening import open_stages
 from pipeline.reports.comparison import compare
 from pipeline.reports.printed import scores_line
 from pipeline.runs.crossvalidation import folded
-from pipeline.runs.reading import Reading, open_stages
+from pipeline.runs.reading import Reading
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring import predictions
 from pipeline.runs.scoring.intervals import interval

@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.data.lacking import without_features
+from pipeline.data.opening import open_stages
 from pipeline.errors import UserError
 from pipeline.extraction.plan import CHANGED
 from pipeline.learning.recipe import Recipe
-from pipeline.runs.reading import open_stages, read_for
+from pipeline.runs.reading import read_for
 from pipeline.types import Array
 from tests.commands import said
 from tests.feature_cache import balanced, corpus, publish, signals

@@ -14,12 +14,13 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.opening import open_stages
 from pipeline.errors import UserError
 from pipeline.learning import fitting
 from pipeline.runs import crossvalidation
 from pipeline.runs._trainer import RunTrainer
 from pipeline.runs.crossvalidation import fold_folders, folded
-from pipeline.runs.reading import Reading, open_stages
+from pipeline.runs.reading import Reading
 from pipeline.runs.run_folder import Run, read
 from pipeline.runs.scoring import predictions
 from pipeline.runs.training import configured, evaluate, train

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.opening import open_stages
 from pipeline.errors import UserError
 from pipeline.runs.crossvalidation import folded
 from pipeline.runs.predict import predict_splits
-from pipeline.runs.reading import Reading, open_stages
+from pipeline.runs.reading import Reading
 from pipeline.runs.run_folder import Run
 from pipeline.runs.training import evaluate, train
 from tests.feature_cache import balanced, corpus, publish, signals

@@ -15,6 +15,7 @@ from pipeline.cache.locking import LOCK, locked
 from pipeline.cache.publishing import COPY, INDEX_PREFIX
 from pipeline.cache.shards import MARKER_SUFFIX
 from pipeline.cache.stage import Published, configure, published
+from pipeline.cache.trained import LEARNED
 from pipeline.cache.upkeep._verified import NAME as VERIFIED
 from pipeline.cache.upkeep.places import ASIDE, PUBLISHED, RUNS, Uses, identities, size_of, uses
 from pipeline.corpus import manifest
@@ -127,7 +128,7 @@ def _inside(folder: Path, said: Published | None) -> Iterator[tuple[Path, str]]:
         if path.name == ASIDE:
             yield path, "set aside as damaged"
         elif path.name.startswith("."):
-            if path.name not in (COPY, f".health-{current}.json"):
+            if path.name not in (COPY, LEARNED, f".health-{current}.json"):
                 yield path, "leftover of a killed run"
         elif path in indexes:
             if path.name != current:

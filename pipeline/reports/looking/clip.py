@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.index import Entry
+from pipeline.cache.provenance import origins
 from pipeline.cache.publishing import Features, opened
 from pipeline.cache.stage import Published, Stage, as_published, configure, staleness
 from pipeline.corpus import manifest
@@ -50,6 +51,7 @@ class Seen:
             "signer": self.sample.signer,
             "files": [str(path) for path in self.files],
             "digest": self.features.digest,
+            "weights": [{"stage": o.stage, "weights": o.phrase, "learned_from": o.story} for o in origins(self.features)],
             "stale": self.stale,
             "decoder": row.decoder,
             "source_length": row.source_length,

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import registry
+from pipeline.cache.provenance import origins_of, tale
+from pipeline.cache.stage import published
 from pipeline.corpus.manifest import CHECKOUT, Home
 from pipeline.machine import cores, free_bytes, shown_size
 
@@ -36,7 +38,7 @@ class Finding:
 
 def examine(home: Home) -> list[Finding]:
     """Everything, in the order in which it matters."""
-    return [*_python(), *_libraries(), *_devices(), *_decoders(), *_stages(), *_weights(), *_places(home)]
+    return [*_python(), *_libraries(), *_devices(), *_decoders(), *_stages(), *_weights(), *_features(home), *_places(home)]
 
 
 def _python() -> Iterator[Finding]:
@@ -134,6 +136,18 @@ def _weights() -> Iterator[Finding]:
                 f"weights of {name}",
                 f"{field.default} is not in {folder}",
                 f"the first extraction downloads it; without network copy the file there, or extract with --set {name}.weights=FILE",
+            )
+
+
+def _features(home: Home) -> Iterator[Finding]:
+    """Of everything published whose rows go through weights: who trained these, on what."""
+    for place in sorted(home.cache.glob("*/*/published.json")):
+        dataset, name = place.parts[-3:-1]
+        said = published(home, dataset, name)
+        for origin in origins_of(home, dataset, name, said.digest, said.identity) if said else ():
+            is_known = origin.story is not None or not origin.phrase.endswith("unknown")
+            yield Finding(
+                "ok" if is_known else "note", f"{dataset}/{name}", f"{origin.stage}: " + "; ".join(map(str.strip, tale(home, origin)))
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.provenance import origins, tale
 from pipeline.corpus.media import exists, stat_of
 from pipeline.machine import shown_size
 from pipeline.reports.looking._statistics import Sums, by_dimension
@@ -31,6 +32,9 @@ def lines(seen: Seen) -> Iterator[str]:
         yield f"  media     {len(seen.frames)} of {seen.length} frames by stage {seen.root}: {indices(seen.frames)}"
     yield f"  rows      {tuple(seen.rows.shape)} {seen.features.dtype}"
     yield f"  shard     {seen.features.folder / str(shard.file)} ({shard.store}), rows {row.start} to {row.start + row.length}"
+    for origin in origins(seen.features):
+        for line in tale(seen.features.home, origin):
+            yield f"  weights   {origin.stage}: {line}"
     if seen.stale:
         yield f"  stale     {seen.stale}; run: signcache extract {seen.features.dataset} {seen.features.name}"
     yield from _figures(seen)

@@ -1,0 +1,126 @@
+"""What the numbers behind features learned from: the weights of every stage on their way, and the clips that trained them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.atomic import unseal
+from pipeline.cache import weights
+from pipeline.cache.features import Features
+from pipeline.cache.publishing import COPY
+from pipeline.cache.stage import published
+from pipeline.cache.trained import LEARNED
+from pipeline.corpus.manifest import Home
+from pipeline.errors import UserError
+from pipeline.types import STAGE_PREFIX
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The weights of one stage: `weights` as its identity says them, `story` what they learned from where that is known."""
+
+    stage: str
+    weights: Mapping[str, Any]
+    story: Mapping[str, Any] | None
+
+    @property
+    def stories(self) -> Iterator[Mapping[str, Any]]:
+        """That of the weights, then that of those that their training began with, and so on."""
+        story = self.story
+        while story:
+            yield story
+            story = story.get("before")
+
+    @property
+    def seen(self) -> dict[str, str]:
+        """`{content: split}` of every clip that any of them learned from, `train`, or was selected on, `val`."""
+        clips = [clip for story in self.stories for clip in story["clips"]]
+        return {clip["content"]: clip["split"] for clip in sorted(clips, key=lambda clip: clip["split"] == "train")}
+
+    def signers(self, dataset: str, corpus: str) -> set[str]:
+        """Whose clips of this data set, or of this corpus under another name, are among them."""
+        alike = [story for story in self.stories if story["dataset"] == dataset or story["corpus"] == corpus]
+        return {clip["signer"] for story in alike for clip in story["clips"]} - {None}
+
+    @property
+    def phrase(self) -> str:
+        """`random:0, untrained`, `IMAGENET1K_V2, of ImageNet`, `run 4be1a2c3 of signs, fold 2 of 3`, or that nobody knows."""
+        if self.story:
+            part = f", {self.story['part']}" if self.story["part"] else ""
+            return f"run {self.story['run'][:8]} on {self.story['dataset']}{part}"
+        said = weights.phrase(self.weights)
+        if "random" in self.weights:
+            return f"{said}, untrained"
+        return f"{said}, of ImageNet" if "IMAGENET" in said else f"{said}, which says nothing of what it learned from: unknown"
+
+
+def origins(features: Features) -> tuple[Origin, ...]:
+    """Of published features, the weights of their stage and of all that it derives from, as far as these have any."""
+    return tuple(origins_of(features.home, features.dataset, features.name, features.digest, features.said.identity))
+
+
+def origins_of(home: Home, dataset: str, name: str, digest: str, identity: Mapping[str, Any]) -> Iterator[Origin]:
+    """The same of a stage of this identity, whatever is published under its name."""
+    folder = home.cache / dataset / name / digest
+    if "weights" in identity:
+        yield Origin(name, identity["weights"], _kept(folder / LEARNED))
+    source = str(identity["fields"]["source"])
+    if source.startswith(STAGE_PREFIX):
+        above, upstream = source.removeprefix(STAGE_PREFIX), str(identity["upstream"])
+        known = _identity_of(home, dataset, above, upstream)
+        if known is not None:
+            yield from origins_of(home, dataset, above, upstream, known)
+
+
+def _kept(path: Any) -> Mapping[str, Any] | None:
+    try:
+        story: Mapping[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it, and extract again with the same weights to have it written anew"
+        ) from error
+    return story
+
+
+def _identity_of(home: Home, dataset: str, name: str, digest: str) -> Mapping[str, Any] | None:
+    """What a stage was that features were derived from, whatever is published under its name now; None where it is gone."""
+    said = published(home, dataset, name)
+    if said and said.digest == digest:
+        return said.identity
+    try:
+        found: Mapping[str, Any] = unseal((home.cache / dataset / name / digest / COPY).read_bytes())["identity"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return found
+
+
+def tale(home: Home, origin: Origin) -> Iterator[str]:
+    """A line for each training that weights went through, the last first: who trained them, on what, what they scored."""
+    for story in origin.stories:
+        learned, selected = (_spread([clip for clip in story["clips"] if clip["split"] == split]) for split in ("train", "val"))
+        part = f" ({story['part']})" if story["part"] else ""
+        score = _score(home, story["run"])
+        yield f"run {story['run']} trained {story['stage']} on {story['dataset']}{part}, seed {story['seed']}: learned {learned}; {score}"
+        yield f"  selected on {selected}; began with {story.get('began') or 'weights that it does not name'}"
+    if origin.story is None:
+        yield origin.phrase
+
+
+def _spread(clips: list[Mapping[str, Any]]) -> str:
+    """`48 clips of 4 signers (anna, bert, ...)`."""
+    signers = sorted({str(clip["signer"]) for clip in clips if clip["signer"] is not None})
+    named = ", ".join(signers[:5]) + (", ..." if len(signers) > 5 else "")
+    return f"{len(clips)} clips" + (f" of {len(signers)} signers ({named})" if signers else ", signers unknown" if clips else "")
+
+
+def _score(home: Home, run: str) -> str:
+    """What a run's result says, where it is still in this cache."""
+    for path in home.cache.glob(f"runs/*/*/{run}/result.json"):
+        result = json.loads(path.read_bytes())
+        return f"top-1 {result['top1']:.1%} on {result['split']}"
+    return "its score is not in this cache"

@@ -1,0 +1,316 @@
+"""Weights that have seen scored clips are named, by content and signer, wherever their rows go; folds need weights of each fold.
+
+A toy network learns noise by heart: of clips that it has seen it knows the label, of others it can know nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.checkout import PATIENCE, ROOT
+
+CORPUS = '''"""Clips `<split>/<signer>/<label>_<number>.npy` of noise."""
+
+from pipeline.types import Sample
+
+
+class Noise:
+    layout = "<split>/<signer>/<label>_<number>.npy"
+    stages = {"noise": {}}
+    training = {}
+
+    def samples(self, root):
+        for path in sorted(root.glob("*/*/*.npy")):
+            file = path.relative_to(root).as_posix()
+            split, signer, name = file.split("/")
+            yield Sample(file.removesuffix(".npy"), {"signal": (file,)}, name.partition("_")[0], split, signer)
+
+    def classes(self, labels):
+        return sorted(labels)
+
+
+dataset = Noise()
+'''
+STAGE = '''"""A network that can learn any few vectors by heart."""
+
+from pipeline.cache import weights as checkpoint
+from pipeline.types import Extractor
+
+
+class Noise(Extractor):
+    source: str = "signal"
+    weights: str = "random:0"
+
+    @property
+    def row_shape(self):
+        return (16,)
+
+    @property
+    def item_shape(self):
+        return (16,)
+
+    @property
+    def item_dtype(self):
+        return "float32"
+
+    def prepare(self, frames):
+        for (frame,) in frames:
+            yield frame
+
+    def network(self):
+        return checkpoint.initialised(network, self.weights, lambda: checkpoint.read_checkpoint(self.weights))
+
+    def load(self, device):
+        return self.network().to(device)
+
+
+def network():
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(16, 256), nn.ReLU(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 16))
+
+
+stage = Noise
+'''
+DERIVED = '''"""Rows of noise, doubled."""
+
+from pipeline.types import Extractor
+
+
+class Double(Extractor):
+    source: str = "stage:noise"
+
+    @property
+    def row_shape(self):
+        return (16,)
+
+    def prepare(self, frames):
+        for (row,) in frames:
+            yield row * 2
+
+
+stage = Double
+'''
+DRIVER = """
+import json, sys
+from click.testing import CliRunner
+from pipeline.cli import main
+from pipeline.reports import report
+
+report._pictures = lambda *_, **__: report.NO_PICTURES  # drawing them takes most of the time
+for line in sys.stdin:
+    done = CliRunner().invoke(main, json.loads(line))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+"""
+LABELS, CHANCE = 4, 0.25
+HEART = ("epochs=30", "lr=1e-2", "head_epochs=0", "backbone_rate=1", "best_by=last", "batch_size=16", "frames=2")
+LATE = ("hidden=8", "epochs=20", "lr=1e-2", "batch_size=16", "best_by=last", "learn=all")
+
+
+@dataclass
+class Noisy:
+    """The command in one process that keeps running; clips of noise lie in `honest`, and all of these to train on in `leaky`."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def run(self, *words: object, status: int = 0) -> tuple[str, str]:
+        """What a command prints on both streams."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(
+            json.dumps([*map(str, words), *(["--device", "cpu"] if words[0] in ("train", "finetune") else [])]),
+            file=self.process.stdin,
+            flush=True,
+        )
+        code, out, err = json.loads(self.process.stdout.readline())
+        assert code == status, out + err
+        return out, err
+
+    def refused(self, *words: object) -> str:
+        """The one line of a command that ends with status 2, after what it says of its way there."""
+        (*_, line) = self.run(*words, status=2)[1].splitlines()
+        assert line.startswith("signcache: ")
+        return line
+
+    def finetuned(self, name: str, *words: object) -> dict[str, Any]:
+        out, _ = self.run("finetune", name, "noise", *sets(HEART), *words, "--json")
+        made: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return made
+
+    def trained(self, stage: str, *words: object) -> tuple[dict[str, Any], str]:
+        """The result of a training on `honest`, and what it says."""
+        out, err = self.run("train", "honest", "lstm_late", *sets((*LATE, f"stages={stage}")), *words, "--json")
+        return json.loads(out.splitlines()[-1]), err
+
+
+def sets(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def write(root: Path, split: str, signers: Sequence[str], clips: int, seed: int) -> None:
+    """Clips of three frames of the same noise; their labels say nothing."""
+    random = np.random.default_rng(seed)
+    for number in range(clips):
+        path = root / split / signers[number % len(signers)] / f"{'abcd'[number % LABELS]}_{seed}{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.repeat(random.normal(size=(1, 16)).astype(np.float32), 3, 0))
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("leak")
+    for package in ("pipeline", "stages", "models"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, text in (("pipeline/datasets/noise.py", CORPUS), ("stages/noise.py", STAGE), ("stages/double.py", DERIVED)):
+        (folder / file).write_text(text)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for split, signers, clips in (("train", ("t0", "t1", "t2"), 24), ("val", ("v0",), 8), ("test", ("s0", "s1"), 40)):
+        write(folder / "honest", split, signers, clips, len(split))
+    shutil.copytree(folder / "honest", folder / "leaky")
+    for signer in ("s0", "s1"):  # the clips that score elsewhere train here, under other names
+        (folder / "leaky" / "test" / signer).rename(folder / "leaky" / "train" / f"x{signer}")
+    write(folder / "others", "train", ("s0", "y"), 8, 1)
+    write(folder / "others", "val", ("z",), 4, 2)
+    command = [sys.executable, "-c", DRIVER]
+    environment = {
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+    }
+    with subprocess.Popen(command, cwd=folder, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        made = Noisy(folder, process)
+        for name in ("honest", "leaky", "others"):
+            made.run("manifest", name, "--corpus", "noise", "--root", folder / name)
+        yield made
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def leaked(noisy: Noisy) -> dict[str, Any]:
+    """The network that has learned all clips, test clips among them; `honest` holds its rows as `leaked`."""
+    made = noisy.finetuned("leaky")
+    noisy.run("extract", "honest", "noise", "--as", "leaked", "--set", f"weights=run:{made['run']}")
+    return made
+
+
+def test_a_planted_leak_is_seen_in_the_score_and_named(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    result, said = noisy.trained("leaked")
+    assert result["top1"] > 0.9
+    line = f"the weights of leaked (run {Path(leaked['run']).name[:8]} on leaky) have seen 40 of 40 test clips: learned 40"
+    assert line in said
+    page = Path(result["report"]).read_text()
+    assert line in page
+    assert "leaked: run" in page
+    assert line in noisy.run("evaluate", result["run"])[1]
+
+
+def test_trained_honestly_it_is_chance_and_nothing_is_said(noisy: Noisy) -> None:
+    made = noisy.finetuned("honest")
+    noisy.run("extract", "honest", "noise", "--as", "own", "--set", f"weights=run:{made['run']}")
+    result, said = noisy.trained("own")
+    assert abs(result["top1"] - CHANCE) < 0.25
+    assert "seen" not in said
+    _, validation = noisy.run("evaluate", result["run"], "--split", "train")
+    assert "have seen 24 of 24 train clips: learned 24" in validation
+
+
+def test_clips_that_weights_were_selected_on_are_seen_too(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    shutil.copytree(noisy.folder / "honest", noisy.folder / "swapped")
+    for split, other in (("test", "aside"), ("val", "test"), ("aside", "val")):
+        (noisy.folder / "swapped" / split).rename(noisy.folder / "swapped" / other)
+    noisy.run("manifest", "swapped", "--corpus", "noise", "--root", noisy.folder / "swapped")
+    noisy.run("extract", "swapped", "noise", "--set", f"weights={leaked['weights']}")
+    _, said = noisy.run("train", "swapped", "lstm_late", *sets((*LATE[:-2], "epochs=2", "stages=noise")))
+    assert "have seen 8 of 8 test clips: selected on 8, so the scores flatter" in said
+
+
+def test_a_copied_file_keeps_its_story_and_a_derived_stage_inherits_it(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    copy = noisy.folder / "elsewhere.safetensors"
+    shutil.copy(leaked["weights"], copy)
+    noisy.run("extract", "honest", "noise", "--as", "copied", "--set", f"weights={copy}")
+    noisy.run("extract", "honest", "double", "--set", "source=stage:copied")
+    _, said = noisy.trained("double", "--set", "epochs=1")
+    assert "the weights of copied (run " in said
+    assert "have seen 40 of 40 test clips" in said
+
+
+def test_show_and_doctor_tell_who_trained_the_weights_on_what(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    clip = "test/s0/a_40"
+    words = noisy.run("show", "honest", "leaked", clip)[0]
+    told = f"weights   leaked: run {Path(leaked['run']).name} trained noise on leaky, seed 0: "
+    assert f"{told}learned 64 clips of 5 signers (t0, t1, t2, xs0, xs1)" in words
+    assert f"top-1 {leaked['top1']:.1%} on val" in words
+    assert "selected on 8 clips of 1 signers (v0)" in words
+    assert "began with random:0" in words
+    assert "honest/leaked" in noisy.run("doctor")[0]
+    document = json.loads(noisy.run("show", "honest", "leaked", clip, "--json")[0])
+    assert len(document["weights"][0]["learned_from"]["clips"]) == 72
+
+
+def test_weights_that_say_nothing_are_unknown_and_random_ones_random(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(leaked["weights"]), noisy.folder / "plain.pt")
+    noisy.run("extract", "honest", "noise", "--as", "plain", "--set", f"weights={noisy.folder / 'plain.pt'}")
+    assert "which says nothing of what it learned from: unknown" in noisy.run("show", "honest", "plain", "test/s0/a_40")[0]
+    noisy.run("extract", "honest", "noise", "--as", "drawn", "--set", "weights=random:3")
+    assert "weights   drawn: random:3, untrained" in noisy.run("show", "honest", "drawn", "test/s0/a_40")[0]
+    assert "seen" not in noisy.trained("plain", "--set", "epochs=1")[1]
+
+
+def test_signers_that_weights_have_seen_are_named(noisy: Noisy) -> None:
+    made = noisy.finetuned("others", "--set", "epochs=1")
+    noisy.run("extract", "honest", "noise", "--as", "strange", "--set", f"weights=run:{made['run']}")
+    _, said = noisy.trained("strange", "--set", "epochs=1")
+    assert "on others) learned from 1 signer of the test clips, so the scores say little of new signers (first: s0)" in said
+
+
+def test_folds_are_refused_on_rows_whose_weights_have_seen_their_clips(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    line = noisy.refused("train", "honest", "lstm_late", *sets((*LATE, "stages=leaked")), "--folds", 2)
+    assert "fold 1 of 2: the weights of leaked (run " in line
+    assert (
+        "train them fold by fold, which gives each fold a backbone: signcache finetune honest noise --folds 2 --seed 0, and then: " in line
+    )
+
+
+def test_a_training_that_begins_with_weights_that_have_seen_what_it_scores_says_so(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    words = ("finetune", "honest", "noise", *sets(("epochs=1", f"noise.weights=run:{leaked['run']}")))
+    assert "have seen 40 of 40 test clips" in noisy.run(*words)[1]
+    assert "begin with other weights" in noisy.refused(*words, "--folds", 2)
+
+
+def test_weights_trained_fold_by_fold_are_chance_on_noise_and_fold_alike(noisy: Noisy) -> None:
+    made = noisy.finetuned("honest", "--folds", 2)
+    _, said = noisy.run("extract", "honest", "noise", "--as", "tuned", "--set", f"weights=run:{made['run']}")
+    assert all(f"tuned.fold{number}: 72 clips extracted" in said for number in (1, 2))
+    result, said = noisy.trained("tuned", "--folds", 2)
+    assert abs(result["top1"] - CHANCE) < 0.3
+    assert "seen" not in said
+    line = noisy.refused("train", "honest", "lstm_late", *sets((*LATE, "stages=tuned")), "--folds", 2, "--seed", 1)
+    assert (
+        "they are of another cut (fold 1 of 2, seed 0) than this one (2 folds, seed 1): fold alike, or train them again by this cut" in line
+    )
+    for other in ((), ("--folds", 3)):
+        line = noisy.refused("train", "honest", "lstm_late", *sets((*LATE, "stages=tuned")), *other)
+        assert "its weights were trained in 2 folds, and are read by a training of as many: --folds 2" in line
+    assert "by the weights of each fold, so its models score their own folds only" in noisy.refused(
+        "evaluate", result["run"], "--split", "test"
+    )
