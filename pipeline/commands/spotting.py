@@ -11,7 +11,7 @@ import click
 from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json
 
 if TYPE_CHECKING:
-    from pipeline.runs.scoring.thresholds import Thresholds
+    from pipeline.runs.calibration.thresholds import Thresholds
     from pipeline.spotting.gate import Gate
     from pipeline.spotting.glosses import Gloss
     from pipeline.spotting.spot import Spotted, Way
@@ -109,7 +109,7 @@ def way_of(folder: Path, given: Mapping[str, Any]) -> Way:
     """How a run looks at frames: as it was calibrated, else as published, but for what the options say."""
     from pipeline import registry
     from pipeline.errors import UserError
-    from pipeline.runs.scoring import thresholds
+    from pipeline.runs.calibration import thresholds
     from pipeline.spotting.spot import Way
 
     segments, settings = given.get("segments"), given.get("settings", ())
@@ -189,12 +189,13 @@ def calibrate(ctx: click.Context, /, run: Path, split: str, as_json: bool, **giv
     """
     from dataclasses import asdict
 
-    from pipeline.runs.scoring import thresholds
-    from pipeline.spotting import calibration
+    from pipeline.runs.calibration import thresholds
+    from pipeline.runs.calibration.calibrate import Strange
+    from pipeline.runs.calibration.calibrate import calibrate as chosen
 
     folder = run.absolute()
-    strange = calibration.Strange(given["unseen"], given["parts"] or 0)
-    said = calibration.calibrate(home_of(ctx), folder, split, strange, most=given["most"], device=given["device"])
+    strange = Strange(given["unseen"], given["parts"] or 0)
+    said = chosen(home_of(ctx), folder, split, strange, most=given["most"], device=given["device"])
     path = thresholds.write(folder, said)
     if as_json:
         print_json({"run": str(folder), **asdict(said)})

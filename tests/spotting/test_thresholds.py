@@ -14,8 +14,8 @@ from hypothesis import strategies as some
 from scipy.special import softmax
 
 from pipeline.errors import UserError
-from pipeline.runs.scoring import thresholds
-from pipeline.runs.scoring.thresholds import Thresholds, calibrated, lowest, measured
+from pipeline.runs.calibration import thresholds
+from pipeline.runs.calibration.thresholds import Thresholds, calibrated, lowest, measured
 from pipeline.types import Array
 from tests.commands import run
 from tests.spotting.signs import KNOWN, REST, Signs, done

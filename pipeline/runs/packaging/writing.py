@@ -18,12 +18,12 @@ from pipeline.cache.stage import Stage
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.runs import run_folder
+from pipeline.runs.calibration import thresholds
 from pipeline.runs.crossvalidation import fold_folders
 from pipeline.runs.packaging import _archive
 from pipeline.runs.packaging._lead import FORMAT, PACKAGE, RUNS, STAGES, Identity, Lead, PackedStage, leading, sha256
 from pipeline.runs.packaging.card import CARD, UNKNOWN_LICENCE, card
 from pipeline.runs.run_folder import Run
-from pipeline.runs.scoring import thresholds
 from pipeline.runs.trained import Trained, of_run
 
 KEPT = (

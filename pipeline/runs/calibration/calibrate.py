@@ -16,12 +16,12 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
+from pipeline.runs.calibration.thresholds import Thresholds, calibrated, measured
+from pipeline.runs.calibration.without_classes import left_out
 from pipeline.runs.predict import predict_files
 from pipeline.runs.run_folder import Run
-from pipeline.runs.scoring.thresholds import Thresholds, calibrated, measured
 from pipeline.runs.trained import recipe_of
 from pipeline.runs.training import predictor_of, read_again, refuse_learned
-from pipeline.runs.without_classes import left_out
 from pipeline.types import Array
 
 LEAST = 1e-12

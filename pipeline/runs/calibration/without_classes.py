@@ -10,9 +10,9 @@ from pipeline.errors import UserError
 from pipeline.learning.recipe import Recipe
 from pipeline.runs import run_folder
 from pipeline.runs._trainer import RunTrainer, say
+from pipeline.runs.calibration.thresholds import Unknown
 from pipeline.runs.reading import Reading, read_for, some
 from pipeline.runs.run_folder import Run
-from pipeline.runs.scoring.thresholds import Unknown
 from pipeline.runs.training import labelled
 
 
