@@ -1,13 +1,16 @@
-"""What leaves the checkout: packages of runs, and their networks in formats of other programs."""
+"""What leaves the checkout: packages of runs, their networks in formats of other programs, and answers to uploads."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pipeline.commands.options import home_of, json_option, print_json
+from pipeline.commands.options import device_option, home_of, json_option, print_json, stale_option
+
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
@@ -51,4 +54,34 @@ def export_model(ctx: click.Context, run: Path, form: str, out: Path, half: bool
         print_json({"file": str(out.absolute()), "format": form, "bytes": out.stat().st_size, **asdict(found)})
 
 
-COMMANDS = (package, export_model)
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets in whoever reaches this machine.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 is any that is free.")
+@click.option("--max-mb", type=ABOVE_ZERO, default=64, show_default=True, help="Of an upload.")
+@click.option("--max-seconds", type=ABOVE_ZERO, default=60, show_default=True, help="Of a clip; ten times as long may be spotted in.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=3840 * 2160, show_default=True, help="Of a frame.")
+@click.option("--deadline", "deadline_seconds", type=ABOVE_ZERO, default=60, show_default=True, metavar="SECONDS")
+@click.option("--waiting", type=click.IntRange(min=1), default=32, show_default=True, help="Uploads at a time; more get status 429.")
+@click.option("--keep", is_flag=True, help="Keep rows of uploads in the cache, so that clips are found again after the end too.")
+@stale_option
+@device_option
+@click.pass_context
+def serve(ctx: click.Context, /, run: Path, host: str, port: int, max_mb: float, **given: Any) -> None:
+    """Label uploads over HTTP with a run or a package, until Ctrl-C: POST /predict, POST /spot; GET /docs says all.
+
+    Says one line when it is ready. It has no passwords and no TLS: beyond this machine put it behind what has.
+    """
+    try:
+        from pipeline.serving.server import Manner, serve
+        from pipeline.serving.uploads import Limits
+    except ImportError as error:
+        from pipeline.errors import UserError
+
+        raise UserError(f"a server needs {error.name}, which is not installed; run: pip install 'signcache[serve]'") from error
+
+    manner = Manner(host, port, **{name: given.pop(name) for name in ("keep", "stale", "device")})
+    serve(home_of(ctx), run, manner, Limits(max_bytes=int(max_mb * 1e6), **given), click.echo)
+
+
+COMMANDS = (package, export_model, serve)

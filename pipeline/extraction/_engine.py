@@ -50,6 +50,11 @@ class Engine:
         self.pulse = Pulse()
         self.forwards: dict[str, Forward | None] = {}
 
+    def taking(self, work: Work) -> Engine:
+        """The same with other work; a stage's name is to stand for the same stage in all of it."""
+        self.work = work
+        return self
+
     def __enter__(self) -> Engine:
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -45,6 +46,8 @@ class Options:
     workers: int = 0
     threads: int = 0
     deadline_seconds: float = 60.0
+    engine: _engine.Engine | None = None
+    """One that stays, in place of one that begins and ends with each pass."""
 
 
 @dataclass
@@ -132,7 +135,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
 
             run_on_workers(work, list(jobs), options.workers, report)
         else:
-            with _engine.Engine(work) as here:
+            with nullcontext(options.engine.taking(work)) if options.engine else _engine.Engine(work) as here:
                 here.run(jobs, report)
     finally:
         progress.stop()

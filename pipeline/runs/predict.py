@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from pipeline.errors import UserError
 from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
-from pipeline.learning.recipe import Recipe
+from pipeline.learning.recipe import Predictor
 from pipeline.machine import chosen_device
 from pipeline.runs import run_folder
 from pipeline.runs._clips import ROOT, clips_at
@@ -71,7 +72,8 @@ def predict_files(
     """
     of_videos = any(each.suffix.lower() in VIDEO_SUFFIXES or (each.is_dir() and any(videos(each))) for each in places)
     with opened(home, place, stale=stale, of_videos=of_videos) as trained:
-        return label(home, trained, clips_in(trained, places), device=device, top=top)
+        tools = Tools(Options(device=device))
+        return label(home, trained, clips_in(trained, places), tools=tools, top=top)
 
 
 def clips_in(trained: Trained, places: Sequence[Path]) -> tuple[Sample, ...]:
@@ -79,17 +81,27 @@ def clips_in(trained: Trained, places: Sequence[Path]) -> tuple[Sample, ...]:
     return clips_at(places, trained.modalities, trained.endings)
 
 
-def label(home: Home, trained: Trained, clips: Sequence[Sample], *, device: str = "auto", top: int = 5) -> list[Prediction]:
+@dataclass(frozen=True)
+class Tools:
+    """What a labelling works with: for one alone made anew, for many kept."""
+
+    options: Options = field(default_factory=Options)
+    progress: Progress = field(default_factory=Progress)
+    predictor: Predictor | None = None
+
+
+def label(home: Home, trained: Trained, clips: Sequence[Sample], *, tools: Tools, top: int = 5) -> list[Prediction]:
     """What is said of clips, whose media are relative to ROOT, in their order; two of one absolute name are extracted once."""
-    named, listed, features, reasons = extracted(home, trained, clips, device=device)
+    named, listed, features, reasons = extracted(home, trained, clips, tools)
     ready = [sample for sample in listed.samples if sample.id not in reasons]
     say(Reading(listed, features, tuple(ready)).lacking_lines())
-    said = _predicted(trained.run, trained.recipe, features, ready, device, top) if ready else {}
+    predictor = tools.predictor or (predictor_for(trained, tools.options.device) if ready else None)
+    said = _predicted(trained.run, predictor, features, ready, top) if predictor and ready else {}
     return [Prediction(typed, said.get(sample.id, ()), reasons.get(sample.id, "")) for typed, sample in named.items()]
 
 
 def extracted(
-    home: Home, trained: Trained, clips: Sequence[Sample], *, device: str = "auto"
+    home: Home, trained: Trained, clips: Sequence[Sample], tools: Tools
 ) -> tuple[dict[str, Sample], Manifest, dict[str, Features], dict[str, str]]:
     """The clips by the names that were typed, as a manifest, their features, and `{clip: "stage: reason"}` of those that lack some."""
     named = {sample.id: replace(sample, id=os.path.abspath(sample.id)) for sample in clips}
@@ -97,7 +109,7 @@ def extracted(
     samples = tuple(without_lacked({sample.id: sample for sample in named.values()}.values(), ROOT, may_lack))
     listed = Manifest(trained.name, Binding("folder", ROOT, "official", 0, may_lack), tuple(trained.run.record["classes"]), samples)
     with _alone(home, trained.name):
-        extract(home, listed, trained.chain, Options(device=device), Progress())
+        extract(home, listed, trained.chain, tools.options, tools.progress)
         features, reasons = _opened(home, listed, trained)
     return named, listed, features, reasons
 
@@ -114,7 +126,8 @@ def predict_splits(home: Home, place: Path | str, splits: Collection[str], *, de
         samples = [sample for split in splits for sample in _unlabelled(table, split)]
         refuse_missing(table, without_features(home, table, features, samples, "refuse"), len(samples), 0, option=False)
         say(Reading(table, features, tuple(samples)).lacking_lines())
-        said = _predicted(run, recipe, features, samples, device, top)
+        dims = {stage: math.prod(each.row_shape) for stage, each in features.items()}
+        said = _predicted(run, predictor_of(run, recipe, dims, chosen_device(device)), features, samples, top)
     return [Prediction(sample.id, said[sample.id]) for sample in samples]
 
 
@@ -151,13 +164,18 @@ def _opened(home: Home, listed: Manifest, trained: Trained) -> tuple[dict[str, F
     return found, reasons
 
 
+def predictor_for(trained: Trained, device: str) -> Predictor:
+    """The model, for rows of its stages."""
+    dims = {stage.name: math.prod(stage.extractor.row_shape) for stage in trained.stages}
+    return predictor_of(trained.run, trained.recipe, dims, chosen_device(device))
+
+
 def _predicted(
-    run: Run, recipe: Recipe, opened: Mapping[str, Features], samples: Sequence[Sample], device: str, top: int
+    run: Run, predictor: Predictor, opened: Mapping[str, Features], samples: Sequence[Sample], top: int
 ) -> dict[str, tuple[tuple[str, float], ...]]:
     """`{clip: ((label, probability), ...)}`, the likeliest of the classes that were learned first."""
     classes: Sequence[str] = run.record["classes"]
     table = Table(tuple(sample.id for sample in samples), np.full(len(samples), UNKNOWN, np.int64), tuple(classes), opened)
-    predictor = predictor_of(run, recipe, table.dims, chosen_device(device))
     names, shares, order = answers(table.each(predictor.logits), classes, run.record["learned"])
     return {
         clip: tuple((names[i], float(row[i])) for i in places[:top]) for clip, row, places in zip(table.ids, shares, order, strict=True)

@@ -21,7 +21,7 @@ from pipeline.learning.recipe import Predictor, Recipe
 from pipeline.runs import run_folder
 from pipeline.runs.crossvalidation import fold_folders
 from pipeline.runs.packaging.reading import opened, run_at
-from pipeline.runs.predict import clips_in, extracted
+from pipeline.runs.predict import Tools, clips_in, extracted
 from pipeline.runs.reading import Reading
 from pipeline.runs.run_folder import Run
 from pipeline.runs.scoring import predictions
@@ -66,7 +66,7 @@ def subject_of(home: Home, place: Path, clip: str) -> Iterator[Subject]:
         near = did_you_mean(clip, table.ids if table else [])
         raise UserError(f"{clip!r} is no clip of {run.dataset!r}{near} and no file; ids are in {home.manifests / run.dataset}.csv")
     with opened(home, place) as trained:
-        named, listed, features, reasons = extracted(home, trained, clips_in(trained, [Path(clip)]))
+        named, listed, features, reasons = extracted(home, trained, clips_in(trained, [Path(clip)]), Tools())
         if len(named) > 1:
             raise UserError(f"{clip} holds {len(named)} clips; name one of them, as in {next(iter(named))}")
         (sample,) = listed.samples

@@ -28,7 +28,7 @@ def opened(home: Home, place: Path | str, *, stale: str = "refuse", of_videos: b
 
     Raises UserError where today's stages make other rows than those that it learned from, unless `stale` is "allow".
     """
-    with _folder(Path(place)) as folder:
+    with unfolded(Path(place)) as folder:
         if not (folder / PACKAGE).is_file():
             yield of_run(home, run_folder.read(folder), stale=stale, of_videos=of_videos)
             return
@@ -45,12 +45,12 @@ def opened(home: Home, place: Path | str, *, stale: str = "refuse", of_videos: b
 @contextmanager
 def run_at(place: Path | str) -> Iterator[Path]:
     """The folder of a run, also of that in a package, as long as it is needed."""
-    with _folder(Path(place)) as folder:
+    with unfolded(Path(place)) as folder:
         yield folder / RUNS / read(folder).run if (folder / PACKAGE).is_file() else folder
 
 
 @contextmanager
-def _folder(place: Path) -> Iterator[Path]:
+def unfolded(place: Path) -> Iterator[Path]:
     """The folder of a run or a package; a zip is unpacked into one that goes at the end."""
     place = place.expanduser().absolute()
     if not _archive.is_archive(place):

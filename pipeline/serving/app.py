@@ -1,0 +1,172 @@
+"""The HTTP interface: what is asked how, within which limits, and what an answer says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.exceptions import HTTPException
+
+from pipeline import __version__
+from pipeline.runs.packaging.card import CARD
+from pipeline.serving.labelling import Labeller, Refused
+from pipeline.serving.spotting import Spotter
+from pipeline.serving.uploads import Limits, Upload, received
+
+EXAMPLE = {"clip": "hello.mp4", "label": "HELLO", "probability": 0.93, "top": [["HELLO", 0.93], ["THANKS", 0.04]]}
+GLOSSES = {"glosses": [{"label": "HELLO", "start": 1.2, "end": 2.0, "probability": 0.91}]}
+SPOTTED = 10
+"""By how much longer than a clip a video may be in which signs are spotted."""
+FILE = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+            }
+        },
+    }
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"example": {"detail": text}}}}
+    for status, text in {
+        408: "the clip did not come in time",
+        413: "the clip is too large",
+        415: "the clip is of no kind that is read here",
+        422: "the clip cannot be labelled",
+        429: "too much is waiting; ask again later",
+        504: "the answer took too long",
+    }.items()
+}
+
+
+class Metrics:
+    """What Prometheus reads: requests by path and status, seconds, and what is under way."""
+
+    def __init__(self, labeller: Labeller) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter("signcache_requests", "Requests that were answered.", ["path", "status"], registry=self.registry)
+        self.seconds = Histogram("signcache_request_seconds", "Until a request was answered.", ["path"], registry=self.registry)
+        self.under_way = Gauge("signcache_under_way", "Uploads that were let in and are not answered.", registry=self.registry)
+        for name, text in {
+            "batches": "Batches",
+            "clips": "Clips",
+            "decoded": "Clips not found again by content",
+        }.items():
+            gauge = Gauge(f"signcache_labelled_{name}", f"{text} labelled.", registry=self.registry)
+            gauge.set_function(partial(getattr, labeller.counts, name))
+
+
+@dataclass
+class Door:
+    """Lets in as many uploads at a time as may wait."""
+
+    limits: Limits
+    inside: int = 0
+
+    @asynccontextmanager
+    async def passed(self, metrics: Metrics) -> AsyncIterator[None]:
+        if self.inside >= self.limits.waiting:
+            raise HTTPException(429, "too much is waiting; ask again later", {"Retry-After": "1"})
+        self.inside += 1
+        metrics.under_way.inc()
+        try:
+            yield
+        finally:
+            self.inside -= 1
+            metrics.under_way.dec()
+
+
+def app_of(labeller: Labeller, spotter: Spotter, folder: Path) -> FastAPI:
+    """The interface of a labeller; uploads lie in a folder while they are looked at."""
+    metrics, door, limits = Metrics(labeller), Door(labeller.limits), labeller.limits
+    app = FastAPI(title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
+    run = labeller.trained.run
+
+    @app.middleware("http")
+    async def counted(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        began = time.monotonic()
+        try:
+            response = await answer(request)
+        except Exception:
+            logging.getLogger(__name__).exception("a request failed")
+            response = JSONResponse({"detail": "the server failed at this; it goes on with others"}, 500)
+        route = request.scope.get("route")
+        path = getattr(route, "path", "other")
+        metrics.requests.labels(path, response.status_code).inc()
+        metrics.seconds.labels(path).observe(time.monotonic() - began)
+        return response
+
+    @app.post("/predict", openapi_extra=FILE, responses={200: _shown(EXAMPLE), **REFUSALS})
+    async def predict(request: Request) -> dict[str, Any]:
+        """The label of one clip: an element of what `signcache predict --json` says."""
+        async with door.passed(metrics), received(request, folder, limits, labeller.modality) as upload:
+            await _within(asyncio.to_thread(labeller.check, upload, limits.max_seconds), limits)
+            said = (await _within(asyncio.wrap_future(labeller.ask(upload)), limits)).as_json()
+            if "reason" in said:
+                raise HTTPException(422, _hidden(str(said["reason"]), upload))
+            return {**said, "clip": upload.name}
+
+    @app.post("/spot", openapi_extra=FILE, responses={200: _shown(GLOSSES), **REFUSALS})
+    async def spot(request: Request) -> dict[str, Any]:
+        """The signs in one longer video, with their times in seconds: what `signcache spot --json` says."""
+        async with door.passed(metrics), received(request, folder, limits, labeller.modality) as upload:
+            await _within(asyncio.to_thread(labeller.check, upload, SPOTTED * limits.max_seconds), limits)
+            found: dict[str, Any] = await _within(spotter.spot(upload), limits)
+            return found
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the process lives."""
+        return {"status": "alive"}
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        """Whether uploads are labelled."""
+        is_ready = labeller.thread.is_alive()
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def shown_metrics() -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/card")
+    async def card() -> dict[str, Any]:
+        """What the model is, what it may say, how it scored, and its card for people."""
+        scores = {name: run.scores[name] for name in ("split", "n", "top1", "top5", "macro_f1") if name in run.scores}
+        text = next((place / CARD for place in (run.folder, run.folder.parents[1]) if (place / CARD).is_file()), None)
+        own = {"model": run.model, "dataset": run.dataset, "classes": list(run.record["learned"]), "scores": scores}
+        return {**own, "card": text.read_text(encoding="utf-8") if text else ""}
+
+    return app
+
+
+def _shown(example: Any) -> dict[str, Any]:
+    return {"content": {"application/json": {"example": example}}}
+
+
+async def _within(answer: Awaitable[Any], limits: Limits) -> Any:
+    """The answer; what is not there in time is not waited for any more."""
+    try:
+        async with asyncio.timeout(limits.deadline_seconds):
+            return await answer
+    except TimeoutError:
+        raise HTTPException(504, f"no answer within {limits.deadline_seconds:g} s") from None
+    except Refused as refusal:
+        raise HTTPException(422, str(refusal)) from None
+
+
+def _hidden(reason: str, upload: Upload) -> str:
+    """A reason without where the upload lies here."""
+    return reason.replace(str(upload.path), "the clip").replace(upload.path.name, "the clip")

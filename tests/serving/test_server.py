@@ -1,0 +1,178 @@
+"""A real server and what strangers send it: labels as predict gives them, limits, and nothing of it left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.corpus.manifest import Home
+from tests.checkout import PATIENCE, ROOT
+from tests.commands import run, said
+from tests.video_files import write_clip
+
+SMALL = ("source=rgb", "receivers=1", "max_frames=4", "resize=16,16")
+TINY = ("hidden=4", "epochs=1", "stages=radar_cnn")
+
+
+def sets(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+@dataclass
+class Serving:
+    """A server of a package, where it is, and what lies where."""
+
+    url: str
+    process: subprocess.Popen[str]
+    root: Path
+    package: Path
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=PATIENCE) as answer:  # noqa: S310
+            body = answer.read().decode()
+            return json.loads(body) if answer.headers["content-type"] == "application/json" else body
+
+    def send(self, content: bytes, *, name: str = "clip.mp4", field: str = "file", path: str = "/predict") -> tuple[int, dict[str, Any]]:
+        """The status and the document of an answer to an upload."""
+        mark = secrets.token_hex(8)
+        head = f'--{mark}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode()
+        body = head + content + f"\r\n--{mark}--\r\n".encode()
+        headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+        request = urllib.request.Request(f"{self.url}{path}", body, headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def decoded(self) -> float:
+        found = re.search(r"^signcache_labelled_decoded (\S+)", self.get("/metrics"), re.MULTILINE)
+        assert found
+        return float(found[1])
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server of a package of two signs; a new clip is `new.mp4`, one that lasts too long `long.mp4`."""
+    root = tmp_path_factory.mktemp("serving")
+    home = Home(root / "cache", root / "manifests")
+    for number in range(12):
+        write_clip(root / "data" / f"sign{number % 2}" / f"clip{number}.mp4", 6 + number)
+    said(home, "manifest", "signs", "--corpus", "folder", "--root", root / "data")
+    said(home, "extract", "signs", "radar_cnn", *sets(*SMALL), "--device", "cpu")
+    done = run(home, "train", "signs", "lstm_late", *sets(*TINY), "--device", "cpu", "--json")
+    said(home, "package", json.loads(done.stdout)["run"], root / "signs.zip")
+    write_clip(root / "new.mp4", 9)
+    write_clip(root / "long.mp4", 40, rate=2)
+    (root / "tmp").mkdir()
+    limits = ["--deadline", str(PATIENCE), "--max-mb", "1", "--max-seconds", "10", "--max-pixels", "10000"]
+    words = ["serve", str(root / "signs.zip"), "--port", "0", "--device", "cpu", *limits]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(root / "tmp"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipeline", "--cache", str(root / "served"), *words]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    line = process.stdout.readline()
+    assert line.startswith(f"signcache serves {root}/signs.zip at http://127.0.0.1:"), line
+    yield Serving(line.split()[-1], process, root, root / "signs.zip")
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_an_upload_is_labelled_as_predict_labels_it_and_found_again_by_its_content(serving: Serving, tmp_path: Path) -> None:
+    home = Home(tmp_path / "cache", tmp_path / "manifests")
+    clip = serving.root / "new.mp4"
+    (expected,) = json.loads(run(home, "predict", serving.package, clip, "--json", "--device", "cpu").stdout)
+    status, answer = serving.send(clip.read_bytes(), name="mine.mp4")
+    assert (status, answer) == (200, {**expected, "clip": "mine.mp4"})
+    before = serving.decoded()
+    assert serving.send(clip.read_bytes(), name="again.mov") == (200, {**expected, "clip": "again.mov"})
+    assert serving.decoded() == before > 0
+
+
+def test_several_clients_get_their_own_answers(serving: Serving) -> None:
+    clips = sorted((serving.root / "data").rglob("*.mp4"))
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda clip: serving.send(clip.read_bytes(), name=clip.name), clips))
+    assert [status for status, _ in answers] == [200] * len(clips)
+    assert [answer["clip"] for _, answer in answers] == [clip.name for clip in clips]
+    for clip, (_, answer) in list(zip(clips, answers, strict=True))[:2]:
+        assert serving.send(clip.read_bytes(), name=clip.name)[1] == answer
+
+
+def test_what_is_hostile_is_refused_and_the_next_is_labelled(serving: Serving) -> None:
+    good = (serving.root / "new.mp4").read_bytes()
+    picture = serving.root / "picture.png"
+    Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(picture)
+    large = write_clip(serving.root / "large.mp4", 3, size=(128, 96)).read_bytes()
+    for content, status, text in [
+        (picture.read_bytes(), 415, "this is no video that is read here"),
+        (b"", 415, "this is no video that is read here"),
+        (b"#!/bin/sh\n", 415, "this is no video that is read here"),
+        (bytes(1_200_000), 413, "at most 1000000 bytes a clip"),
+        (good[:40] + bytes(2000), 422, "the clip"),
+        ((serving.root / "long.mp4").read_bytes(), 422, "it lasts 20 s, at most 10 s are read"),
+        (large, 422, "its frames have 12288 pixels, at most 10000 are read"),
+    ]:
+        found, answer = serving.send(content)
+        assert (found, text in answer["detail"]) == (status, True), answer
+        assert not re.search(r"/|Traceback|[0-9a-f]{16}", json.dumps(answer)), answer
+    assert serving.send(good, field="other")[0] == 422
+    assert serving.send(good, name="../../etc/<b>passwd\\x.mp4")[1]["clip"] == "x.mp4"
+    assert list((serving.root / "tmp").glob("signcache-serve-*/uploads/*")) == []
+    assert not (serving.root / "served").exists()
+
+
+def test_it_says_how_it_is_and_what_it_may_say(serving: Serving) -> None:
+    assert serving.get("/health") == {"status": "alive"}
+    assert serving.get("/ready") == {"ready": True}
+    card = serving.get("/card")
+    assert card["classes"] == ["sign0", "sign1"]
+    assert "sign0" in card["card"]
+    described = serving.get("/openapi.json")["paths"]["/predict"]["post"]
+    assert described["responses"]["200"]["content"]["application/json"]["example"]["label"] == "HELLO"
+    assert {"408", "413", "415", "422", "429", "504"} <= described["responses"].keys()
+    assert 'signcache_requests_total{path="/health",status="200"}' in serving.get("/metrics")
+
+
+def test_a_video_is_spotted_in_or_refused_with_its_reason(serving: Serving) -> None:
+    status, answer = serving.send((serving.root / "new.mp4").read_bytes(), path="/spot")
+    assert status == 422
+    assert answer["detail"].startswith("the clip has 9 frames, fewer than a window of 60")
+    status, answer = serving.send(write_clip(serving.root / "video.mp4", 70).read_bytes(), path="/spot")
+    assert status == 200, answer
+    assert all(each.keys() == {"label", "start", "end", "probability"} for each in answer["glosses"])
+
+
+def test_it_ends_on_sigterm_and_leaves_nothing(serving: Serving) -> None:
+    assert any((serving.root / "tmp").iterdir())
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.process.wait(PATIENCE) == 0
+    assert [path.name for path in (serving.root / "tmp").iterdir() if path.name.startswith("signcache")] == []
+
+
+def test_a_run_that_reads_more_than_one_file_is_not_served(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from pipeline.errors import UserError
+    from pipeline.serving.labelling import modality_of
+
+    with pytest.raises(UserError, match="the run reads rgb and radar of every clip, and an upload is one file"):
+        modality_of(SimpleNamespace(modalities=["rgb", "radar"]))  # type: ignore[arg-type]
