@@ -1,40 +1,46 @@
 """The network of a stage trained with a head on its prepared items: what `signcache finetune NAME STAGE` trains.
 
 So the published systems train their backbones: freimisi/micro-gesture-classification all of ResNet50 (top-1 > 70 %), ngoctuhan's
-self-learning fusion an I3D. Which stage, how deep and from which weights is the command's to say; no figure is published of this head.
+self-learning fusion an I3D.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from models._inputs import real
+from models._glimpses import Glimpses, Glimpsing, RowLogits
 from pipeline import registry
 from pipeline.cache import trained
-from pipeline.data.batch import Batch, is_traced
+from pipeline.data.batch import Batch
 from pipeline.data.table import Change
 from pipeline.errors import UserError
+from pipeline.learning import losses
 from pipeline.learning.augment import generator_of
-from pipeline.learning.backbone import Backbone, Depth, glimpsed, spread
-from pipeline.learning.learner import Fraction, Positive
-from pipeline.learning.network import Network, NetworkPredictor
-from pipeline.learning.pixels import Pixels
+from pipeline.learning.backbones.backbone import glimpsed
+from pipeline.learning.backbones.pixels import Pixels
+from pipeline.learning.learner import Positive
+from pipeline.learning.network import NetworkPredictor
 from pipeline.learning.recipe import Recipe, Training
 from pipeline.types import Array, Extractor
 
+SETTLING = 64
+"""Training clips by whose rows the head is told, after an epoch, what is usual."""
 
-class Finetuned(Network, Pixels):
-    """`(B, T, *item_shape)` items -> network of the stage `kind` -> mean over time -> dropout -> a layer or two -> `(B, n_classes)`.
+
+class Finetuned(Glimpsing, Pixels):
+    """`(B, T, *item_shape)` items -> the network of stage `kind` -> standardised, Linear a row -> their mean -> `(B, n_classes)`.
 
     In a step each clip gives `frames` of its rows, drawn from (seed, epoch, id); where it scores, as many, spread over it. First the
     head learns alone for `head_epochs`, then also the last `depth` blocks of the network, at `backbone_rate` of the rate. Rows that
-    are maps are averaged over their places. `hidden=128 dropout=0.4` is the end of self-learning fusion's I3D: two layers with nothing
+    are maps are averaged over their places, with `map_channels` after a 3x3 convolution to so many, batch norm and ReLU, the head of the
+    micro-gesture system. `hidden=128 dropout=0.4` is the end of self-learning fusion's I3D: two layers with nothing
     between. Without a `kind` the rows of the stage are taken as they are: a linear probe.
     """
 
@@ -44,20 +50,14 @@ class Finetuned(Network, Pixels):
     kind: str = ""
     """The file in `stages/` whose network learns."""
     fields: Mapping[str, Any] = {}
-    """Its settings, the weights that it begins with among them."""
-    begins: str = ""
-    """The digest of that stage, which says its code and weights."""
-    depth: Depth = "all"
-    """`head`, so many of the network's last blocks, or `all`."""
+    """Its settings, but for the weights."""
+    begins: Mapping[str, Any] = {}
+    """What that stage is before: its digest, and its weights as an identity says them."""
+    weights: str = Field(default="", exclude=True)
+    """Where these weights are; no part of what makes a run."""
     head_epochs: NonNegativeInt = 2
     backbone_rate: Positive = 0.1
     """What of the learning rate the network learns by."""
-    batch_norm: Literal["kept", "moving"] = "kept"
-    """Whether the statistics of blocks that learn move, as a network needs that begins with random weights."""
-    frames: PositiveInt = 8
-    dropout: Fraction = 0.0
-    hidden: NonNegativeInt = 0
-    """Values of a layer before that of the classes, 0 for none."""
     lr: Positive = 1e-3
     batch_size: PositiveInt = 8
     epochs: PositiveInt = 20
@@ -66,43 +66,51 @@ class Finetuned(Network, Pixels):
     def alike_from(self) -> int | None:
         return self.frames
 
-    @property
-    def extractor(self) -> Extractor | None:
-        """The stage whose network learns."""
-        found: Extractor | None = registry.create("stage", self.kind, self.fields) if self.kind else None
-        return found
+    def extractor(self, weights: str) -> Extractor | None:
+        """The stage whose network learns, with these weights; None where rows are taken as they are."""
+        known = registry.find("stage", self.kind).model_fields if self.kind else {}
+        given = {"weights": weights} if "weights" in known else {}
+        return registry.create("stage", self.kind, {**self.fields, **given}) if self.kind else None
 
     def build(self, dims: Mapping[str, int], n_classes: int) -> nn.Module:
         if len(self.stages) != 1:
             raise UserError(f"model 'finetuned' reads one stage, not {','.join(self.stages)}; use --set stages=NAME")
-        return self.glimpses(self.extractor, dims, n_classes)
+        if self.kind and not self.weights:
+            raise UserError(f"only the command that finetunes {self.kind!r} has the weights that it begins with: signcache finetune")
+        return self.glimpses(self.extractor(self.weights), dims, n_classes)
 
     def glimpses(self, extractor: Extractor | None, dims: Mapping[str, int], n_classes: int) -> Glimpses:
         """The module, with the network of the stage as it is configured."""
         return Glimpses(self, extractor, dims, n_classes)
 
-    def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> NetworkPredictor:
-        drawn = self.extractor.model_copy(update={"weights": "random:0"}) if self.extractor else None
-        return FinetunedPredictor(self.glimpses(drawn, dims, n_classes), device, {})
+    def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> FinetunedPredictor:
+        return FinetunedPredictor(self.glimpses(self.extractor("random:0"), dims, n_classes), device, {})
 
     def fit(self, train: Training, val: Training, device: str) -> NetworkPredictor:
         module = cast(Glimpses, super().fit(train, val, device).module)
-        weights = str(self.fields.get("weights", ""))
-        fields = {field: value for field, value in self.fields.items() if field != "weights"}
-        began = Path(weights).name if Path(weights).is_file() else weights
-        story = {**train.story, "stage": self.kind, "fields": fields, "start": self.begins, "began": began}
-        story["before"] = trained.story_of(weights)
+        before, began = trained.story_of(self.weights), Path(self.weights).name if Path(self.weights).is_file() else self.weights
+        story = {**train.story, "stage": self.kind, "fields": self.fields, "start": self.begins, "began": began, "before": before}
         return FinetunedPredictor(module, device, story)
 
     def begin(self, module: nn.Module, epoch: int) -> None:
         if isinstance(module, Glimpses) and module.backbone:
             module.backbone.rests = self.depth == "head" or epoch < self.head_epochs
 
+    def settle(self, module: nn.Module, train: Training, device: torch.device) -> None:
+        some = np.unique(np.linspace(0, len(train) - 1, min(SETTLING, len(train))).astype(np.int64))
+        size = train.fitting(self.batch_size)
+        if isinstance(module, Glimpses):
+            module.settle(train.gather(some[first : first + size]).to(device) for first in range(0, len(some), size))
+
+    def keep_within(self, module: nn.Module, most: int) -> None:
+        if isinstance(module, Glimpses) and module.backbone:
+            module.backbone.budget = most
+
     def eases(self, module: nn.Module) -> bool:
         return isinstance(module, Glimpses) and module.backbone is not None and module.backbone.eases()
 
     def change(self, train: Training, epoch: int) -> Change | None:
-        extractor, (stage,) = self.extractor, self.stages
+        extractor, (stage,) = self.extractor("random:0"), self.stages
         if extractor is None:
             return None
 
@@ -113,61 +121,20 @@ class Finetuned(Network, Pixels):
 
         return glimpse
 
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        found: object = logits
+        if not isinstance(found, RowLogits):
+            return super().losses(logits, batch)
+        each = losses.each(found.rows, found.of_rows(batch.labels), smoothing=self.label_smoothing, gamma=self.focal_gamma)
+        return found.shares @ each
+
     def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        groups: list[dict[str, Any]] = [{"params": list(module.get_submodule("head").parameters())}]
-        network = [values for name, values in module.named_parameters() if name.startswith("backbone.") and values.requires_grad]
+        named = [(name, values) for name, values in module.named_parameters() if values.requires_grad]
+        head, network = ([values for name, values in named if name.startswith("backbone.") == is_it] for is_it in (False, True))
+        groups: list[dict[str, Any]] = [{"params": head}]
         groups += [{"params": network, "share": self.backbone_rate}] if network else []
         return kind(groups, lr=self.lr, weight_decay=self.weight_decay)
-
-
-class Glimpses(nn.Module):
-    """Items of a batch -> `(B, n_classes)` logits of the mean of the rows that each clip gives; 0 rows are zeros."""
-
-    def __init__(self, recipe: Finetuned, extractor: Extractor | None, dims: Mapping[str, int], n_classes: int) -> None:
-        super().__init__()
-        self.stage, self.frames = recipe.stages[0], recipe.frames
-        self.backbone = Backbone(extractor, recipe.depth, keeps_statistics=recipe.batch_norm == "kept") if extractor else None
-        self.width = extractor.row_shape[0] if extractor else dims[self.stage]
-        self.dropout = nn.Dropout(recipe.dropout)
-        last = nn.Linear(recipe.hidden or self.width, n_classes)
-        self.head = nn.Sequential(nn.Linear(self.width, recipe.hidden), last) if recipe.hidden else last
-
-    def forward(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.means(batch)))
-        return logits
-
-    def means(self, batch: Batch) -> Tensor:
-        """`(B, width)`: the mean of the rows that each clip gives."""
-        return self._traced(batch) if is_traced() else self._means(batch)
-
-    def _traced(self, batch: Batch) -> Tensor:
-        """The same of rows that are made already, for any number of them; FinetunedPredictor refuses others."""
-        rows, lengths = batch.features[self.stage].float().flatten(2), batch.lengths[self.stage]
-        own = real(lengths, rows.shape[1])[:, :, None]
-        return rows.where(own, 0).sum(1) / lengths.clamp(min=1)[:, None]
-
-    def _means(self, batch: Batch) -> Tensor:
-        items, lengths = batch.features[self.stage], batch.lengths[self.stage].tolist()
-        rows, counts = self._rows(items, lengths)
-        shares = items.new_zeros((len(lengths), len(rows)), dtype=torch.float32)
-        for clip, (end, count) in enumerate(zip(torch.tensor(counts).cumsum(0).tolist(), counts, strict=True)):
-            shares[clip, end - count : end] = 1 / max(count, 1)
-        with torch.autocast(rows.device.type, enabled=False):
-            return shares @ rows
-
-    def _rows(self, items: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
-        """`(R, D)` rows of all clips, one after the other, and how many of each."""
-        if self.backbone is None:
-            return torch.cat([own[:length].flatten(1) for own, length in zip(items, lengths, strict=True)]).float(), lengths
-        most = max(lengths, default=0) if self.training else self.frames
-        extractor = self.backbone.extractor
-        places = [torch.from_numpy(spread(extractor, length, most)).to(items.device) for length in lengths]
-        if not any(map(len, places)):
-            return items.new_zeros((0, self.width), dtype=torch.float32), [0] * len(places)
-        chosen = torch.cat([own[place] for own, place in zip(items, places, strict=True) if len(place)])
-        rows = self.backbone(chosen[:, 0] if chosen.shape[1] == 1 else chosen)
-        return rows.flatten(2).mean(2) if rows.ndim > 2 else rows, [len(place) for place in places]
 
 
 class FinetunedPredictor(NetworkPredictor):
@@ -179,7 +146,8 @@ class FinetunedPredictor(NetworkPredictor):
 
     @property
     def own(self) -> nn.Module:
-        return self.glimpses.head
+        found = self.glimpses
+        return nn.ModuleDict({"pooled": found.pooled, "standardised": found.standardised, "head": found.head})
 
     def network(self) -> nn.Module:
         """That of rows; raises UserError where it has a network of a stage inside."""

@@ -12,9 +12,10 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from models._glimpses import Glimpses, Glimpsing
 from models._members import Member
 from models._transfer import Generating
-from models.finetuned import Finetuned, Glimpses
+from models.finetuned import Finetuned
 from models.self_learning_fusion import taught_teacher, teaching
 from pipeline.data.batch import Batch
 from pipeline.learning.learner import Fraction, Positive
@@ -40,6 +41,7 @@ class FinetunedGenerator(Generating, Finetuned):
     hidden: Literal[128] = 128
     """Values of a sensor feature."""
     dropout: Fraction = 0.4
+    standardised: bool = False
     head_epochs: NonNegativeInt = 0
     backbone_rate: Positive = 1.0
     batch_norm: Literal["kept", "moving"] = "moving"
@@ -74,7 +76,7 @@ class FinetunedGenerator(Generating, Finetuned):
 class Generated(Glimpses):
     """A batch -> `(B, n_classes)` logits; while it is taught `(B, n_classes + 2 * 128)`, with what it generates and the sensor's own."""
 
-    def __init__(self, recipe: Finetuned, extractor: Extractor | None, dims: Mapping[str, int], n_classes: int) -> None:
+    def __init__(self, recipe: Glimpsing, extractor: Extractor | None, dims: Mapping[str, int], n_classes: int) -> None:
         super().__init__(recipe, extractor, dims, n_classes)
         self.teacher: Any = None
 

@@ -14,7 +14,7 @@ from pipeline.data.batch import Batch
 from pipeline.learning.recipe import Predictor, Recipe, Training
 from pipeline.types import Array
 
-HEAD = {"hidden": 128, "dropout": 0.4}
+HEAD = {"hidden": 128, "dropout": 0.4, "standardised": False}
 """As self-learning fusion (ngoctuhan) ends its I3D: dropout, 128 values, classes."""
 
 

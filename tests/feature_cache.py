@@ -57,12 +57,12 @@ def publish(
     table: Manifest,
     rows: Mapping[str, Array],
     *,
-    stage: str = "resnet50",
+    stage: str | Stage = "resnet50",
     failed: Mapping[str, str] | None = None,
     shard_clips: int = 5,
 ) -> Stage:
     """Write shards with these rows and failures, and publish them as today's features of the stage."""
-    configured = configure(home, table, stage)
+    configured = configure(home, table, stage) if isinstance(stage, str) else stage
     shape, dtype = configured.extractor.row_shape, configured.extractor.dtype
     paths = {s.id: table.paths(s, configured.extractor.source) for s in table.samples}
     stats = {clip: media.stat_of(files) for clip, files in paths.items()}

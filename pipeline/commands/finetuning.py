@@ -30,6 +30,7 @@ from pipeline.commands.options import (
 @click.option("--folds", type=int, metavar="K", help="One network for each of K folds of train and val, which never saw that fold.")
 @device_option
 @click.option("--devices", "count", type=click.IntRange(min=1), metavar="N", help="Train on N devices, in a process each. [default: 1]")
+@click.option("--max-memory", metavar="SIZE", help="Take at most so much of the device, as in 5G; batches are computed in parts.")
 @allow_missing_option
 @click.option("--again", is_flag=True, help="Train anew though the same run is finished.")
 @json_option
@@ -48,10 +49,10 @@ def finetune(
         from pipeline.runs.finetuning import finetune as run
         from pipeline.runs.finetuning import weights_of
 
-        depth = given.pop("depth")
+        depth, most = given.pop("depth"), given.pop("max_memory")
         chosen = {**pairs(settings), **({"depth": depth} if depth else {})}
         devices.once(lambda: bind(home, name, root))
-        trained = run(home, manifest.read(home, name), stage, chosen, **given)
+        trained = run(home, manifest.read(home, name), stage, chosen, max_memory=size_of(most) if most else None, **given)
         page = devices.once(lambda: reported(home, trained))
         print_scores(trained, page)
         files = [str(file) for file in weights_of(trained)]
@@ -59,6 +60,21 @@ def finetune(
             print_json({**trained.scores, "run": str(trained.folder), "weights": files[0] if len(files) == 1 else files})
         else:
             click.echo("\n".join(f"weights: {file}" for file in files))
+
+
+def size_of(text: str) -> int:
+    """Bytes of `5G`, `500M` or `5GiB`."""
+    from dask.utils import parse_bytes
+
+    from pipeline.errors import UserError
+
+    try:
+        found = int(parse_bytes(text))
+    except ValueError as error:
+        raise UserError(f"--max-memory {text!r} is no size; as in 5G, 500M or 5GiB") from error
+    if found < 1:
+        raise UserError(f"--max-memory {text!r}: a training needs some memory; as in 5G")
+    return found
 
 
 COMMANDS = (finetune,)

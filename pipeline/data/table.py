@@ -27,6 +27,8 @@ from pipeline.types import SPLITS, Array, Stale
 
 Change: TypeAlias = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 SCORING_BATCH = 64
+SCORING_BYTES = 128 << 20
+"""Most of a batch that is scored, where a single clip is not more: rows of some stages are images."""
 UNKNOWN = -1
 """The class index of a clip whose label is withheld."""
 
@@ -104,7 +106,11 @@ class Table:
 
     def each(self, say: Callable[[Batch], Array], axis: int = 0) -> Array:
         """What is said of every batch, as one: the clips, which lie along an axis, in the order of the table."""
-        return np.concatenate([say(batch) for batch in self.batches(SCORING_BATCH, shuffle=False)], axis)
+        return np.concatenate([say(batch) for batch in self.batches(self.fitting(SCORING_BATCH), shuffle=False)], axis)
+
+    def fitting(self, most: int) -> int:
+        """At most so many clips a batch: fewer where those with the most rows would fill more than SCORING_BYTES."""
+        return max(1, min(most, SCORING_BYTES // max(1, int(self.places.size.max(initial=1)))))
 
     @cached_property
     def places(self) -> Places:

@@ -7,7 +7,7 @@ from typing import Any
 
 WHOLE: Mapping[str, Any] = {
     **{"depth": "all", "head_epochs": 0, "backbone_rate": 1.0, "batch_norm": "moving"},
-    **{"lr": 1e-3, "crop": 0.0, "jitter": 0.0},
+    **{"lr": 1e-3, "crop": 0.0, "jitter": 0.0, "standardised": False},
 }
 """Of `finetuned`: all of the network from the first step on, by Adam at one rate, on images as they are."""
 SELF_LEARNING: Mapping[str, Mapping[str, Any]] = {

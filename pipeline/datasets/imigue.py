@@ -45,7 +45,10 @@ class Imigue:
     }
     published_stages = stages
     published: Mapping[str, Mapping[str, Any]] = {
-        "finetuned": {"stages": ("resnet50_map",), **WHOLE, "batch_size": 4, "frames": 8, "epochs": 20, "patience": 3, "best_by": "loss"},
+        "finetuned": {
+            **{"stages": ("resnet50_map",), **WHOLE, "map_channels": 1024, "learns_from": "frames"},
+            **{"batch_size": 4, "frames": 8, "epochs": 20, "patience": 3, "best_by": "loss"},
+        },
         "frame_cnn": {},
     }
     endings: Mapping[str, tuple[str, ...]] = {"rgb": (".*.jpg",)}

@@ -9,13 +9,14 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.learning import training_processes
-from pipeline.machine import chosen_device
+from pipeline.machine import chosen_device, shown_size
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -106,6 +107,33 @@ def _ending_with_the_others() -> Iterator[None]:
         if not GONE.search(str(error)):
             raise
         raise SystemExit(training_processes.LOST) from error
+
+
+def noise(device: str) -> dict[str, Any]:
+    """The state of the generators that a module draws from."""
+    import torch
+
+    return {"generator": torch.get_rng_state(), "cuda_generator": torch.cuda.get_rng_state() if device == "cuda" else None}
+
+
+def make_noise(state: Mapping[str, Any]) -> None:
+    """From now on draw what was drawn after that state."""
+    import torch
+
+    torch.set_rng_state(state["generator"])
+    if state["cuda_generator"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda_generator"])
+
+
+def limit(device: str, most: int) -> None:
+    """From now on this process takes at most so many bytes of a CUDA device; a CPU has no such limit, and a line says so."""
+    import torch
+
+    if device == "cuda":
+        whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, most / whole))
+    elif rank() == 0:
+        print(f"--max-memory {shown_size(most)}: on a CPU it bounds what a step keeps for its gradient, not the process", file=sys.stderr)
 
 
 def once(make: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline import atomic
 from pipeline.data.batch import Batch, share_of
-from pipeline.errors import Diverged
+from pipeline.errors import Diverged, UserError
 from pipeline.learning import devices, losses, schedule
 from pipeline.learning.augment import Blend
 from pipeline.learning.epochs import Display, Epoch, write_figures
@@ -26,6 +26,7 @@ from pipeline.learning.precision import fabric_of
 from pipeline.learning.recipe import Training
 
 CHECKPOINT = "checkpoint.pt"
+EASED = "halve it, and double the batches a step: --set batch_size=N --set accumulate=2, or use --device cpu"
 CHECKPOINT_SHARE = 0.1
 """Most of the time that checkpoints may take; where epochs are shorter than that allows, some are skipped."""
 
@@ -57,6 +58,9 @@ class Fitting:
         is_balanced = recipe.class_weights == "balanced"
         count = len(train.classes)
         self.class_weights = losses.balanced(train.labels, count) if is_balanced else torch.ones(count)
+        if train.memory:
+            devices.limit(device, train.memory)
+            recipe.keep_within(self.module, train.memory)
         self.state = State()
         self.saved_at, self.saving_took = time.monotonic(), 0.0
 
@@ -128,6 +132,19 @@ class Fitting:
         return (self.class_weights[batch.labels] * (not stands_in)).to(self.fabric.device)
 
     def _step(self, group: Sequence[Batch]) -> Tensor:
+        """One step; where the device has too little memory, again by a module that needs less, with the same noise."""
+        state = devices.noise(self.device)
+        while True:
+            try:
+                return self._stepped(group)
+            except torch.OutOfMemoryError as error:
+                if self.share[1] > 1 or not self.recipe.eases(self.module):
+                    raise UserError(f"the device has no memory for a batch of {self.recipe.batch_size} clips; {EASED}") from error
+            self.stepper.zero_grad()
+            torch.cuda.empty_cache()
+            devices.make_noise(state)
+
+    def _stepped(self, group: Sequence[Batch]) -> Tensor:
         """One step by the gradient of the mean loss of several batches, as if they were one; the sum of this process' losses."""
         wholes = [batch.labels if batch.whole is None else batch.whole for batch in group]
         whole = float(torch.stack([self.class_weights[labels].sum() for labels in wholes]).sum())
@@ -165,10 +182,12 @@ class Fitting:
     def _validate(self) -> tuple[float, float]:
         """Mean loss, classes weighted as in training, and fraction right on the validation clips."""
         self.wrapped.eval()
+        with torch.no_grad():
+            self.recipe.settle(self.module, self.train, self.fabric.device)
         loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         right = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         with torch.inference_mode():
-            for batch in self.val.batches(self.recipe.batch_size, shuffle=False, share=self.share):
+            for batch in self.val.batches(self.val.fitting(self.recipe.batch_size), shuffle=False, share=self.share):
                 here, weights = batch.to(self.fabric.device), self._weights(batch)
                 logits = self.wrapped(here)
                 loss += (self.recipe.losses(logits, here) * weights).sum()
@@ -201,8 +220,7 @@ class Fitting:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
-            "generator": torch.get_rng_state(),
-            "cuda_generator": torch.cuda.get_rng_state() if self.device == "cuda" else None,
+            **devices.noise(self.device),
             "figures": [asdict(figures) for figures in state.figures],
             "best": list(state.best),
             "best_epoch": state.best_epoch,
@@ -225,7 +243,5 @@ class Fitting:
         self.fabric.strategy.precision.load_state_dict(content["precision"])
         figures = [Epoch(**values) for values in content["figures"]]
         self.state = State(figures, (content["best"][0], content["best"][1]), content["best_epoch"], content["best_weights"])
-        torch.set_rng_state(content["generator"])
-        if self.device == "cuda" and content["cuda_generator"] is not None:
-            torch.cuda.set_rng_state(content["cuda_generator"])
+        devices.make_noise(content)
         Console(stderr=True).print(f"resumed after epoch {len(figures)}", highlight=False, markup=False)

@@ -90,6 +90,12 @@ class Learner(Recipe):
     def begin(self, module: nn.Module, epoch: int) -> None:
         """Say what of the module trains in an epoch, where not all of it does."""
 
+    def settle(self, module: nn.Module, train: Training, device: torch.device) -> None:
+        """Take what the module, now in evaluation, needs to know of the training clips as it is after an epoch."""
+
+    def keep_within(self, module: nn.Module, most: int) -> None:
+        """Keep at most so many bytes for a backward pass, where the module can tell."""
+
     def eases(self, module: nn.Module) -> bool:
         """Whether the module can do the same in less memory, and does from now on."""
         return False

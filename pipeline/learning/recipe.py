@@ -98,6 +98,8 @@ class Training(Table):
     """Is told the figures of every epoch of a network that trains on just this table, and may end the training by raising."""
     journal: Journal | None = None
     """Keeps the figures that go to `folder` for other programs."""
+    memory: int | None = None
+    """Most bytes that it may take of its device."""
     story: Mapping[str, Any] = field(default_factory=dict)
     """What weights that are trained on this are to say of themselves: the run, its corpus and the clips that they learned from."""
 

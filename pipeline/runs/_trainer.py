@@ -38,6 +38,8 @@ class RunTrainer:
     """The line that made all this."""
     missing: Mapping[str, str]
     """Clips left out, with their reasons."""
+    memory: int | None = None
+    """Most bytes that a training may take of its device."""
     clock: Clock = field(default_factory=Clock)
     """Of the training under way."""
     origin: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class RunTrainer:
         train, val = reading.fold("train", record["seed"], folder), reading.fold("val", record["seed"])
         clock = Clock(folder)
         train.trainer = replace(self, reading=reading, clock=clock, origin={})
+        train.memory = self.memory
         train.story = {"run": record["id"], "seed": record["seed"], **reading.story()}
         predictor = recipe.fit(train, val, self.device)
         devices.once(lambda: predictor.save(folder))

@@ -46,6 +46,7 @@ def finetune(
     allow_missing: int = 0,
     again: bool = False,
     model: str = MODEL,
+    max_memory: int | None = None,
 ) -> Run:
     """The finished run of a stage's network on the labelled clips; with `folds`, of as many networks, each in a run of its own.
 
@@ -63,7 +64,7 @@ def finetune(
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)]), *([] if model == MODEL else ["--model", model])]
     command = shlex.join(["signcache", "finetune", table.name, name, *words])
-    trainer = RunTrainer(home, reading, chosen_device(device), command, missing)
+    trainer = RunTrainer(home, reading, chosen_device(device), command, missing, memory=max_memory)
     return trained(trainer, model, recipe, seed, folds=folds, again=again)
 
 
@@ -79,7 +80,7 @@ def _shared_out(name: str, settings: Mapping[str, str], model: str) -> tuple[dic
     able = [known for known in registry.names("model") if {"kind", "begins"} <= registry.find("model", known).model_fields.keys()]
     if model not in able:
         raise UserError(f"--model {model}: it trains no network of a stage{did_you_mean(model, able)} Those that do: {', '.join(able)}")
-    known = set(registry.find("model", model).model_fields) - {"kind", "fields", "begins", "stages"}
+    known = set(registry.find("model", model).model_fields) - {"kind", "fields", "begins", "weights", "stages"}
     own, of_training = dict[str, str](), {key: value for key, value in settings.items() if key == WORD}
     for key, value in preset_of(settings)[1].items():
         place, dot, field = key.rpartition(".")
@@ -103,7 +104,9 @@ def items_of(home: Home, table: Manifest, stage: Stage) -> Stage:
 def _recipe(table: Manifest, stage: Stage, items: Stage, settings: Mapping[str, Any], model: str) -> Recipe:
     """The training, of the stage as it is configured."""
     fields = stage.extractor.model_dump(mode="json")
-    made: dict[str, Any] = {"stages": (items.name,), "kind": stage.kind, "fields": fields, "begins": stage.fingerprint.digest}
+    weights = fields.pop("weights", "none")
+    begins = {"digest": stage.fingerprint.digest, "weights": stage.fingerprint.identity.get("weights")}
+    made = {"stages": (items.name,), "kind": stage.kind, "fields": fields, "begins": begins, "weights": weights}
     return configured(table, model, {**settings, **made})
 
 

@@ -51,6 +51,8 @@ class Backbone(nn.Module):
         for block in blocks[len(self.frozen) :]:
             block.requires_grad_(True)
         self.last = 0
+        self.budget: int | None = None
+        """Most bytes that rows computed together may keep for the backward pass."""
 
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
@@ -64,12 +66,29 @@ class Backbone(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         keeps = self.training and not self.rests and torch.is_grad_enabled()
         self.last = len(items) if keeps else 0
+        if keeps and self.budget and self.at_once is None and self.keeps_statistics:
+            self.at_once = max(1, self.budget // max(1, self._kept_bytes(items[:1])))
         size = (self.at_once or len(items)) if keeps else AT_ONCE
         parts = torch.split(items, max(size, 1))
         with torch.set_grad_enabled(keeps):
             if not keeps or len(parts) == 1:
                 return torch.cat([self.network(part) for part in parts])
             return torch.cat([checkpoint(self.network, part, use_reentrant=False) for part in parts])
+
+    def _kept_bytes(self, item: Tensor) -> int:
+        """What the network keeps of one row for the backward pass, but for its weights."""
+        own = {values.untyped_storage().data_ptr() for values in self.network.parameters()}
+        kept: dict[int, int] = {}
+
+        def note(values: Tensor) -> Tensor:
+            storage = values.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return values
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda values: values):
+            self.network(item)
+        return sum(kept.values())
 
     def eases(self) -> bool:
         """Whether it computes half as many rows together from now on, each part again in the backward pass: the same up to rounding."""
