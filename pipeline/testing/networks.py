@@ -17,7 +17,8 @@ from pipeline.types import STAGE_PREFIX, Extractor, Frame, has_network
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SMALL = {"weights": "random:0", "resize": (64, 64), "window": 9, "short_side": 193, "side": 193}
+QUICK = {"weights": "random:0", "window": 9}
+SMALL = {"resize": (64, 64), "short_side": 193, "side": 193}
 """Settings with which the network of any stage computes in a moment."""
 
 
@@ -109,9 +110,10 @@ class NetworkContract(Contract):
 
 
 def seeded(name: str, **fields: object) -> Extractor:
-    """The stage with random weights and small images, where it has any."""
-    known = type(created(name)).model_fields
-    return created(name, **{**{field: value for field, value in SMALL.items() if field in known}, **fields})
+    """The stage with random weights, small windows and, where it reads media, small images."""
+    stage = created(name)
+    small = {**QUICK, **({} if stage.source.startswith(STAGE_PREFIX) else SMALL)}
+    return created(name, **{**{field: value for field, value in small.items() if field in type(stage).model_fields}, **fields})
 
 
 def changed(network: nn.Module) -> nn.Module:
