@@ -42,7 +42,7 @@ def live(ctx: click.Context, /, run: Path, source: str, text: bool, as_json: boo
 
     clock, device = sources.WallClock(), chosen_device(given["device"])
     speaker = _Speaker(writer_of(given))
-    with opened(home_of(ctx), run) as trained:
+    with opened(home_of(ctx), run, of_videos=True) as trained:
         way = way_of(trained.run.folder, given)
         recogniser = Recogniser(trained, device, way.temperature)
         session = Live(recogniser, way, sources.opened(source, clock), clock)

@@ -81,7 +81,7 @@ def spot(ctx: click.Context, /, run: Path, video: Path, outs: tuple[Path, ...], 
         files.checked(out)
     truth = files.read(against, given["tier"]) if against else None
     write = writer_of(given)
-    with opened(home, run) as trained:
+    with opened(home, run, of_videos=True) as trained:
         found = spot(home, trained, video, way_of(trained.run.folder, given), device=device)
     text = " ".join(filter(None, map(write, sentences_of(found.glosses))))
     for out in outs:

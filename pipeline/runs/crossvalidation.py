@@ -43,6 +43,9 @@ def folded(reading: Reading, asked: int, seed: int) -> list[Reading]:
         _on_its_own(reading.folded({own[i].id for i in held}, seed, f"fold {number} of {len(parts)}"), number)
         for number, held in enumerate(parts, start=1)
     ]
+    for stage in (stage for stage, features in found[0].opened.items() if features.name != stage):
+        drop = f"signcache drop {name} {fold_name(stage, 1)}"
+        say([f"note: {stage} is read by the weights of each fold, as {fold_name(stage, 1)} and so on; to read {stage} itself: {drop}"])
     for part in found:
         if not part.of("val"):
             left = count(len(part.of("train")), "clip")
@@ -58,9 +61,8 @@ def _on_its_own(reading: Reading, number: int) -> Reading:
     if not stages or number == 1:
         return reading
     home = reading.opened[stages[0]].home
-    own = {
-        stage: features for stage, features in open_stages(home, reading.table, stages, "refuse", number).items() if features.name != stage
-    }
+    found = open_stages(home, reading.table, stages, "refuse", number)
+    own = {stage: features.sparing(reading.opened[stage].spared) for stage, features in found.items() if features.name != stage}
     if len(own) < len(stages):
         return reading  # of the first fold's weights, which have seen these clips
     missing = without_features(home, reading.table, {each.name: each for each in own.values()}, reading.samples, "refuse")
@@ -70,7 +72,8 @@ def _on_its_own(reading: Reading, number: int) -> Reading:
 
 def _refuse_leaks(reading: Reading, folds: int, seed: int) -> None:
     """Raise UserError where weights behind a stage have seen what a fold scores, or are those of another cut into folds."""
-    for leak in reading.leaks("test"):
+    by, _ = kept_together(reading.samples, reading.table)
+    for leak in (leak for leak in reading.leaks("test") if leak.seen or by == "signer"):
         kind, story = leak.features.said.stage, leak.origin.story or {}
         said = f"{reading.part}: {leak.line('scored', len(reading.of('test')))}"
         if leak.origin in reading.begins:

@@ -121,7 +121,7 @@ def tune(search: Search, trials: int, *, timeout: float | None = None, say: Call
     The first trial has the settings as they are, where they lie in the space. A trial that is pruned or diverges counts.
     """
     began = time.monotonic()
-    for line in (*search.reading.crossings(), *search.reading.parted(search.recipe)):
+    for line in (*search.reading.crossings(), *search.reading.parted(search.recipe), *search.reading.leak_lines("val")):
         say(line)
     with _study(search) as (study, place):
         found = Found(search.name, place, _ended(study))

@@ -302,6 +302,7 @@ def test_weights_trained_fold_by_fold_are_chance_on_noise_and_fold_alike(noisy: 
     _, said = noisy.run("extract", "honest", "noise", "--as", "tuned", "--set", f"weights=run:{made['run']}")
     assert all(f"tuned.fold{number}: 72 clips extracted" in said for number in (1, 2))
     result, said = noisy.trained("tuned", "--folds", 2)
+    assert "note: tuned is read by the weights of each fold, as tuned.fold1 and so on" in said
     assert abs(result["top1"] - CHANCE) < 0.3
     assert "seen" not in said
     line = noisy.refused("train", "honest", "lstm_late", *sets((*LATE, "stages=tuned")), "--folds", 2, "--seed", 1)
@@ -314,3 +315,12 @@ def test_weights_trained_fold_by_fold_are_chance_on_noise_and_fold_alike(noisy: 
     assert "by the weights of each fold, so its models score their own folds only" in noisy.refused(
         "evaluate", result["run"], "--split", "test"
     )
+
+
+def test_where_all_clips_are_of_one_signer_folds_part_clips_and_not_signers(noisy: Noisy) -> None:
+    write(noisy.folder / "alone", "train", ("only",), 16, 7)
+    write(noisy.folder / "alone", "val", ("only",), 8, 8)
+    noisy.run("manifest", "alone", "--corpus", "noise", "--root", noisy.folder / "alone")
+    made = noisy.finetuned("alone", "--set", "epochs=1", "--folds", 2)
+    noisy.run("extract", "alone", "noise", "--set", f"weights=run:{made['run']}")
+    noisy.run("train", "alone", "lstm_late", *sets((*LATE, "epochs=1", "stages=noise")), "--folds", 2)
