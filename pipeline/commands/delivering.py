@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from pipeline.commands.options import device_option, home_of, json_option, print_json, stale_option
+from pipeline.commands.spotting import way_of
 
+AS_CALIBRATED = {"gate": None, "threshold": None, "window": None, "stride": 1}
 ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
@@ -80,7 +82,8 @@ def serve(ctx: click.Context, /, run: Path, host: str, port: int, max_mb: float,
 
         raise UserError(f"a server needs {error.name}, which is not installed; run: pip install 'signcache[serve]'") from error
 
-    manner = Manner(host, port, **{name: given.pop(name) for name in ("keep", "stale", "device")})
+    how = {name: given.pop(name) for name in ("keep", "stale", "device")}
+    manner = Manner(lambda folder: way_of(folder, AS_CALIBRATED), host, port, **how)
     serve(home_of(ctx), run, manner, Limits(max_bytes=int(max_mb * 1e6), **given), click.echo)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from pipeline import __version__
 from pipeline.runs.packaging.card import CARD
 from pipeline.serving.labelling import Labeller, Refused
+from pipeline.serving.live import Sessions
 from pipeline.serving.spotting import Spotter
 from pipeline.serving.uploads import Limits, Upload, received
 
@@ -87,7 +88,7 @@ class Door:
             metrics.under_way.dec()
 
 
-def app_of(labeller: Labeller, spotter: Spotter, folder: Path) -> FastAPI:
+def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Path) -> FastAPI:
     """The interface of a labeller; uploads lie in a folder while they are looked at."""
     metrics, door, limits = Metrics(labeller), Door(labeller.limits), labeller.limits
     app = FastAPI(title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
@@ -124,6 +125,11 @@ def app_of(labeller: Labeller, spotter: Spotter, folder: Path) -> FastAPI:
             await _within(asyncio.to_thread(labeller.check, upload, SPOTTED * limits.max_seconds), limits)
             found: dict[str, Any] = await _within(spotter.spot(upload), limits)
             return found
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket, rate_hz: float = 30.0) -> None:
+        """JPEG frames in, an event after each that was looked at out; after `end` all glosses."""
+        await sessions.run(socket, rate_hz)
 
     @app.get("/health")
     async def health() -> dict[str, str]:

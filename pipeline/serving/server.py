@@ -13,17 +13,22 @@ from socket import socket
 import uvicorn
 
 from pipeline.corpus.manifest import Home
+from pipeline.machine import chosen_device
 from pipeline.runs.packaging.reading import opened, unfolded
 from pipeline.serving.app import app_of
 from pipeline.serving.labelling import Labeller
+from pipeline.serving.live import Sessions
 from pipeline.serving.spotting import Spotter
 from pipeline.serving.uploads import Limits
+from pipeline.spotting.spot import Way
 
 
 @dataclass(frozen=True)
 class Manner:
     """Where it listens, port 0 being any that is free, and how it works."""
 
+    way: Callable[[Path], Way]
+    """How frames of live sessions are looked at, by the folder of the run."""
     host: str = "127.0.0.1"
     port: int = 8000
     device: str = "auto"
@@ -42,13 +47,15 @@ def serve(home: Home, place: Path, manner: Manner, limits: Limits, say: Callable
         own = home if manner.keep else Home(scratch / "cache", home.manifests)
         labeller = Labeller(trained, own, limits, device=manner.device, keeps=manner.keep)
         stack.callback(labeller.close)
+        sessions = Sessions(trained, manner.way(trained.run.folder), chosen_device(manner.device), limits.max_pixels)
         config = uvicorn.Config(
-            app_of(labeller, Spotter(own, folder, manner.device), scratch / "uploads"),
+            app_of(labeller, Spotter(own, folder, manner.device), sessions, scratch / "uploads"),
             host=manner.host,
             port=manner.port,
             log_level="warning",
             access_log=False,
             server_header=False,
+            ws_max_size=limits.max_bytes,
             timeout_graceful_shutdown=int(limits.deadline_seconds) + 1,
         )
         for number in (

@@ -24,7 +24,7 @@ def app(folder: Path, limits: Limits) -> Any:
     counts = SimpleNamespace(batches=0, clips=0, decoded=0)
     trained = SimpleNamespace(run=RUN)
     labeller = SimpleNamespace(limits=limits, modality="rgb", counts=counts, trained=trained, check=lambda *_: None, ask=lambda _: Future())
-    return app_of(labeller, SimpleNamespace(), folder)  # type: ignore[arg-type]
+    return app_of(labeller, SimpleNamespace(), SimpleNamespace(), folder)  # type: ignore[arg-type]
 
 
 async def asked(served: Any, messages: Iterator[dict[str, Any]]) -> tuple[int, str]:

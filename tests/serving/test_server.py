@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from PIL import Image
 from pipeline.corpus.manifest import Home
 from tests.checkout import PATIENCE, ROOT
 from tests.commands import run, said
-from tests.video_files import write_clip
+from tests.video_files import numbered, write_clip
 
 SMALL = ("source=rgb", "receivers=1", "max_frames=4", "resize=16,16")
 TINY = ("hidden=4", "epochs=1", "stages=radar_cnn")
@@ -159,6 +160,36 @@ def test_a_video_is_spotted_in_or_refused_with_its_reason(serving: Serving) -> N
     status, answer = serving.send(write_clip(serving.root / "video.mp4", 70).read_bytes(), path="/spot")
     assert status == 200, answer
     assert all(each.keys() == {"label", "start", "end", "probability"} for each in answer["glosses"])
+
+
+def test_a_live_session_says_what_it_sees_in_frames_as_they_come(serving: Serving) -> None:
+    from websockets.sync.client import connect
+
+    with connect(f"{serving.url.replace('http', 'ws')}/live?rate_hz=25", open_timeout=PATIENCE, close_timeout=PATIENCE) as socket:
+        socket.send(b"no picture")
+        assert json.loads(socket.recv(PATIENCE)) == {"error": "a frame is no whole JPEG"}
+        events = []
+        for number in range(62):  # the next once the last was looked at, so that none is dropped
+            content = BytesIO()
+            Image.fromarray(numbered(number, (64, 48))).save(content, "JPEG")
+            socket.send(content.getvalue())
+            events.append(json.loads(socket.recv(PATIENCE)))
+        socket.send("end")
+        last = json.loads(socket.recv(PATIENCE))
+    assert events[0].keys() == {"seconds", "label", "probability", "word", "is_new", "sentence"}
+    assert events[0]["label"] not in ("sign0", "sign1")
+    assert events[-1]["label"] in ("sign0", "sign1")
+    assert (last["ended"], last["seen"]) == (True, 62)
+    assert last["glosses"] == [] or last["glosses"][0]["label"] in ("sign0", "sign1")
+
+
+def test_a_page_of_another_site_gets_no_live_session(serving: Serving) -> None:
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    asked = connect(f"{serving.url.replace('http', 'ws')}/live", additional_headers={"Origin": "https://elsewhere.example"})
+    with asked as socket, pytest.raises(ConnectionClosed, match="pages of other sites"):
+        socket.recv(PATIENCE)
 
 
 def test_it_ends_on_sigterm_and_leaves_nothing(serving: Serving) -> None:
