@@ -38,7 +38,10 @@ class Demo:
     }
     training: Mapping[str, Mapping[str, Any]] = {
         "lstm_late": {"normalize": "clip", "lr": 1e-3, "batch_size": 32, "epochs": 30},
-        "attention_fusion": {"normalize": "clip", "batch_size": 16, "epochs": 40},
+        "attention_fusion": {
+            **{"normalize": "clip", "lr": 1e-3, "batch_size": 16, "epochs": 60},
+            **{"modality_dropout": 0.4, "frame_drop": 0.2, "time_warp": 0.3},
+        },
         "bilstm_attention": {"stages": ("kinematics",), "lr": 1e-3, "batch_size": 16, "epochs": 40},
     }
     endings: Mapping[str, tuple[str, ...]] = {

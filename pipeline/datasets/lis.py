@@ -29,10 +29,14 @@ class Lis:
     stages: Mapping[str, Mapping[str, Any]] = {"resnet50": {}, "radar_cnn": {}}
     training: Mapping[str, Mapping[str, Any]] = {
         "lstm_late": {},
-        "attention_fusion": {"normalize": "clip", "batch_size": 64},
+        "attention_fusion": {
+            **{"normalize": "clip", "lr": 1e-3, "batch_size": 64},
+            **{"modality_dropout": 0.4, "frame_drop": 0.2, "time_warp": 0.3},
+        },
         "transformer": {
             **{"stages": ("resnet50", "radar_cnn"), "normalize": "clip", "frames": 30, "layers": 2, "width": 128, "dropout": 0.3},
-            **{"lr": 5e-4, "schedule": "cosine", "warmup": 5, "batch_size": 64, "accumulate": 1, "epochs": 80, "patience": 0},
+            **{"lr": 1e-3, "schedule": "cosine", "warmup": 5, "batch_size": 64, "accumulate": 1, "epochs": 80, "patience": 0},
+            **{"frame_drop": 0.2, "time_warp": 0.3},
         },
     }
     published_stages = stages
