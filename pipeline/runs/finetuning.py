@@ -20,13 +20,12 @@ from pipeline.extraction import plan
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.progress import Progress
 from pipeline.learning import devices
-from pipeline.learning.recipe import Recipe
 from pipeline.machine import chosen_device
 from pipeline.runs._trainer import RunTrainer
 from pipeline.runs.crossvalidation import fold_folders
 from pipeline.runs.reading import read_for
 from pipeline.runs.run_folder import Run
-from pipeline.runs.training import configured, labelled, trained
+from pipeline.runs.training import configured, labelled, origin_of, trained
 from pipeline.types import has_network
 
 MODEL = "finetuned"
@@ -56,7 +55,8 @@ def finetune(
     own, of_training = _shared_out(name, settings, model)
     stage = configure(home, table, name, now=own)
     items = items_of(home, table, stage)
-    recipe = _recipe(table, stage, items, of_training, model)
+    made = _made(stage, items)
+    recipe = configured(table, model, {**of_training, **made})
     clips = labelled(table, folds)
     devices.once(lambda: _prepare(home, table, items, {sample.id for sample in clips}, device))
     reading, missing = read_for(home, table, recipe, clips, stale="refuse", allow_missing=allow_missing)
@@ -64,7 +64,8 @@ def finetune(
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)]), *([] if model == MODEL else ["--model", model])]
     command = shlex.join(["signcache", "finetune", table.name, name, *words])
-    trainer = RunTrainer(home, reading, chosen_device(device), command, missing, memory=max_memory)
+    origin = origin_of(table, model, of_training, recipe, made)
+    trainer = RunTrainer(home, reading, chosen_device(device), command, missing, memory=max_memory, origin=origin)
     return trained(trainer, model, recipe, seed, folds=folds, again=again)
 
 
@@ -101,13 +102,12 @@ def items_of(home: Home, table: Manifest, stage: Stage) -> Stage:
     return configure(home, table, stage.name + ITEMS, now=now, kind="items")
 
 
-def _recipe(table: Manifest, stage: Stage, items: Stage, settings: Mapping[str, Any], model: str) -> Recipe:
-    """The training, of the stage as it is configured."""
+def _made(stage: Stage, items: Stage) -> dict[str, Any]:
+    """Settings of the training that are of the stage as it is configured, not of `--set`."""
     fields = stage.extractor.model_dump(mode="json")
     weights = fields.pop("weights", "none")
     begins = {"digest": stage.fingerprint.digest, "weights": stage.fingerprint.identity.get("weights")}
-    made = {"stages": (items.name,), "kind": stage.kind, "fields": fields, "begins": begins, "weights": weights}
-    return configured(table, model, {**settings, **made})
+    return {"stages": (items.name,), "kind": stage.kind, "fields": fields, "begins": begins, "weights": weights}
 
 
 def _prepare(home: Home, table: Manifest, items: Stage, clips: set[str], device: str) -> None:

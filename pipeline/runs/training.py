@@ -52,7 +52,7 @@ def train(
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     words += ["--seed", str(seed), *([] if folds is None else ["--folds", str(folds)])]
     command = shlex.join(["signcache", "train", table.name, model_name, *words])
-    trainer = RunTrainer(home, reading, chosen_device(device), command, missing, origin=_origin(table, model_name, settings, recipe))
+    trainer = RunTrainer(home, reading, chosen_device(device), command, missing, origin=origin_of(table, model_name, settings, recipe))
     return trained(trainer, model_name, recipe, seed, folds=folds, again=again)
 
 
@@ -144,11 +144,13 @@ def configured(
     return recipe
 
 
-def _origin(table: Manifest, model_name: str, settings: Mapping[str, str], recipe: Recipe) -> dict[str, Any]:
-    """Where the settings of a recipe come from: the presets that give just these, and what was set beside them."""
+def origin_of(
+    table: Manifest, model_name: str, settings: Mapping[str, str], recipe: Recipe, made: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Where the settings of a recipe come from: the presets that give just these with those `made`, and what was set beside them."""
     given = preset_of(settings)[1]
     known = [preset for preset in PRESETS if preset == TUNED or model_name in models_of(table.dataset, preset)]
-    alike = [preset for preset in known if configured(table, model_name, {**given, WORD: preset}) == recipe]
+    alike = [preset for preset in known if configured(table, model_name, {**given, **(made or {}), WORD: preset}) == recipe]
     notes = stand_in_line(table, model_name, recipe.stages) if TUNED in alike else []
     return {"presets": alike, "set": given, **({"notes": notes} if notes else {})}
 

@@ -16,6 +16,7 @@ from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.extraction.plan import wanted_stages
 from pipeline.runs import finetuning, run_folder
+from pipeline.runs.reading import Reading
 from pipeline.runs.training import configured, train
 from pipeline.runs.tuning import search_for
 from tests.commands import run, said
@@ -159,17 +160,19 @@ def test_a_stage_that_only_published_settings_read_is_named_where_it_is_not_extr
 
 def test_finetuning_takes_published_settings_of_its_training(signs: tuple[Home, Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
     class Seen(Exception):
-        """The recipe that would be trained."""
+        """The recipe that would be trained, and where its settings come from."""
 
-    def seen(home: Home, table: Manifest, recipe: Any, *more: Any, **given: Any) -> None:
-        raise Seen(recipe)
+    def seen(trainer: Any, model: str, recipe: Any, *more: Any, **given: Any) -> None:
+        raise Seen(recipe, trainer.origin)
 
     monkeypatch.setattr(finetuning, "_prepare", lambda *given: None)
-    monkeypatch.setattr(finetuning, "read_for", seen)
+    monkeypatch.setattr(finetuning, "read_for", lambda home, table, *more, **given: (Reading(table, {}, ()), {}))
+    monkeypatch.setattr(finetuning, "trained", seen)
     monkeypatch.setattr(type(signs[1].dataset), "published", {"finetuned": {"stages": ("i3d",), "head_epochs": 0, "dropout": 0.4}})
     with pytest.raises(Seen) as found:
         finetuning.finetune(*signs, "resnet50", {"settings": "published", "dropout": "0.1", "weights": "random:0"})
-    said = found.value.args[0].model_dump()
+    said, origin = found.value.args[0].model_dump(), found.value.args[1]
+    assert origin == {"presets": ["published"], "set": {"dropout": "0.1"}}
     assert (said["head_epochs"], said["dropout"], said["kind"]) == (0, 0.1, "resnet50")
     assert said["stages"] == ("resnet50.items",), "what is trained is the command's to say"
     with pytest.raises(UserError, match=r"no settings called 'publishd'; did you mean 'published'\?"):
