@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 CHUNK = 1 << 20
 ENVELOPE_BYTES = 64 << 10
@@ -101,6 +102,7 @@ async def _form(request: Request, limits: Limits) -> Any:
     too_large = HTTPException(413, f"at most {limits.max_bytes} bytes a clip")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
+        await _drained(request, 2 * most, limits)
         raise too_large
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise HTTPException(415, "send the clip as multipart/form-data in the field 'file'")
@@ -123,6 +125,17 @@ async def _form(request: Request, limits: Limits) -> Any:
         raise HTTPException(408, f"the clip did not come within {limits.deadline_seconds:g} s") from None
     except (MultiPartException, KeyError, UnicodeDecodeError):
         raise HTTPException(400, "the body is no whole multipart/form-data") from None
+
+
+async def _drained(request: Request, most: int, limits: Limits) -> None:
+    """Take what still comes of a body that is refused, unless it is very much: many senders read an answer only then."""
+    came = 0
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(limits.deadline_seconds):
+            async for part in request.stream():
+                came += len(part)
+                if came > most:
+                    return
 
 
 @asynccontextmanager

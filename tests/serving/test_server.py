@@ -92,8 +92,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     line = process.stdout.readline()
     assert line.startswith(f"signcache serves {root}/signs.zip at http://127.0.0.1:"), line
     yield Serving(line.split()[-1], process, root, root / "signs.zip")
-    process.kill()
-    process.wait()
+    process.terminate()
+    process.wait(PATIENCE)
     process.stdout.close()
 
 
