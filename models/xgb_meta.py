@@ -22,9 +22,13 @@ class XgbMeta(Stacking):
     signer where known, else by what the corpus declares. Any other clip is described by the mean of the fold models.
     Validation stops members and booster; the booster's last good round is kept (with `patience=0` every round is). The source
     states multi:softprob, eta 0.01, depth 7 to 8, subsample 0.75 to 0.8, colsample 0.9, lambda 0.5, alpha 0.2 and claims 98.7 % on
-    INCLUDE-50; its code holds no ensemble, so that is a claim. A run says what the plain mean of the same members scores on the same
-    clips; a few rounds that `start=members` add little to that vote. Not stated, so chosen here: 5 folds, at most 500 rounds, an
-    end after 30 without a lower loss.
+    INCLUDE-50; its code holds no ensemble, so that is a claim. Not stated, so chosen here: 5 folds, at most 500 rounds, an end after
+    30 without a lower loss.
+
+    A run says what the plain mean of the same members scores on the same clips. On INCLUDE-50's keypoints, whole recordings held out,
+    the ten rounds that its corpus asks for are close to a vote: they changed 10 of 654 guesses of members whose mean was right in
+    76.1 % (+1.2 points, 0.1 to 2.3), and gained more the weaker the members were (+4.0, 1.6 to 6.3, where their mean was right in
+    59.6 %). Trees that start even, eta 0.01 as stated and 200 rounds, were no better than the mean (-2.3, -8.7 to 4.2, of 53.8 %).
     """
 
     space: ClassVar[Space] = SPACE
