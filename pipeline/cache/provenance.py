@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import unseal
@@ -75,7 +76,7 @@ def origins_of(home: Home, dataset: str, name: str, digest: str, identity: Mappi
             yield from origins_of(home, dataset, above, upstream, known)
 
 
-def _kept(path: Any) -> Mapping[str, Any] | None:
+def _kept(path: Path) -> Mapping[str, Any] | None:
     try:
         story: Mapping[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:

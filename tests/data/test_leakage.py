@@ -324,3 +324,12 @@ def test_where_all_clips_are_of_one_signer_folds_part_clips_and_not_signers(nois
     made = noisy.finetuned("alone", "--set", "epochs=1", "--folds", 2)
     noisy.run("extract", "alone", "noise", "--set", f"weights=run:{made['run']}")
     noisy.run("train", "alone", "lstm_late", *sets((*LATE, "epochs=1", "stages=noise")), "--folds", 2)
+
+
+def test_what_weights_learned_from_stays_after_a_clean_up_and_damage_to_it_is_one_line(noisy: Noisy, leaked: dict[str, Any]) -> None:
+    noisy.run("extract", "honest", "noise", "--as", "kept", "--set", f"weights={leaked['weights']}")
+    noisy.run("gc", "honest", "kept", "--yes")
+    assert "trained noise on leaky" in noisy.run("show", "honest", "kept", "test/s0/a_40")[0]
+    (story,) = (noisy.folder / "cache/honest/kept").glob("*/.learned")
+    story.write_text("{")
+    assert ".learned is damaged (" in noisy.refused("show", "honest", "kept", "test/s0/a_40")
