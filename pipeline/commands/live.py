@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +60,8 @@ class _Speaker:
     """Sentences, made beside the frames: a language model takes seconds. Each is told as soon as it is there."""
 
     def __init__(self, write: Callable[[Sequence[str]], str]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         self.write, self.said = write, list[str]()
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="sentences")
         self.failed: BaseException | None = None

@@ -118,7 +118,8 @@ def way_of(folder: Path, given: Mapping[str, Any]) -> Way:
     said = thresholds.read(folder)
     gate, temperature = _gate(folder, said, given["gate"], given["threshold"])
     segmenter = registry.create("segmenter", segments, pairs(settings)) if segments else None
-    seconds = said.window_seconds if said and not given["window"] else None
+    is_published = given["gate"] in PUBLISHED
+    seconds = said.window_seconds if said and not given["window"] and not is_published else None
     return Way(gate, given["window"] or WINDOW, seconds, given["stride"], temperature, segmenter)
 
 

@@ -123,17 +123,19 @@ def trained_rows(signs: Signs, stage: str, clip: Path) -> Any:
     return publishing.opened(signs.home, "signs-predict", stage)[str(clip)]
 
 
-def test_rows_of_a_video_are_made_once_and_found_by_content(signs: Signs, long: tuple[Path, list[Gloss]]) -> None:
-    copy = signs.root / "elsewhere" / "renamed.mp4"
-    copy.parent.mkdir()
-    shutil.copy(long[0], copy)
-    done(signs.home, "drop", "signs-predict", "--yes")
-    first, words = spotted(signs, "derived", long[0], *WINDOW)
+def test_rows_of_a_video_are_made_once_and_found_by_content(signs: Signs) -> None:
+    video, copy = signs.root / "once.mp4", signs.root / "elsewhere" / "renamed.mp4"
+    compose(signs.clips(), video, seed=SEED + 100)
+    first, words = spotted(signs, "derived", video, *WINDOW)
     assert "colour.every-frame: 1/1 clips" in words
+    copy.parent.mkdir()
+    shutil.copy(video, copy)
     again, words = spotted(signs, "derived", copy, *WINDOW)
     assert again == first
     assert "clips" not in words
     assert "all whole" in run(signs.home, "verify", "signs-predict").output
+    done(signs.home, "compact", "signs-predict")
+    done(signs.home, "gc", "--yes")
     _, words = spotted(signs, "colour", copy, "--stride", 5, "--gate", "insignia", "--window", 24)
     assert "clips" not in words
 

@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy.special import softmax
 
+from pipeline.commands.spotting import way_of
 from pipeline.errors import UserError
 from pipeline.runs.calibration import thresholds
 from pipeline.runs.calibration.thresholds import Thresholds, calibrated, lowest, measured
+from pipeline.spotting.gate import GATES, Gate
+from pipeline.spotting.spot import Way
 from pipeline.types import Array
 from tests.commands import run
 from tests.spotting.signs import KNOWN, REST, Signs, done
@@ -104,6 +107,19 @@ def test_thresholds_are_read_as_they_were_written_and_refused_where_they_are_dam
     path.write_text("{")
     with pytest.raises(UserError, match=r"thresholds\.json is damaged .*run: signcache calibrate"):
         thresholds.read(tmp_path)
+
+
+def test_a_published_gate_is_taken_as_it_is_and_the_calibrated_one_where_none_is_named(tmp_path: Path) -> None:
+    given = {"gate": None, "threshold": None, "window": None, "stride": 1}
+    assert way_of(tmp_path, given) == Way(GATES["insignia"], 60)
+    thresholds.write(tmp_path, Thresholds(1.5, 0.81, "val", 9, 0.9, 0.05, window_seconds=1.4))
+    assert way_of(tmp_path, given) == way_of(tmp_path, {**given, "gate": "calibrated"}) == Way(Gate(30, 0.81), 60, 1.4, temperature=1.5)
+    for name, gate in GATES.items():
+        assert way_of(tmp_path, {**given, "gate": name}) == Way(gate, 60)
+    assert way_of(tmp_path, {**given, "gate": "insignia", "threshold": 0.9, "stride": 3}) == Way(Gate(30, 0.9), 60, stride=3)
+    assert way_of(tmp_path, {**given, "window": 24}) == Way(Gate(30, 0.81), 24, temperature=1.5)
+    assert Way(gate, 60, 1.4).frames(25.0) == 35
+    assert Way(gate, 60).frames(25.0) == Way(gate, 60, 1.4).frames(0.0) == 60
 
 
 def test_a_run_is_calibrated_and_measured_on_signs_that_it_never_saw(signs: Signs, tmp_path: Path) -> None:
