@@ -37,6 +37,7 @@ class Demo:
         "kinematics": {"aspect": 4 / 3},
     }
     training: Mapping[str, Mapping[str, Any]] = {
+        "finetuned": {"lr": 5e-3, "backbone_rate": 0.2, "epochs": 14, "frames": 6},
         "lstm_late": {"normalize": "clip", "lr": 1e-3, "batch_size": 32, "epochs": 30},
         "attention_fusion": {
             **{"normalize": "clip", "lr": 1e-3, "batch_size": 16, "epochs": 60},

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline import registry
 from pipeline.cache.stage import configure
 from pipeline.cache.trained import BACKBONE, story_of
+from pipeline.commands.finetuning import size_of
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.errors import UserError
 from pipeline.learning.backbones import backbone as backbones
@@ -235,6 +236,19 @@ def test_a_wrong_wish_is_one_line(images: Fixture) -> None:
         finetuned(*images, {"i3d.window": "9"})
     with pytest.raises(UserError, match=r"stage 'radar_cnn' has no field 'frame'"):
         finetuned(*images, {"frame": "9"})
+
+
+@pytest.mark.parametrize(("said", "size"), [("5G", 5 * 10**9), ("500M", 500 * 10**6), ("2GiB", 2 << 30)])
+def test_the_most_memory_is_said_as_people_say_it(said: str, size: int) -> None:
+    assert size_of(said) == size
+
+
+@pytest.mark.parametrize(
+    ("said", "why"), [("5 apples", "is no size; as in 5G, 500M or 5GiB"), ("0", "a training needs some memory; as in 5G")]
+)
+def test_a_size_that_is_none_is_one_line(said: str, why: str) -> None:
+    with pytest.raises(UserError, match=f"--max-memory '{said}':? {why}"):
+        size_of(said)
 
 
 def test_weights_of_no_such_run_are_one_line(images: Fixture, signs: Fixture, tmp_path: Path) -> None:
