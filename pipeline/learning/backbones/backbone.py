@@ -23,9 +23,12 @@ AT_ONCE = 64
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """What `--depth` counts, the last ones first to learn: what the network says in `blocks`, else its children that have weights."""
+    """What `--depth` counts, the last ones first to learn: what the network says in `blocks`, else its children that have weights.
+
+    One that has no children is a block itself.
+    """
     blocks = getattr(network, "blocks", None)
-    return [block for block in (network.children() if blocks is None else blocks) if any(True for _ in block.parameters())]
+    return [block for block in (network.children() if blocks is None else blocks) if any(True for _ in block.parameters())] or [network]
 
 
 class Backbone(nn.Module):
@@ -50,6 +53,8 @@ class Backbone(nn.Module):
         self.network.requires_grad_(False)
         for block in blocks[len(self.frozen) :]:
             block.requires_grad_(True)
+        if not self.frozen and not hasattr(self.network, "blocks"):
+            self.network.requires_grad_(True)  # what lies in no child too
         self.last = 0
         self.budget: int | None = None
         """Most bytes that rows computed together may keep for the backward pass."""
