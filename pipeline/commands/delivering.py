@@ -70,7 +70,7 @@ def export_model(ctx: click.Context, run: Path, form: str, out: Path, half: bool
 @device_option
 @click.pass_context
 def serve(ctx: click.Context, /, run: Path, host: str, port: int, max_mb: float, **given: Any) -> None:
-    """Label uploads over HTTP with a run or a package, until Ctrl-C: POST /predict, POST /spot; GET /docs says all.
+    """Label uploads over HTTP with a run or a package, until Ctrl-C: POST /predict and /spot, WS /live; GET /openapi.json says all.
 
     Says one line when it is ready. It has no passwords and no TLS: beyond this machine put it behind what has.
     """

@@ -91,7 +91,8 @@ class Door:
 def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Path) -> FastAPI:
     """The interface of a labeller; uploads lie in a folder while they are looked at."""
     metrics, door, limits = Metrics(labeller), Door(labeller.limits), labeller.limits
-    app = FastAPI(title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
+    described: dict[str, Any] = {"docs_url": None, "redoc_url": None}  # those pages load code from elsewhere
+    app = FastAPI(**described, title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
     run = labeller.trained.run
 
     @app.middleware("http")
