@@ -19,6 +19,7 @@ from pipeline.cache.stage import configure
 from pipeline.cache.trained import BACKBONE, story_of
 from pipeline.commands.finetuning import size_of
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.learning.backbones import backbone as backbones
 from pipeline.learning.epochs import read_figures
@@ -60,6 +61,34 @@ def test_a_trained_network_tells_clips_apart_that_it_never_saw(images: Fixture) 
     run = finetuned(*images, {"epochs": "12", "backbone_rate": "1"})
     assert (run.scores["split"], run.scores["top1"]) == ("test", 1.0)
     assert evaluate(images[0], run.folder)["top1"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"learns_from": "frames", "precision": "bfloat16"},
+        {"learn": "all", "hidden": "8"},
+        {"class_weights": "balanced", "focal_gamma": "2"},
+    ],
+)
+def test_a_network_learns_by_the_means_of_any_training(images: Fixture, settings: dict[str, str]) -> None:
+    assert finetuned(*images, {"epochs": "6", **settings}).scores["top1"] == 1.0
+
+
+def test_maps_have_the_head_of_the_micro_gesture_system() -> None:
+    fields = {"max_frames": 2, "resize": (32, 32), "output": "map"}
+    settings = {"kind": "resnet50", "fields": fields, "map_channels": 1024, "standardised": False, "learns_from": "frames"}
+    recipe = registry.create("model", "finetuned", {**settings, "weights": "random:0"})
+    module = recipe.build({"resnet50": 32 * 32 * 3}, 32)
+    head = [*module.pooled.parameters(), *module.head.parameters()]
+    assert sum(values.numel() for values in head) == 18_910_240, "that of models/frame_cnn.py"
+    items = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 2, 32, 32, 3), np.uint8))
+    batch = Batch(("a", "b"), {"resnet50": items}, {"resnet50": torch.tensor([2, 1])}, torch.tensor([3, 5]))
+    found = module.train()(batch)
+    assert found.rows.shape == (3, 32)
+    each = torch.nn.functional.cross_entropy(found.rows, torch.tensor([3, 3, 5]), reduction="none")
+    torch.testing.assert_close(recipe.losses(found, batch), torch.stack([each[:2].mean(), each[2]]))
+    assert module.eval()(batch).shape == (2, 32)
 
 
 def test_one_seed_gives_the_same_file_and_another_seed_another(images: Fixture) -> None:
