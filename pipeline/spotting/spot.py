@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -100,7 +101,8 @@ class _Look:
                 for _, frame in islice(wanted, max(0, stop - stream.stop)):
                     stream.give(frame)
 
-            return self._judged(clip.rate_hz, clip.length, {**kept, **stream.sources}, advance)
+            with closing(stream):
+                return self._judged(clip.rate_hz, clip.length, {**kept, **stream.sources}, advance)
 
         return decoded([self.video], take)
 

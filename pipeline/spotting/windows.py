@@ -58,6 +58,12 @@ class Streamed:
             raise UserError(f"stage {self.name!r} prepares no item of each frame, so no long video; use a model of other stages")
         self._keep([np.asarray(item)], 1)
 
+    def close(self) -> None:
+        """Let go of what the stage holds: MediaPipe's graph never ends where Python ends first."""
+        close = getattr(self._prepared, "close", None)
+        if close:
+            close()
+
     def repeat(self, times: int) -> None:
         """As many frames that nobody saw: each is taken to be as the one before."""
         self._keep([self.items[-1]] * times if self.items else [], times)
@@ -136,6 +142,10 @@ class Stream:
     def __init__(self, stages: Sequence[Stage], device: str, most: int) -> None:
         self.sources = {stage.name: Streamed(stage, device, most) for stage in stages}
         self.stop = 0
+
+    def close(self) -> None:
+        for source in self.sources.values():
+            source.close()
 
     def give(self, frame: Frame, number: int | None = None) -> None:
         """The next frame, or that with a later number: those between were dropped, and are taken to be as the one before."""

@@ -207,3 +207,16 @@ def test_a_source_that_is_not_there_is_one_line(signs: Signs, tmp_path: Path) ->
         sources.opened("98", FakeClock())
     result = run(signs.home, "live", signs.runs["colour"], "--context", "chest")
     assert "--context is for sentences; give --sentence rules too" in result.stderr
+
+
+def test_what_a_stage_holds_is_let_go_when_a_session_ends_early(signs: Signs, long: tuple[Path, list[Gloss]]) -> None:
+    """MediaPipe's graph, which is closed by the end of `prepare`, hangs a process that ends before."""
+    with opened(signs.home, signs.runs["colour"]) as trained:
+        clock = FakeClock()
+        live = Live(Recogniser(trained, "cpu"), WAY, sources.opened(str(long[0]), clock), clock)
+        moments = live.moments()
+        next(moments)
+        (source,) = live.stream.sources.values()
+        moments.close()
+        with pytest.raises(UserError, match=r"prepares no item of each frame"):
+            source.give((np.zeros((8, 8, 3), np.uint8),))

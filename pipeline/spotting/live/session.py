@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +83,10 @@ class Live:
 
     def moments(self) -> Generator[Moment, None, None]:
         """One for each frame that was seen; at the end the last word has become a gloss."""
+        with closing(self.stream):
+            yield from self._moments()
+
+    def _moments(self) -> Generator[Moment, None, None]:
         first, began = -1, 0.0
         for number, came, image in self.source.frames():
             if first < 0:
