@@ -21,25 +21,17 @@ from pipeline.corpus.manifest import Home
 from pipeline.runs.packaging import _archive
 from tests.checkout import ROOT
 from tests.commands import run, said
-from tests.runs.test_predict import Trained, train, write_frames
+from tests.runs.test_predict import Trained, learned, train
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A run on `kinematics`, which derives from `mp_data`, with its package as a folder and as a zip; new clips lie in `new`."""
-    root = tmp_path_factory.mktemp("package")
-    home = Home(root / "cache", root / "manifests")
-    for number in range(20):
-        write_frames(root / "MP_Data" / f"class{number % 2}" / f"clip {number}", number)
-    for number in range(2):
-        write_frames(root / "new" / f"clip {number}", 100 + number)
-    said(home, "manifest", "tiny", "--corpus", "mp_data", "--root", root)
-    said(home, "extract", "tiny", "mp_data", "kinematics")
-    made = Trained(home, root, train(home, "tiny", "lstm_late", "--set", "stages=kinematics,mp_data"))
+    """A run with its package as a folder and as a zip."""
+    made = learned(tmp_path_factory.mktemp("package"), new=2)
     for out in ("package", "signs.zip"):
-        said(home, "package", made.run, root / out, "--licence", "CC-BY-4.0")
+        said(made.home, "package", made.run, made.root / out, "--licence", "CC-BY-4.0")
     return made
 
 

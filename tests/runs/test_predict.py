@@ -65,18 +65,21 @@ def write_frames(folder: Path, seed: int) -> None:
         np.save(folder / f"{number}.npy", row)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A run on `mp_data` and on `kinematics`, which derives from it, of clips of two classes; three new clips lie in `new`."""
-    root = tmp_path_factory.mktemp("predict")
+def learned(root: Path, new: int) -> Trained:
+    """A run on `mp_data` and on `kinematics`, which derives from it, of clips of two classes; so many new clips lie in `new`."""
     home = Home(root / "cache", root / "manifests")
     for number in range(20):
         write_frames(root / "MP_Data" / f"class{number % 2}" / f"clip {number}", number)
-    for number in range(3):
+    for number in range(new):
         write_frames(root / "new" / f"clip {number}", 100 + number)
     said(home, "manifest", "tiny", "--corpus", "mp_data", "--root", root)
     said(home, "extract", "tiny", "mp_data", "kinematics")
     return Trained(home, root, train(home, "tiny", "lstm_late", "--set", "stages=kinematics,mp_data"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return learned(tmp_path_factory.mktemp("predict"), new=3)
 
 
 def test_unlabelled_clips_are_labelled_and_a_second_call_extracts_nothing(trained: Trained) -> None:

@@ -18,15 +18,14 @@ from pipeline.corpus.manifest import Home
 from pipeline.runs.training import train
 from tests.commands import run
 
-STAGES: Mapping[str, str] = {
-    "colour": '''"""Mean colours."""
+OF_COLOURS = '''"""Mean colours of frames{which}."""
 
 import numpy as np
 
 from pipeline.types import Extractor, evenly
 
 
-class Colour(Extractor):
+class Colours(Extractor):
     source: str = "rgb"
     max_frames: int = 30
 
@@ -34,70 +33,33 @@ class Colour(Extractor):
     def row_shape(self):
         return (3,)
 
-    def select(self, length, rate_hz):
+    def prepare(self, frames):
+        for (image,) in frames:
+            yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+
+{methods}
+
+stage = Colours
+'''
+SELECTED = """    def select(self, length, rate_hz):
         return evenly(length, self.max_frames)
-
-    def prepare(self, frames):
-        for (image,) in frames:
-            yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-
-
-stage = Colour
-''',
-    "tint": '''"""Mean colours of half of the frames, scaled on the device."""
-
-import numpy as np
-
-from pipeline.types import Extractor
-
-
-class Tint(Extractor):
-    source: str = "rgb"
-
-    @property
-    def row_shape(self):
-        return (3,)
-
-    def select(self, length, rate_hz):
+"""
+SCALED = """    def select(self, length, rate_hz):
         return np.arange(0, length, 2)
-
-    def prepare(self, frames):
-        for (image,) in frames:
-            yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
 
     def load(self, device):
         return lambda rows: rows / 255
-
-
-stage = Tint
-''',
-    "change": '''"""A row of every two frames: how the colours change."""
-
-import numpy as np
-
-from pipeline.types import Extractor
-
-
-class Change(Extractor):
-    source: str = "rgb"
-
-    @property
-    def row_shape(self):
-        return (3,)
-
-    def prepare(self, frames):
-        for (image,) in frames:
-            yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-
-    def rows(self, items):
+"""
+PAIRED = """    def rows(self, items):
         return [slice(i, i + 2) for i in range(0, items - 1, 2)]
 
     def load(self, device):
         return lambda windows: windows[:, 1] - windows[:, 0]
-
-
-stage = Change
-''',
+"""
+STAGES: Mapping[str, str] = {
+    "colour": OF_COLOURS.format(which="", methods=SELECTED),
+    "tint": OF_COLOURS.format(which=", of half of them, scaled on the device", methods=SCALED),
+    "change": OF_COLOURS.format(which=", a row of every two: how they change", methods=PAIRED),
     "centred": '''"""Colours less their mean over the clip."""
 
 import numpy as np
