@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from models._inputs import real
+from models._rows import real
 from pipeline import atomic
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError

@@ -10,7 +10,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from models._inputs import real
+from models._rows import real
 from pipeline.data.batch import Batch, is_traced
 from pipeline.errors import UserError
 from pipeline.learning.backbones.backbone import Backbone, Depth, spread

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models._inputs import real
+from models._rows import real
 from pipeline.data.batch import is_traced
 from pipeline.errors import UserError
 

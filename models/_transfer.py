@@ -10,9 +10,10 @@ from pydantic import PositiveInt, PrivateAttr
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, leaky_relu
 
-from models._inputs import Inputs, Sequences, real
+from models._inputs import Inputs, Sequences
 from models._pooling import Pooling
 from models._recurrent import BiLstm
+from models._rows import real
 from pipeline.data.batch import Batch
 from pipeline.learning.learner import Fraction, Learner, NonNegative
 from pipeline.learning.recipe import Training

@@ -11,8 +11,9 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from models._encoder import encoder_layers, places, through
-from models._inputs import Inputs, Sequences, real
+from models._inputs import Inputs, Sequences
 from models._pooling import Kind, Pooling
+from models._rows import real
 from pipeline.data.batch import Batch
 from pipeline.data.table import Change
 from pipeline.errors import UserError

@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from models._inputs import Inputs, Sequences, real
+from models._inputs import Inputs, Sequences
 from models._pooling import Kind, Pooling
 from models._recurrent import BiLstm
+from models._rows import real
 from pipeline.data.batch import Batch
 from pipeline.learning.learner import Fraction, NonNegative, Positive
 from pipeline.learning.recipe import Between, Choice, Recipe, SourceCheckpoint, Space

@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from models._inception import Inception, Shape
-from models._inputs import Inputs, Sequences, real
+from models._inputs import Inputs, Sequences
+from models._rows import real
 from pipeline.data.batch import Batch
 from pipeline.learning.learner import Fraction, Positive
 from pipeline.learning.recipe import Between, Choice, Recipe, Space

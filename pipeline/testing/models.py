@@ -27,6 +27,8 @@ from pipeline.types import Array
 CLASSES = 3
 SMALL = {"hidden": 4, "layers": 2, "width": 8, "heads": 2, "feed_forward": 8, "filters": 2, "kernel": 8, "steps": 12, "channels": 4}
 """Sizes at which a model of any kind is built in a moment."""
+WIDER = {"normalize": "clip", "motion_two": 1.0, "level": True, "presence": True}
+"""All that rows may be followed by, where a model has such settings."""
 
 
 def small(name: str) -> Recipe:
@@ -142,7 +144,9 @@ class ModelContract(Contract):
         with torch.inference_mode():
             torch.testing.assert_close(module(with_padding(batch, value)), module(batch), rtol=1e-5, atol=1e-6)
 
-    @pytest.mark.parametrize("settings", [{"normalize": "train"}, {"normalize": "clip"}, {"motion": 2.0}])
+    @pytest.mark.parametrize(
+        "settings", [{"normalize": "train"}, {"normalize": "clip"}, {"motion": 2.0}, {"frames": 4, "sampling": "means", **WIDER}]
+    )
     def test_padding_never_reaches_logits_however_rows_are_read(self, network: Network, settings: dict[str, object]) -> None:
         if not settings.keys() <= type(network).model_fields.keys():
             pytest.skip(f"{type(network).__name__} has no such settings")
@@ -189,8 +193,13 @@ class ModelContract(Contract):
 
     @pytest.mark.parametrize(
         ("form", "settings"),
-        [("onnx", {}), ("torchscript", {}), ("onnx", {"frames": 0, "normalize": "clip", "motion": 2.0})],
-        ids=["onnx", "torchscript", "onnx-read-otherwise"],
+        [
+            ("onnx", {}),
+            ("torchscript", {}),
+            ("onnx", {"frames": 0, "normalize": "clip", "motion": 2.0}),
+            ("onnx", {"frames": 7, "sampling": "means", **WIDER}),
+        ],
+        ids=["onnx", "torchscript", "onnx-read-otherwise", "onnx-of-means"],
     )
     def test_a_model_is_exported_as_it_predicts_or_says_why_not(
         self, name: str, form: str, settings: dict[str, object], tmp_path: Path

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models._inputs import Inputs, within_clips
+from models._inputs import Inputs
+from models._rows import within_clips
 from models.lstm_late import LstmLate
 from pipeline import registry
 from pipeline.data.batch import Batch

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models._encoder import places
-from models._inputs import thinned
+from models._rows import thinned
 from models.transformer import Transformer
 from pipeline.errors import UserError
 from pipeline.testing.models import batch_of, with_padding
