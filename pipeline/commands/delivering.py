@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipeline.commands.options import device_option, home_of, json_option, print_json, stale_option
-from pipeline.commands.spotting import way_of
+from pipeline.commands.spotting import sentence_options, way_of, writer_of
 
 AS_CALIBRATED = {"gate": None, "threshold": None, "window": None, "stride": 1}
 ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
@@ -66,13 +66,15 @@ def export_model(ctx: click.Context, run: Path, form: str, out: Path, half: bool
 @click.option("--deadline", "deadline_seconds", type=ABOVE_ZERO, default=60, show_default=True, metavar="SECONDS")
 @click.option("--waiting", type=click.IntRange(min=1), default=32, show_default=True, help="Uploads at a time; more get status 429.")
 @click.option("--keep", is_flag=True, help="Keep rows of uploads in the cache, so that clips are found again after the end too.")
+@sentence_options
 @stale_option
 @device_option
 @click.pass_context
 def serve(ctx: click.Context, /, run: Path, host: str, port: int, max_mb: float, **given: Any) -> None:
     """Label uploads over HTTP with a run or a package, until Ctrl-C: POST /predict and /spot, WS /live; GET /openapi.json says all.
 
-    Says one line when it is ready. It has no passwords and no TLS: beyond this machine put it behind what has.
+    Says one line when it is ready, with the address of a page for people: camera, clips, and long videos with signs that can be moved and
+    asked again. It has no passwords and no TLS: beyond this machine put it behind what has, for browsers give cameras to https only.
     """
     try:
         from pipeline.serving.server import Manner, serve
@@ -82,8 +84,10 @@ def serve(ctx: click.Context, /, run: Path, host: str, port: int, max_mb: float,
 
         raise UserError(f"a server needs {error.name}, which is not installed; run: pip install 'signcache[serve]'") from error
 
+    write = writer_of(given)
     how = {name: given.pop(name) for name in ("keep", "stale", "device")}
-    manner = Manner(lambda folder: way_of(folder, AS_CALIBRATED), host, port, **how)
+    sentence, _ = given.pop("sentence"), given.pop("context")
+    manner = Manner(lambda folder: way_of(folder, AS_CALIBRATED), host, port, write=write if sentence else None, **how)
     serve(home_of(ctx), run, manner, Limits(max_bytes=int(max_mb * 1e6), **given), click.echo)
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 
 from pipeline import __version__
 from pipeline.runs.packaging.card import CARD
+from pipeline.serving import page
+from pipeline.serving.cutting import Span, part_of, span_of
 from pipeline.serving.labelling import Labeller, Refused
 from pipeline.serving.live import Sessions
 from pipeline.serving.spotting import Spotter
@@ -26,6 +29,7 @@ from pipeline.serving.uploads import Limits, Upload, received
 
 EXAMPLE = {"clip": "hello.mp4", "label": "HELLO", "probability": 0.93, "top": [["HELLO", 0.93], ["THANKS", 0.04]]}
 GLOSSES = {"glosses": [{"label": "HELLO", "start": 1.2, "end": 2.0, "probability": 0.91}]}
+T = TypeVar("T")
 SPOTTED = 10
 """By how much longer than a clip a video may be in which signs are spotted."""
 FILE = {
@@ -88,12 +92,18 @@ class Door:
             metrics.under_way.dec()
 
 
-def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Path) -> FastAPI:
-    """The interface of a labeller; uploads lie in a folder while they are looked at."""
+Seconds = Annotated[float | None, Query(ge=0, description="Of the part that is labelled, in the time of the video.")]
+Labels = Annotated[list[str], Query(min_length=1, max_length=100, description="In the order of time.")]
+Write = Callable[[Sequence[str]], str]
+
+
+def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Path, write: Write | None = None) -> FastAPI:
+    """The interface of a labeller; uploads lie in a folder while they are looked at. `write` makes sentences of labels."""
     metrics, door, limits = Metrics(labeller), Door(labeller.limits), labeller.limits
     described: dict[str, Any] = {"docs_url": None, "redoc_url": None}  # those pages load code from elsewhere
     app = FastAPI(**described, title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
-    run = labeller.trained.run
+    run, writer = labeller.trained.run, ThreadPoolExecutor(1, thread_name_prefix="sentences")
+    page.add(app)
 
     @app.middleware("http")
     async def counted(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -107,17 +117,16 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
         path = getattr(route, "path", "other")
         metrics.requests.labels(path, response.status_code).inc()
         metrics.seconds.labels(path).observe(time.monotonic() - began)
+        response.headers.update(page.HEADERS)
         return response
 
     @app.post("/predict", openapi_extra=FILE, responses={200: _shown(EXAMPLE), **REFUSALS})
-    async def predict(request: Request) -> dict[str, Any]:
-        """The label of one clip: an element of what `signcache predict --json` says."""
+    async def predict(request: Request, start: Seconds = None, end: Seconds = None) -> dict[str, Any]:
+        """The label of one clip, or of a part of a longer one: an element of what `signcache predict --json` says."""
+        span = span_of(start, end, labeller.modality)
         async with door.passed(metrics), received(request, folder, limits, labeller.modality) as upload:
-            await _within(asyncio.to_thread(labeller.check, upload, limits.max_seconds), limits)
-            said = (await _within(asyncio.wrap_future(labeller.ask(upload)), limits)).as_json()
-            if "reason" in said:
-                raise HTTPException(422, _hidden(str(said["reason"]), upload))
-            return {**said, "clip": upload.name}
+            await _within(asyncio.to_thread(labeller.check, upload, limits.max_seconds * (SPOTTED if span else 1)), limits)
+            return await _within(_label(labeller, upload, span), limits)
 
     @app.post("/spot", openapi_extra=FILE, responses={200: _shown(GLOSSES), **REFUSALS})
     async def spot(request: Request) -> dict[str, Any]:
@@ -126,6 +135,17 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
             await _within(asyncio.to_thread(labeller.check, upload, SPOTTED * limits.max_seconds), limits)
             found: dict[str, Any] = await _within(spotter.spot(upload), limits)
             return found
+
+    @app.get("/sentence", responses={422: {"description": "a label that the model never says"}})
+    async def sentence(label: Labels) -> dict[str, str]:
+        """English of labels, where the server was started with --sentence."""
+        if write is None:
+            raise HTTPException(404, "this server makes no sentences; start it with --sentence rules, or a language model")
+        strange = next((each for each in label if each not in run.record["learned"]), None)
+        if strange is not None:
+            raise HTTPException(422, f"{strange[:50]!r} is no label of the model; GET /card says which are")
+        async with door.passed(metrics):
+            return {"sentence": await _within(asyncio.wrap_future(writer.submit(write, label)), limits)}
 
     @app.websocket("/live")
     async def live(socket: WebSocket, rate_hz: float = 30.0) -> None:
@@ -154,16 +174,25 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
         scores = {name: run.scores[name] for name in ("split", "n", "top1", "top5", "macro_f1") if name in run.scores}
         text = next((place / CARD for place in (run.folder, run.folder.parents[1]) if (place / CARD).is_file()), None)
         own = {"model": run.model, "dataset": run.dataset, "classes": list(run.record["learned"]), "scores": scores}
-        return {**own, "card": text.read_text(encoding="utf-8") if text else ""}
+        more = {"sentences": write is not None, "limits": {"max_bytes": limits.max_bytes, "max_seconds": limits.max_seconds}}
+        return {**own, **more, "card": text.read_text(encoding="utf-8") if text else ""}
 
     return app
+
+
+async def _label(labeller: Labeller, upload: Upload, span: Span | None) -> dict[str, Any]:
+    async with part_of(upload, span, labeller, labeller.limits) as part:
+        said = (await asyncio.wrap_future(labeller.ask(part))).as_json()
+        if "reason" in said:
+            raise HTTPException(422, _hidden(str(said["reason"]), part))
+        return {**said, "clip": part.name}
 
 
 def _shown(example: Any) -> dict[str, Any]:
     return {"content": {"application/json": {"example": example}}}
 
 
-async def _within(answer: Awaitable[Any], limits: Limits) -> Any:
+async def _within(answer: Awaitable[T], limits: Limits) -> T:
     """The answer; what is not there in time is not waited for any more."""
     try:
         async with asyncio.timeout(limits.deadline_seconds):

@@ -118,7 +118,7 @@ class Sessions:
             session = Live(Recogniser(self.trained, self.device, self.way.temperature), self.way, source, source.clock)
             for moment in session.moments():
                 tell(event_of(moment))
-            tell({"ended": True, **session.tally.document()})
+            tell({"ended": True, "sentence": list(session.finished()), **session.tally.document()})
         except (UserError, ClipError) as error:
             tell({"error": str(error)})
         except Exception:

@@ -15,7 +15,7 @@ import uvicorn
 from pipeline.corpus.manifest import Home
 from pipeline.machine import chosen_device
 from pipeline.runs.packaging.reading import opened, unfolded
-from pipeline.serving.app import app_of
+from pipeline.serving.app import Write, app_of
 from pipeline.serving.labelling import Labeller
 from pipeline.serving.live import Sessions
 from pipeline.serving.spotting import Spotter
@@ -35,6 +35,8 @@ class Manner:
     stale: str = "refuse"
     keep: bool = False
     """Whether rows stay in the cache that it is given, in place of one that ends with it."""
+    write: Write | None = None
+    """What makes sentences of labels, where sentences are made."""
 
 
 def serve(home: Home, place: Path, manner: Manner, limits: Limits, say: Callable[[str], None]) -> None:
@@ -49,7 +51,7 @@ def serve(home: Home, place: Path, manner: Manner, limits: Limits, say: Callable
         stack.callback(labeller.close)
         sessions = Sessions(trained, manner.way(trained.run.folder), chosen_device(manner.device), limits.max_pixels)
         config = uvicorn.Config(
-            app_of(labeller, Spotter(own, folder, manner.device), sessions, scratch / "uploads"),
+            app_of(labeller, Spotter(own, folder, manner.device), sessions, scratch / "uploads", manner.write),
             host=manner.host,
             port=manner.port,
             log_level="warning",

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 import signal
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.corpus.manifest import Home
-from tests.checkout import PATIENCE, ROOT
+from pipeline.decoding.cutting import cut
+from tests.checkout import PATIENCE
 from tests.commands import run, said
+from tests.serving.started import Serving, started
 from tests.video_files import numbered, write_clip
 
 SMALL = ("source=rgb", "receivers=1", "max_frames=4", "resize=16,16")
@@ -33,40 +27,6 @@ TINY = ("hidden=4", "epochs=1", "stages=radar_cnn")
 
 def sets(*pairs: str) -> list[str]:
     return [word for pair in pairs for word in ("--set", pair)]
-
-
-@dataclass
-class Serving:
-    """A server of a package, where it is, and what lies where."""
-
-    url: str
-    process: subprocess.Popen[str]
-    root: Path
-    package: Path
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=PATIENCE) as answer:  # noqa: S310
-            body = answer.read().decode()
-            return json.loads(body) if answer.headers["content-type"] == "application/json" else body
-
-    def send(self, content: bytes, *, name: str = "clip.mp4", field: str = "file", path: str = "/predict") -> tuple[int, dict[str, Any]]:
-        """The status and the document of an answer to an upload."""
-        mark = secrets.token_hex(8)
-        head = f'--{mark}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode()
-        body = head + content + f"\r\n--{mark}--\r\n".encode()
-        headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
-        request = urllib.request.Request(f"{self.url}{path}", body, headers)  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
-
-    def decoded(self) -> float:
-        found = re.search(r"^signcache_labelled_decoded (\S+)", self.get("/metrics"), re.MULTILINE)
-        assert found
-        return float(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +42,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     said(home, "package", json.loads(done.stdout)["run"], root / "signs.zip")
     write_clip(root / "new.mp4", 9)
     write_clip(root / "long.mp4", 40, rate=2)
-    (root / "tmp").mkdir()
-    limits = ["--deadline", str(PATIENCE), "--max-mb", "1", "--max-seconds", "10", "--max-pixels", "10000"]
-    words = ["serve", str(root / "signs.zip"), "--port", "0", "--device", "cpu", *limits]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(root / "tmp"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pipeline", "--cache", str(root / "served"), *words]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    line = process.stdout.readline()
-    assert line.startswith(f"signcache serves {root}/signs.zip at http://127.0.0.1:"), line
-    yield Serving(line.split()[-1], process, root, root / "signs.zip")
-    process.terminate()
-    process.wait(PATIENCE)
-    process.stdout.close()
+    with started(root / "signs.zip", root, "--max-mb", "1", "--max-seconds", "10", "--max-pixels", "10000") as server:
+        yield server
 
 
 def test_an_upload_is_labelled_as_predict_labels_it_and_found_again_by_its_content(serving: Serving, tmp_path: Path) -> None:
@@ -160,6 +109,23 @@ def test_a_video_is_spotted_in_or_refused_with_its_reason(serving: Serving) -> N
     status, answer = serving.send(write_clip(serving.root / "video.mp4", 70).read_bytes(), path="/spot")
     assert status == 200, answer
     assert all(each.keys() == {"label", "start", "end", "probability"} for each in answer["glosses"])
+
+
+def test_a_part_of_a_video_is_labelled_as_a_clip_of_these_frames_is(serving: Serving, tmp_path: Path) -> None:
+    video = write_clip(tmp_path / "video.mp4", 300)  # longer than a clip may be
+    cut(video, tmp_path / "part.mkv", 0.4, 0.8, 10)
+    expected = serving.send((tmp_path / "part.mkv").read_bytes())
+    decoded = serving.decoded()
+    assert serving.send(video.read_bytes(), path="/predict?start=0.4&end=0.8") == expected
+    assert serving.decoded() == decoded  # the same frames are the same file
+    for asked, reason in [
+        ("start=2", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),
+        ("start=2&end=1", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),
+        ("start=0&end=11", "the part lasts 11.0 s, at most 10 s are read"),
+        ("start=20&end=21", "it lasts 12.00 s, and the part begins at 20 s"),
+    ]:
+        assert serving.send(video.read_bytes(), path=f"/predict?{asked}") == (422, {"detail": reason})
+    assert list((serving.root / "tmp").glob("signcache-serve-*/uploads/*")) == []
 
 
 def test_a_live_session_says_what_it_sees_in_frames_as_they_come(serving: Serving) -> None:
