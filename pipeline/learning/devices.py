@@ -46,11 +46,12 @@ def _here() -> int:
 def fabric(device: str, *plugins: Any) -> Fabric:
     """Fabric on one device, or on this process' among several; raises UserError where there are not so many."""
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    if count() == 1:
-        return Fabric(accelerator=device, devices=1, plugins=list(plugins))
+    if count() == 1:  # said, or it would count the tasks of a SLURM job as its own and warn wherever there is an `srun`
+        return Fabric(accelerator=device, devices=1, plugins=[LightningEnvironment(), *plugins])
     _check_cuda(device)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     # modules may leave out weights in a batch; and buckets that never change add up in one order, resumed or not

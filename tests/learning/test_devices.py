@@ -223,6 +223,16 @@ def test_more_devices_than_there_are_is_one_line(monkeypatch: pytest.MonkeyPatch
         devices.fabric("cuda")
 
 
+def test_a_training_inside_a_slurm_job_is_alone_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "srun").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert devices.fabric("cpu").world_size == 1  # a warning would be an error here
+    for name, value in {"SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "3"}.items():
+        monkeypatch.setenv(name, value)
+    alone = devices.fabric("cpu")
+    assert (alone.world_size, alone.global_rank) == (1, 0)
+
+
 def test_another_number_than_torchrun_started_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in told(0, 2, 1).items():
         monkeypatch.setenv(name, value)
