@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
-from pipeline import atomic
 from pipeline.data.batch import Batch, share_of
 from pipeline.errors import Diverged, UserError
 from pipeline.learning import devices, losses, schedule
@@ -24,21 +23,15 @@ from pipeline.learning.epochs import Display, Epoch, write_figures
 from pipeline.learning.learner import Learner
 from pipeline.learning.precision import fabric_of
 from pipeline.learning.recipe import Training
+from pipeline.learning.weights import checkpoint
+from pipeline.learning.weights.averaging import Average
+from pipeline.learning.weights.checkpoint import State
+from pipeline.learning.weights.perturbing import perturbed
 
 CHECKPOINT = "checkpoint.pt"
 EASED = "halve it, and double the batches a step: --set batch_size=N --set accumulate=2, or use --device cpu"
 CHECKPOINT_SHARE = 0.1
 """Most of the time that checkpoints may take; where epochs are shorter than that allows, some are skipped."""
-
-
-@dataclass
-class State:
-    """What a checkpoint holds besides the module and its optimiser; the learning rate follows from the figures."""
-
-    figures: list[Epoch] = field(default_factory=list)
-    best: tuple[float, float] = (-float("inf"), -float("inf"))
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Fitting:
@@ -55,6 +48,7 @@ class Fitting:
         recipe.prepare(self.module, train)
         self.optimizer = recipe.optimise(self.module)
         self.wrapped, self.stepper = self.fabric.setup(self.module, self.optimizer)
+        self.average = Average(recipe, self.module)
         is_balanced = recipe.class_weights == "balanced"
         count = len(train.classes)
         self.class_weights = losses.balanced(train.labels, count) if is_balanced else torch.ones(count)
@@ -70,7 +64,6 @@ class Fitting:
         with Display(self.recipe.epochs) as display, self._journal() as log:
             while not self._is_over():
                 figures = self._epoch(len(self.state.figures))
-                self._judge(figures)
                 self._keep()
                 if log:
                     log(self.state.figures[-1])
@@ -95,10 +88,15 @@ class Fitting:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("share", 1)
         loss = self._learn(number)
-        val_loss, val_top1 = self._validate()
-        figures = Epoch(number + 1, loss, val_loss, val_top1, lr, round(time.monotonic() - began, 3))
         if not loss < float("inf"):
-            raise Diverged(f"training diverged in epoch {figures.epoch}: the loss is {loss}; try a lower rate: --set lr={lr / 10:g}")
+            raise Diverged(f"training diverged in epoch {number + 1}: the loss is {loss}; try a lower rate: --set lr={lr / 10:g}")
+        self.average.after_epoch(number + 1)
+        with self.average.in_place() as is_average:
+            if is_average:
+                update_bn(self._varied(number, (0, 1)), self.wrapped, self.fabric.device)
+            val_loss, val_top1 = self._validate()
+            figures = Epoch(number + 1, loss, val_loss, val_top1, lr, round(time.monotonic() - began, 3))
+            self._judge(figures)
         return figures
 
     def _learn(self, number: int) -> float:
@@ -106,14 +104,21 @@ class Fitting:
         self._draw_own_noise(number)
         self.recipe.begin(self.module, number)
         self.wrapped.train()
+        if number + 1 < self.recipe.dropout_from:
+            for part in self.module.modules():
+                if isinstance(part, nn.Dropout | nn.MultiheadAttention):
+                    part.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        change, share = self.recipe.change(self.train, number), (0, 1) if self.recipe.blends else self.share
-        batches = self.train.batches(
-            self.recipe.batch_size, seed=self.train.seed, epoch=number, change=change, share=share, alike_from=self.recipe.alike_from
-        )
+        batches = self._varied(number, (0, 1) if self.recipe.blends else self.share)
         while group := list(islice(batches, self.recipe.accumulate)):
             total += self._step(group)
+            self.average.after_step()
         return float(self._summed(total) / self.class_weights[torch.from_numpy(self.train.labels)].sum())
+
+    def _varied(self, number: int, share: tuple[int, int]) -> Iterator[Batch]:
+        """A share of the training batches of an epoch."""
+        change, size = self.recipe.change(self.train, number), self.recipe.batch_size
+        return self.train.batches(size, seed=self.train.seed, epoch=number, change=change, share=share, alike_from=self.recipe.alike_from)
 
     def _draw_own_noise(self, number: int) -> None:
         """In all processes but the first, whose generators go on from epoch to epoch and into the checkpoint."""
@@ -148,6 +153,17 @@ class Fitting:
         """One step by the gradient of the mean loss of several batches, as if they were one; the sum of this process' losses."""
         wholes = [batch.labels if batch.whole is None else batch.whole for batch in group]
         whole = float(torch.stack([self.class_weights[labels].sum() for labels in wholes]).sum())
+        total = self._gradient(group, whole)
+        if self.recipe.awp and len(self.state.figures) + 1 >= self.recipe.awp_from:
+            with perturbed(self.module, self.recipe.awp):
+                self._gradient(group, whole)
+        if self.recipe.clip_norm:
+            self.fabric.clip_gradients(self.wrapped, self.stepper, max_norm=self.recipe.clip_norm)
+        self.stepper.step()
+        return total
+
+    def _gradient(self, group: Sequence[Batch], whole: float) -> Tensor:
+        """Leaves the gradient of the mean loss of several batches that weigh so much; the sum of this process' losses."""
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         self.stepper.zero_grad()
         for batch in group:
@@ -155,9 +171,6 @@ class Fitting:
                 loss = self._loss(batch) / whole
                 self.fabric.backward(loss * self.share[1])  # gradients are averaged over the processes
             total += loss.detach() * whole
-        if self.recipe.clip_norm:
-            self.fabric.clip_gradients(self.wrapped, self.stepper, max_norm=self.recipe.clip_norm)
-        self.stepper.step()
         return total
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -215,33 +228,19 @@ class Fitting:
         began = time.monotonic()
         if (began - self.saved_at) * CHECKPOINT_SHARE < self.saving_took:
             return
-        state = self.state
-        content: dict[str, Any] = {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            **devices.noise(self.device),
-            "figures": [asdict(figures) for figures in state.figures],
-            "best": list(state.best),
-            "best_epoch": state.best_epoch,
-            "best_weights": state.best_weights,
-        }
-        out = io.BytesIO()
-        torch.save(content, out)
-        atomic.replace(self.train.folder / CHECKPOINT, out.getvalue())
+        checkpoint.write(self.train.folder / CHECKPOINT, self._parts, self.state, self.device)
         self.saved_at = time.monotonic()
         self.saving_took = self.saved_at - began
+
+    @property
+    def _parts(self) -> Mapping[str, checkpoint.Part]:
+        precision = self.fabric.strategy.precision
+        return {"module": self.module, "optimizer": self.optimizer, "average": self.average, "precision": precision}
 
     def _restore(self) -> None:
         """Go on where the last checkpoint of this training was written."""
         path = self.train.folder / CHECKPOINT if self.train.folder else None
         if path is None or not devices.once(path.exists):
             return
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(content["module"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(content["precision"])
-        figures = [Epoch(**values) for values in content["figures"]]
-        self.state = State(figures, (content["best"][0], content["best"][1]), content["best_epoch"], content["best_weights"])
-        devices.make_noise(content)
-        Console(stderr=True).print(f"resumed after epoch {len(figures)}", highlight=False, markup=False)
+        self.state = checkpoint.restore(path, self._parts)
+        Console(stderr=True).print(f"resumed after epoch {len(self.state.figures)}", highlight=False, markup=False)

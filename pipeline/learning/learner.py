@@ -54,6 +54,18 @@ class Learner(Recipe):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the operations that gain by it, while training; weights stay float32. float16 needs CUDA."""
 
+    ema: Fraction = 0.0
+    """Above 0: what validates and is kept is the running average of the weights, which each step moves by `1 - ema` towards the new."""
+    swa_from: NonNegativeInt = 0
+    """Above 0: from this epoch on, the mean of the weights at the ends of epochs validates and is kept. For either average the
+    statistics of batch norm are taken again, over the training clips as they are varied."""
+    awp: NonNegative = 0.0
+    """Above 0: each step goes by the gradient at weights that lie so far up the gradient, each tensor by itself; takes twice the time."""
+    awp_from: NonNegativeInt = 0
+    """The first epoch that does."""
+    dropout_from: NonNegativeInt = 0
+    """The first epoch with dropout, that in attention too."""
+
     learn: Literal["train", "all"] = "train"
     """`all`: the validation clips train too, once nothing is selected on them any more."""
 
@@ -68,6 +80,14 @@ class Learner(Recipe):
             )
         if self.learn == "all" and self.best_by != "last":
             raise UserError(f"learn=all leaves no clips to select weights on, as best_by={self.best_by} does; set best_by=last")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_once(self) -> Learner:
+        if self.ema and self.swa_from:
+            raise UserError(f"ema={self.ema} and swa_from={self.swa_from} are two averages of the weights; set one of them to 0")
+        if self.swa_from > self.epochs:
+            raise UserError(f"swa_from={self.swa_from} comes after the last of epochs={self.epochs}; set swa_from={self.epochs * 3 // 4}")
         return self
 
     @property

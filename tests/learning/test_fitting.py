@@ -276,6 +276,8 @@ FEATURES: dict[str, dict[str, object]] = {
     "accumulated": {"batch_size": 3, "accumulate": 4, "class_weights": "balanced", "focal_gamma": 2.0},
     "bfloat16": {"precision": "bfloat16"},
     "zoneout": {"zoneout": 0.2, "layers": 2, "lstm_dropout": 0.3, "dropout": 0.4},
+    "running average": {"ema": 0.9, "dropout": 0.4, "dropout_from": 3},
+    "late mean": {"swa_from": 3, "awp": 0.1, "awp_from": 2, "dropout": 0.4},
 }
 
 
