@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.cache import index, shards
 from pipeline.cache.index import Index
-from pipeline.cache.stage import Published, layout_of, of_published
+from pipeline.cache.stage import Published, configure, layout_of, of_published
+from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.layouts import Layout
@@ -148,10 +149,21 @@ class Features(Mapping[str, Array]):
     def _number(self, clip: str) -> int:
         number = self.index.position.get(clip)
         if number is None:
-            failure = self.index.failures.get(clip)
-            why = f"extraction failed: {failure.reason}" if failure else f"run: signcache extract {self.dataset} {self.name}"
-            raise UserError(f"clip {clip!r} has no features in {self.dataset}/{self.name}; {why}")
+            raise UserError(f"clip {clip!r} has no features in {self.dataset}/{self.name}; {self._why_none(clip)}")
         return number
+
+    def _why_none(self, clip: str) -> str:
+        """Why a clip has no rows, and what to do."""
+        if failure := self.index.failures.get(clip):
+            return f"extraction failed: {failure.reason}"
+        table = manifest.read(self.home, self.dataset)
+        if clip not in table.places:
+            return f"{self.dataset} has no such clip; see: manifests/{self.dataset}.csv"
+        modality = configure(self.home, table, self.name).modality
+        if clip in table.lacking(modality):
+            other = ", ".join(sorted(table.samples[table.places[clip]].media))
+            return f"it has no {modality} media, which clips of {self.dataset} may lack: leave it out, or read a stage of its {other}"
+        return f"run: signcache extract {self.dataset} {self.name}"
 
     def _shard(self, number: int, table: Index, opened: dict[int, Array]) -> Array:
         if number not in opened:

@@ -208,9 +208,14 @@ def test_features_that_spare_a_clip_read_it_as_no_rows_and_no_other(declared: Co
     spared = features.sparing(["0_A/SAMPLE_1", "0_A/SAMPLE_0"])
     assert (spared["0_A/SAMPLE_1"].shape, spared.length("0_A/SAMPLE_1")) == ((0, 96), 0)
     np.testing.assert_array_equal(spared["0_A/SAMPLE_0"], features["0_A/SAMPLE_0"])
+    line = "clip '0_A/SAMPLE_2' has no features in lis/radar_cnn; it has no radar media, which clips of lis may lack: "
     for every in (features, spared):
-        with pytest.raises(UserError, match="clip '0_A/SAMPLE_2' has no features in lis/radar_cnn"):
+        with pytest.raises(UserError, match=f"^{line}leave it out, or read a stage of its rgb$"):
             every["0_A/SAMPLE_2"]
+    with pytest.raises(
+        UserError, match=r"^clip '0_A/SAMPEL' has no features in lis/radar_cnn; lis has no such clip; see: manifests/lis.csv$"
+    ):
+        features["0_A/SAMPEL"]
 
 
 def test_a_file_is_explained_over_the_pictures_that_its_networks_saw(declared: Corpus, tmp_path: Path) -> None:
