@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from pipeline import registry
 from pipeline.atomic import digest_of
 from pipeline.cache.locking import alone
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.corpus.presets import preset_of, training_settings
+from pipeline.corpus.presets import TUNED, preset_of, stand_in_line, training_settings
 from pipeline.errors import Diverged, UserError
 from pipeline.learning.epochs import Epoch
 from pipeline.learning.recipe import Between, Choice, Predictor, Recipe, Space
@@ -52,6 +52,8 @@ class Search:
     missing: Mapping[str, str]
     training: Mapping[str, Mapping[str, Any]]
     """The settings that the corpus has for models, without `learn`."""
+    notes: Sequence[str] = ()
+    """What is to be known of what is read."""
 
     @cached_property
     def name(self) -> str:
@@ -99,7 +101,8 @@ def search_for(
 
     What the corpus says of `learn` does not count here: a search needs validation clips that no trial trains on.
     """
-    known = training_settings(table, model, preset_of(settings)[0])
+    preset = preset_of(settings)[0]
+    known = training_settings(table, model, preset)
     training = {name: {key: value for key, value in said.items() if key != "learn"} for name, said in known.items()}
     recipe = configured(table, model, settings, training=training)
     if recipe.learns_validation:
@@ -112,7 +115,8 @@ def search_for(
     clips = [sample for sample in table.samples if sample.label is not None and sample.split in ("train", "val")]
     reading, missing = read_for(home, table, recipe, clips, stale=stale, allow_missing=allow_missing)
     reading.check()
-    return Search(home, reading, model, recipe, space, seed, chosen_device(device), missing, training)
+    notes = stand_in_line(table, model, recipe.stages) if preset == TUNED else []
+    return Search(home, reading, model, recipe, space, seed, chosen_device(device), missing, training, notes)
 
 
 def tune(search: Search, trials: int, *, timeout: float | None = None, say: Callable[[str], None] = print) -> Found:
@@ -121,7 +125,7 @@ def tune(search: Search, trials: int, *, timeout: float | None = None, say: Call
     The first trial has the settings as they are, where they lie in the space. A trial that is pruned or diverges counts.
     """
     began = time.monotonic()
-    for line in (*search.reading.crossings(), *search.reading.parted(search.recipe), *search.reading.leak_lines("val")):
+    for line in (*search.notes, *search.reading.crossings(), *search.reading.parted(search.recipe), *search.reading.leak_lines("val")):
         say(line)
     with _study(search) as (study, place):
         found = Found(search.name, place, _ended(study))

@@ -189,7 +189,7 @@ def test_that_the_skeleton_stands_for_video_is_said_where_it_does(tmp_path: Path
     assert stand_in_line(bound(tmp_path / "home", tmp_path), "self_learning_fusion", ("skeleton",)) == []
 
 
-def test_a_training_says_that_the_skeleton_stands_for_video_and_its_record_keeps_it(tmp_path: Path) -> None:
+def test_a_training_and_a_search_say_that_the_skeleton_stands_for_video_and_a_record_keeps_it(tmp_path: Path) -> None:
     for subject, action in itertools.product((1, 2, 3, 5), (1, 2)):
         put(tmp_path / "data", f"a{action}_s{subject}_t1", "inertial", "skeleton")
     home = Home(tmp_path / "cache", tmp_path / "manifests")
@@ -201,9 +201,10 @@ def test_a_training_says_that_the_skeleton_stands_for_video_and_its_record_keeps
         "teacher=inception_time:epochs=1:modules=3:steps=8",
         "video=bilstm_attention:epochs=1:hidden=4",
     ]
-    told = commands.said(home, "train", "utd_mhad", "self_learning_fusion", *(word for pair in quick for word in ("--set", pair)))
+    words = ["utd_mhad", "self_learning_fusion", *(word for pair in quick for word in ("--set", pair))]
     line = "no clip of utd_mhad has rgb media: skeleton stands for it in self_learning_fusion"
-    assert line in told
+    assert line in commands.said(home, "train", *words)
+    assert line in commands.said(home, "tune", *words, "--trials", "1", "--timeout", "0", status=2), "before any trial"
     record = run_folder.read(next((home.cache / "runs/utd_mhad/self_learning_fusion").glob("*/run.json")).parent).record
     assert line in record["warnings"]
 
