@@ -95,15 +95,17 @@ def _has_media(table: Manifest, stage: Stage) -> bool:
     return any(media.exists(path) for sample in table.samples for path in table.paths(sample, source))
 
 
-def refuse_missing(table: Manifest, missing: Mapping[str, str], clips: int, allowed: int, *, option: bool = True) -> None:
-    """Raise UserError where more clips lack features than were allowed."""
+def refuse_missing(
+    table: Manifest, missing: Mapping[str, str], clips: int, allowed: int, *, option: str | None = "--allow-missing "
+) -> None:
+    """Raise UserError where more clips lack features than were allowed, by an `option` that takes how many."""
     if len(missing) <= allowed:
         return
     first, text = next(iter(missing.items()))
     reason = text.partition(": ")[2]
     stages = sorted({text.partition(": ")[0] for text in missing.values()})
     where = " and ".join(f"{table.name}/{stage}" for stage in stages)
-    go_on = f", or go on without them: --allow-missing {len(missing)}" if option else ""
+    go_on = f", or go on without them: {option}{len(missing)}" if option else ""
     verb = "has" if len(missing) == 1 else "have"
     raise UserError(
         f"{len(missing)} of {clips} clips {verb} no features in {where} (first: {first}: {reason}); "

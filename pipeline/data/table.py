@@ -21,7 +21,7 @@ from pipeline.corpus.manifest import Home
 from pipeline.data._buffers import Ring, ahead
 from pipeline.data._order import Places, asked_for, order
 from pipeline.data.batch import Batch, share_of
-from pipeline.data.lacking import without_features
+from pipeline.data.lacking import refuse_missing, without_features
 from pipeline.errors import UserError
 from pipeline.types import SPLITS, Array, Stale
 
@@ -211,13 +211,7 @@ def _opened(home: Home, dataset: str, stages: tuple[str, ...], split: str, stale
     opened = {stage: open_stage(dataset, stage, cache=home.cache, manifests=home.manifests, stale=stale) for stage in stages}
     samples = [sample for sample in table.samples if sample.split == split]
     missing = without_features(home, table, opened, samples, stale)
-    if len(missing) > allow_missing:
-        clip, reason = next(iter(missing.items()))
-        raise UserError(
-            f"{len(missing)} of {len(samples)} {split} clips of {dataset} have no features in {', '.join(stages)} "
-            f"(first: {clip}: {reason}); run: signcache extract {dataset} {' '.join(stages)}, "
-            f"or go on without them: allow_missing={len(missing)}"
-        )
+    refuse_missing(table, missing, len(samples), allow_missing, option="allow_missing=")
     if len(samples) == len(missing):
         raise UserError(f"{dataset} has no {split} clips{' with features' * bool(samples)}; see: manifests/{dataset}.csv")
     index = table.class_index

@@ -66,7 +66,7 @@ def _on_its_own(reading: Reading, number: int) -> Reading:
     if len(own) < len(stages):
         return reading  # of the first fold's weights, which have seen these clips
     missing = without_features(home, reading.table, {each.name: each for each in own.values()}, reading.samples, "refuse")
-    refuse_missing(reading.table, missing, len(reading.samples), 0, option=False)
+    refuse_missing(reading.table, missing, len(reading.samples), 0, option=None)
     return replace(reading, opened={**reading.opened, **own})
 
 

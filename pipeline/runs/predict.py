@@ -124,7 +124,7 @@ def predict_splits(home: Home, place: Path | str, splits: Collection[str], *, de
         recipe, table = recipe_of(run), manifest.read(home, run.dataset)
         features = as_trained(home, run, table, recipe)
         samples = [sample for split in splits for sample in _unlabelled(table, split)]
-        refuse_missing(table, without_features(home, table, features, samples, "refuse"), len(samples), 0, option=False)
+        refuse_missing(table, without_features(home, table, features, samples, "refuse"), len(samples), 0, option=None)
         say(Reading(table, features, tuple(samples)).lacking_lines())
         dims = {stage: math.prod(each.row_shape) for stage, each in features.items()}
         said = _predicted(run, predictor_of(run, recipe, dims, chosen_device(device)), features, samples, top)

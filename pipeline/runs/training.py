@@ -116,7 +116,7 @@ def read_again(home: Home, run: Run, recipe: Recipe, split: str) -> tuple[Readin
         raise UserError(f"{run.dataset} has no labelled clips in split {split!r}; it has: {labelled_splits(table)}")
     missing = without_features(home, table, by_name(opened), labelled, "refuse")
     unheard = {clip: reason for clip, reason in missing.items() if clip not in run.record["dropped"]}
-    refuse_missing(table, unheard, len(labelled), 0, option=False)
+    refuse_missing(table, unheard, len(labelled), 0, option=None)
     reading = Reading(table, opened, tuple(sample for sample in labelled if sample.id not in missing))
     if not reading.samples:
         raise UserError(f"no labelled {split} clip of {run.dataset} has features; run: signcache extract {run.dataset}")

@@ -207,7 +207,8 @@ def test_batches_refuse_to_drop_clips_silently(tmp_path: Path) -> None:
     del rows["sign0/train0"]
     publish(home, table, rows)
     where = {"cache": home.cache, "manifests": home.manifests}
-    with pytest.raises(UserError, match=r"1 of 18 train clips .* in resnet50 \(first: sign0/train0: resnet50: new\); run: "):
+    first = r"^1 of 18 clips has no features in signs/resnet50 \(first: sign0/train0: new\)"
+    with pytest.raises(UserError, match=rf"{first}; run: .*, or go on without them: allow_missing=1$"):
         batches("signs", ["resnet50"], **where)  # type: ignore[arg-type]
     kept = list(batches("signs", ["resnet50"], allow_missing=1, **where))  # type: ignore[arg-type]
     assert sum(len(batch) for batch in kept) == 17
@@ -221,7 +222,7 @@ def test_batches_read_no_rows_of_what_a_clip_held_before(tmp_path: Path) -> None
     b.rename(a)
     (tmp_path / "held").rename(b)
     where = {"cache": home.cache, "manifests": home.manifests}
-    with pytest.raises(UserError, match=r"2 of 18 train clips .* in resnet50 \(first: sign0/train0: resnet50: changed input\)"):
+    with pytest.raises(UserError, match=r"2 of 18 clips have no features in signs/resnet50 \(first: sign0/train0: changed input\)"):
         batches("signs", ["resnet50"], **where)  # type: ignore[arg-type]
     kept = list(batches("signs", ["resnet50"], allow_missing=2, **where))  # type: ignore[arg-type]
     assert sum(len(batch) for batch in kept) == 16

@@ -100,7 +100,7 @@ def _reading(table: Manifest, source: _Source, home: Home) -> tuple[Reading, str
     if not own:
         return nothing, f"{table.name} has no labelled test or val clips"
     try:
-        refuse_missing(table, without_features(home, table, stages, own, "allow"), len(own), 0, option=False)
+        refuse_missing(table, without_features(home, table, stages, own, "allow"), len(own), 0, option=None)
     except UserError as error:
         return nothing, str(error)
     return Reading(table, stages, tuple(own)), ""
