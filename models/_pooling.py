@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.data.batch import Batch
 
 Kind = Literal["linear", "query", "mean", "max"]
 
@@ -39,3 +42,18 @@ class Pooling(nn.Module):
         if self.kind == "max":
             return rows.masked_fill(~own[:, :, None], -torch.inf).amax(1)
         return (rows * self.attention(rows, own)[:, :, None]).sum(1)
+
+
+class Pooled(nn.Module):
+    """A module whose `pooling` makes one vector of what a clip is `encoded` as."""
+
+    pooling: Pooling
+
+    @abstractmethod
+    def encoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`(B, T, D)` rows, and which of them are a clip's own `(B, T)`; the others mean nothing."""
+
+    def attention(self, batch: Batch) -> Tensor:
+        """`(B, T)`: how much each step of a clip counts in the pooling."""
+        found: Tensor = self.pooling.attention(*self.encoded(batch))
+        return found

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from models._inputs import Inputs, Sequences
-from models._pooling import Kind, Pooling
+from models._pooling import Kind, Pooled, Pooling
 from models._recurrent import BiLstm
 from models._rows import real
 from pipeline.data.batch import Batch
@@ -72,7 +72,7 @@ class BilstmAttention(Sequences):
         return AttentionLstm(self, dims, n_classes)
 
 
-class AttentionLstm(nn.Module):
+class AttentionLstm(Pooled):
     """Fused rows of a batch -> `(B, n_classes)` logits."""
 
     def __init__(self, recipe: BilstmAttention, dims: Mapping[str, int], n_classes: int) -> None:
@@ -89,10 +89,6 @@ class AttentionLstm(nn.Module):
         """`(B, T, 2 * hidden)` states, and which of them are a clip's own."""
         rows, lengths = self.inputs(batch)
         return self.lstm(self.input_dropout(rows), lengths), real(lengths, rows.shape[1])
-
-    def attention(self, batch: Batch) -> Tensor:
-        """`(B, T)`: how much each step of a clip counts."""
-        return self.pooling.attention(*self.encoded(batch))
 
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.norm(self.pooling(*self.encoded(batch))))

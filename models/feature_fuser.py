@@ -10,7 +10,7 @@ from torch import Tensor, cat, nn
 
 from models._encoder import attended
 from models._inputs import Inputs, Sequences
-from models._pooling import Kind, Pooling
+from models._pooling import Kind, Pooled, Pooling
 from models._recurrent import BiLstm
 from models._rows import real
 from pipeline.data.batch import Batch
@@ -56,7 +56,7 @@ class FeatureFuser(Sequences):
         return Fuser(self, dims, n_classes)
 
 
-class Fuser(nn.Module):
+class Fuser(Pooled):
     """Fused rows of a batch -> `(B, n_classes)` logits."""
 
     def __init__(self, recipe: FeatureFuser, dims: Mapping[str, int], n_classes: int) -> None:
@@ -76,10 +76,6 @@ class Fuser(nn.Module):
         own = real(lengths, rows.shape[1])
         rows = attended(self.attend, rows, own)
         return cat([rows, self.lstm(rows, lengths)], 2), own
-
-    def attention(self, batch: Batch) -> Tensor:
-        """`(B, T)`: how much each step of a clip counts in the pooling."""
-        return self.pooling.attention(*self.encoded(batch))
 
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.pooling(*self.encoded(batch)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models._encoder import encoder_layers, places, through
 from models._inputs import Inputs, Sequences
-from models._pooling import Kind, Pooling
+from models._pooling import Kind, Pooled, Pooling
 from models._recurrent import BiLstm
 from models._rows import real
 from pipeline.data.batch import Batch
@@ -70,7 +70,7 @@ class Transformer(Sequences):
         return Encoder(self, dims, n_classes)
 
 
-class Encoder(nn.Module):
+class Encoder(Pooled):
     """Fused rows of a batch -> `(B, n_classes)` logits."""
 
     def __init__(self, recipe: Transformer, dims: Mapping[str, int], n_classes: int) -> None:
@@ -96,10 +96,6 @@ class Encoder(nn.Module):
         own = real(lengths, rows.shape[1])
         rows = self.norm(through(self.layers, rows, own))
         return (rows if self.lstm is None else self.lstm(rows, lengths)), own
-
-    def attention(self, batch: Batch) -> Tensor:
-        """`(B, T)`: how much each step of a clip counts in the pooling."""
-        return self.pooling.attention(*self.encoded(batch))
 
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.dropout(self.pooling(*self.encoded(batch))))
