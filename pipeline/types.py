@@ -132,6 +132,11 @@ def has_network(stage: Extractor) -> bool:
     return type(stage).network is not Extractor.network
 
 
+def has_forward(stage: Extractor) -> bool:
+    """Whether a stage computes its rows on the device."""
+    return type(stage).load is not Extractor.load
+
+
 def evenly(length: int, most: int) -> NDArray[np.int64]:
     """`(min(length, most),)` indices: all where they fit, else `linspace(0, length - 1, most)` truncated (the LIS system's rule)."""
     if length <= most:

@@ -21,7 +21,7 @@ from pipeline.extraction._shard_building import Lane, own_mistakes
 from pipeline.extraction.preparing.decode_processes import Decoding, Pulse, start_pool
 from pipeline.extraction.preparing.jobs import Job, Prepared
 from pipeline.machine import use_float32
-from pipeline.types import Extractor, Forward
+from pipeline.types import Forward, has_forward
 
 Report: TypeAlias = Callable[[str, int, Failure | None], None]
 """Is told of each clip of each stage: the stage, how many items it had, and its failure."""
@@ -116,11 +116,6 @@ class Engine:
             failure = _failure(job, found, reason, self.work.attempts.get((name, job.id), 0))
             lanes[name].fail(failure)
             report(name, 0, failure)
-
-
-def has_forward(extractor: Extractor) -> bool:
-    """Whether the stage computes on the device."""
-    return type(extractor).load is not Extractor.load
 
 
 def use_threads(threads: int) -> None:

@@ -29,6 +29,7 @@ from pipeline.extraction.plan import StagePlan, Todo, plan
 from pipeline.extraction.preparing.jobs import Job
 from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import settle, settle_disputes
+from pipeline.types import has_forward
 
 SPOOL_PREFIX = ".spool-"
 
@@ -107,7 +108,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     """One pass over the clips: a decode for all stages of a modality, here or on local workers."""
     todo = {name: result for name, result in plans.items() if result.todo}
     stages = {name: result.stage for name, result in todo.items()}
-    needs_device = any(_engine.has_forward(stage.extractor) for stage in stages.values())
+    needs_device = any(has_forward(stage.extractor) for stage in stages.values())
     share = max(1, machine.cores() // max(1, options.workers))
     work = _engine.Work(
         stages=stages,

@@ -19,13 +19,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.exceptions import HTTPException
 
 from pipeline import __version__
+from pipeline.errors import UserError
 from pipeline.runs.packaging.card import CARD
 from pipeline.serving import page
 from pipeline.serving.cutting import Span, part_of, span_of
-from pipeline.serving.labelling import Labeller, Refused
-from pipeline.serving.live import Sessions
+from pipeline.serving.labelling import Labeller
+from pipeline.serving.live import Sent, Sessions
+from pipeline.serving.rows import form_of
 from pipeline.serving.spotting import Spotter
-from pipeline.serving.uploads import Limits, Upload, received
+from pipeline.serving.uploads import Limits, Refused, Upload, received
 
 EXAMPLE = {"clip": "hello.mp4", "label": "HELLO", "probability": 0.93, "top": [["HELLO", 0.93], ["THANKS", 0.04]]}
 GLOSSES = {"glosses": [{"label": "HELLO", "start": 1.2, "end": 2.0, "probability": 0.91}]}
@@ -148,9 +150,9 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
             return {"sentence": await _within(asyncio.wrap_future(writer.submit(write, label)), limits)}
 
     @app.websocket("/live")
-    async def live(socket: WebSocket, rate_hz: float = 30.0) -> None:
-        """JPEG frames in, an event after each that was looked at out; after `end` all glosses."""
-        await sessions.run(socket, rate_hz)
+    async def live(socket: WebSocket, rate_hz: float = 30.0, send: Sent = "frames") -> None:
+        """JPEG frames or landmark rows in, an event after each that was looked at out; after `end` all glosses."""
+        await sessions.run(socket, rate_hz, send)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -170,12 +172,12 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
 
     @app.get("/card")
     async def card() -> dict[str, Any]:
-        """What the model is, what it may say, how it scored, and its card for people."""
+        """What the model is, what it may say, how it scored, its card for people, and what rows `WS /live?send=rows` takes (null: none)."""
         scores = {name: run.scores[name] for name in ("split", "n", "top1", "top5", "macro_f1") if name in run.scores}
         text = next((place / CARD for place in (run.folder, run.folder.parents[1]) if (place / CARD).is_file()), None)
         own = {"model": run.model, "dataset": run.dataset, "classes": list(run.record["learned"]), "scores": scores}
         more = {"sentences": write is not None, "limits": {"max_bytes": limits.max_bytes, "max_seconds": limits.max_seconds}}
-        return {**own, **more, "card": text.read_text(encoding="utf-8") if text else ""}
+        return {**own, **more, "rows": _rows(labeller), "card": text.read_text(encoding="utf-8") if text else ""}
 
     return app
 
@@ -186,6 +188,13 @@ async def _label(labeller: Labeller, upload: Upload, span: Span | None) -> dict[
         if "reason" in said:
             raise HTTPException(422, _hidden(str(said["reason"]), part))
         return {**said, "clip": part.name}
+
+
+def _rows(labeller: Labeller) -> dict[str, Any] | None:
+    try:
+        return form_of(labeller.trained).document()
+    except UserError:
+        return None
 
 
 def _shown(example: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 
 from pipeline.decoding.cutting import cut
 from pipeline.errors import ClipError
-from pipeline.serving.labelling import Labeller, Refused
-from pipeline.serving.uploads import Limits, Upload
+from pipeline.serving.labelling import Labeller
+from pipeline.serving.uploads import Limits, Refused, Upload
 
 Span = tuple[float, float]
 

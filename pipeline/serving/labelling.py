@@ -24,17 +24,13 @@ from pipeline.extraction.progress import Progress
 from pipeline.runs._clips import ROOT
 from pipeline.runs.predict import Prediction, Tools, label, predictor_for
 from pipeline.runs.trained import Trained
-from pipeline.serving.uploads import Limits, Upload
+from pipeline.serving.uploads import Limits, Refused, Upload
 from pipeline.types import Sample
 
 BATCH = 16
 """Clips that are labelled together at most."""
 KEPT_CLIPS = 1000
 """New clips after which a cache of the server's own begins anew: nothing grows for ever."""
-
-
-class Refused(Exception):
-    """Why a clip gets no label, for whoever sent it."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def serve(home: Home, place: Path, manner: Manner, limits: Limits, say: Callable
         own = home if manner.keep else Home(scratch / "cache", home.manifests)
         labeller = Labeller(trained, own, limits, device=manner.device, keeps=manner.keep)
         stack.callback(labeller.close)
-        sessions = Sessions(trained, manner.way(trained.run.folder), chosen_device(manner.device), limits.max_pixels)
+        sessions = Sessions(trained, manner.way(trained.run.folder), chosen_device(manner.device), limits)
         config = uvicorn.Config(
             app_of(labeller, Spotter(own, folder, manner.device), sessions, scratch / "uploads", manner.write),
             host=manner.host,

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.manifest import Home
-from pipeline.serving.labelling import Refused
-from pipeline.serving.uploads import Upload
+from pipeline.serving.uploads import Refused, Upload
 
 
 @dataclass

@@ -53,6 +53,10 @@ class Upload:
     name: str
 
 
+class Refused(Exception):
+    """Why what was sent is not looked at, for whoever sent it."""
+
+
 class _TooLarge(Exception):
     """More came than was allowed."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.cache.stage import Stage
 from pipeline.errors import UserError
 from pipeline.extraction.forward_passes import DEVICE_BATCH, launched
-from pipeline.types import Array, Extractor, Forward, Frame
+from pipeline.types import Array, Extractor, Forward, Frame, has_forward
 
 Rows = Mapping[str, Array]
 """`{stage: (T, *row_shape)}`."""
@@ -93,6 +93,18 @@ class Streamed:
         return np.stack([self.made[key] for key in windows]) if windows else fresh
 
 
+class Received(Streamed):
+    """Rows that somebody else made of frames as they came, one of each; of a stage that `takes_rows`."""
+
+    def give(self, frame: Frame) -> None:
+        self._keep(frame, 1)
+
+
+def takes_rows(extractor: Extractor) -> bool:
+    """Whether what a stage prepares of each frame is a row already."""
+    return not has_forward(extractor) and list(extractor.rows(2)) == [slice(0, 1), slice(1, 2)]
+
+
 def computed(extractor: Extractor, forward: Forward | None, inputs: Sequence[Array], device: str) -> Array:
     """`(n, *row_shape)` rows of the items of each, passes as large as an extraction's."""
     shape, dtype = extractor.row_shape, extractor.dtype
@@ -137,10 +149,10 @@ class Windows:
 
 
 class Stream:
-    """Frames as they come, given to the stages that read them."""
+    """Frames as they come, given to the stages that read them, or rows of these to `Received`."""
 
-    def __init__(self, stages: Sequence[Stage], device: str, most: int) -> None:
-        self.sources = {stage.name: Streamed(stage, device, most) for stage in stages}
+    def __init__(self, stages: Sequence[Stage], device: str, most: int, kind: type[Streamed] = Streamed) -> None:
+        self.sources = {stage.name: kind(stage, device, most) for stage in stages}
         self.stop = 0
 
     def close(self) -> None:

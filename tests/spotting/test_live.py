@@ -144,7 +144,7 @@ def test_a_camera_gives_the_newest_frame_and_counts_those_that_nobody_took(tmp_p
     camera = sources.Camera(str(write_clip(tmp_path / "camera.mp4", 12, draw=numbered)))
     assert camera.rate_hz == RATE
     camera._take()
-    camera.has_ended = False
+    camera.newest.is_over = False
     number, _, picture = next(camera.frames())
     assert number == 11
     assert picture.shape == (48, 64, 3)

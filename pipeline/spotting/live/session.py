@@ -15,7 +15,7 @@ from pipeline.spotting.glosses import NA, NOTHING, Gloss, Guess, document, merge
 from pipeline.spotting.live.sources import Clock, LiveSource
 from pipeline.spotting.recogniser import Recogniser
 from pipeline.spotting.spot import MERGE_FRAMES, Way, gloss_of
-from pipeline.spotting.windows import Stream, Windows
+from pipeline.spotting.windows import Stream, Streamed, Windows
 from pipeline.types import Array
 
 REMEMBERED = 10_000
@@ -68,13 +68,13 @@ class Tally:
 
 
 class Live:
-    """One session with a source. A frame that came while another was looked at is dropped, never kept waiting."""
+    """One session with a source of frames, or of rows of these. What comes while another is looked at is dropped, never kept waiting."""
 
-    def __init__(self, recogniser: Recogniser, way: Way, source: LiveSource, clock: Clock) -> None:
+    def __init__(self, recogniser: Recogniser, way: Way, source: LiveSource, clock: Clock, kind: type[Streamed] = Streamed) -> None:
         self.recogniser, self.way, self.source, self.clock = recogniser, way, source, clock
         stages, device = recogniser.trained.stages, recogniser.device
         self.window = way.frames(source.rate_hz)
-        self.stream = Stream([stage for stage in recogniser.trained.chain if stage.upstream is None], device, self.window)
+        self.stream = Stream([stage for stage in recogniser.trained.chain if stage.upstream is None], device, self.window, kind)
         self.windows = Windows(stages, self.stream.sources, source.rate_hz, device)
         self.watch, self.tally = Watch(way.gate), Tally()
         self.guessed_at, self.guess = 0, NOTHING

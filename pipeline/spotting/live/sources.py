@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from pipeline.types import Array
 
 Numbered: TypeAlias = tuple[int, float, Array]
 """The number of a frame, the second at which it came by the clock, and its `(H, W, 3)` uint8 picture."""
+Handed = TypeVar("Handed")
 USUAL_HZ = 30.0
 """Of a camera that does not say."""
 
@@ -79,6 +80,34 @@ class Played:
             raise UserError(f"--source {self.path}: {error}") from error
 
 
+class Newest(Generic[Handed]):
+    """Hands things over from one thread to another: what comes while another is looked at takes the place of what waits."""
+
+    def __init__(self) -> None:
+        self.changed, self.is_over = threading.Condition(), False
+        self.waiting: Handed | None = None
+
+    def give(self, thing: Handed) -> None:
+        with self.changed:
+            self.waiting = thing
+            self.changed.notify()
+
+    def end(self) -> None:
+        """What waits is the last."""
+        with self.changed:
+            self.is_over = True
+            self.changed.notify()
+
+    def __iter__(self) -> Iterator[Handed]:
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting is not None or self.is_over)
+                taken, self.waiting = self.waiting, None
+            if taken is None:
+                return
+            yield taken
+
+
 class Camera:
     """OpenCV's camera or stream. A thread takes every frame as it comes and keeps the last, so nothing waits in a queue."""
 
@@ -91,23 +120,15 @@ class Camera:
             what = "camera" if name.isdigit() else "stream"
             raise UserError(f"--source {name}: no {what} answers there; see that it is connected and not in use, or name a video file")
         self.rate_hz = float(self.capture.get(cv2.CAP_PROP_FPS) or USUAL_HZ)
-        self.newest: Numbered | None = None
-        self.has_ended = False
-        self.came = threading.Condition()
+        self.newest = Newest[Numbered]()
 
     def frames(self) -> Iterator[Numbered]:
         thread = threading.Thread(target=self._take, name="camera", daemon=True)
         thread.start()
         try:
-            while True:
-                with self.came:
-                    self.came.wait_for(lambda: self.newest is not None or self.has_ended)
-                    found, self.newest = self.newest, None
-                if found is None:
-                    return
-                yield found
+            yield from self.newest
         finally:
-            self.has_ended = True
+            self.newest.end()
             thread.join()
             self.capture.release()
 
@@ -116,10 +137,6 @@ class Camera:
 
         for number in itertools.count():
             there, picture = self.capture.read()
-            with self.came:
-                if there:
-                    self.newest = number, time.monotonic(), np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-                self.has_ended = self.has_ended or not there
-                self.came.notify()
-            if self.has_ended:
-                return
+            if not there or self.newest.is_over:
+                return self.newest.end()
+            self.newest.give((number, time.monotonic(), np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))))
