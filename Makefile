@@ -64,7 +64,7 @@ bench: $(READY)  ## time every promise beside its rival (ONLY=reader|train|extra
 	$(BIN)/python -m tests.bench $(ONLY)
 
 lock: $(READY)  ## name the newest versions that pyproject.toml allows in .requirements.txt
-	$(BIN)/python -m uv pip compile --quiet --upgrade --universal --no-annotate --extra test --extra language --extra export --extra serve --extra explain --custom-compile-command 'make lock' -o .requirements.txt pyproject.toml
+	$(BIN)/python -m uv pip compile --quiet --upgrade --universal --no-annotate --extra test --extra language --extra export --extra serve --extra explain --extra remote --custom-compile-command 'make lock' -o .requirements.txt pyproject.toml
 
 test: $(READY)  ## run the tests (ONLY=expression picks some)
 	$(BIN)/python -m pytest $(if $(ONLY),-k "$(ONLY)")

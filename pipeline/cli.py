@@ -25,6 +25,7 @@ from pipeline.commands import (
     live,
     looking,
     predicting,
+    sharing,
     spotting,
     training,
     tuning,
@@ -33,7 +34,7 @@ from pipeline.commands import (
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 SECTIONS = {
-    "Stage one, from clips to features": (extracting, importing),
+    "Stage one, from clips to features": (extracting, importing, sharing),
     "Stage two, from features to models": (training, finetuning, tuning, predicting, delivering),
     "Stage two in use": (spotting, live),
     "Looking and caring": (looking, explaining, upkeep),

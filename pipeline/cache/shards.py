@@ -101,13 +101,16 @@ def write_shard(folder: Path, marker: Marker, values: Array, made: Mapping[str, 
         path = folder / marker.shard
         folder.mkdir(parents=True, exist_ok=True)
         registry.create("store", marker.store).write(path, values)
-        for file in sorted(_files(path)):
-            sync(file)
-            files[file.relative_to(folder).as_posix()] = file_sum(file)[0]
-        for directory in [path, *(part for part in path.rglob("*") if part.is_dir())]:
-            sync(directory)
+        bring_to_disk(path)
+        files = {file.relative_to(folder).as_posix(): file_sum(file)[0] for file in sorted(_files(path))}
         sync(folder)
     write_marker(folder, Record(marker, files, {**made, "at": time.time()}))
+
+
+def bring_to_disk(path: Path) -> None:
+    """Sync the files of a shard, and the folders that they lie in."""
+    for part in [*_files(path), *([path, *(part for part in path.rglob("*") if part.is_dir())] if path.is_dir() else [])]:
+        sync(part)
 
 
 def write_marker(folder: Path, record: Record) -> None:

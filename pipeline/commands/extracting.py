@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import device_option, home_of, json_option, pairs, print_json, root_option, settings_option
+from pipeline.commands.options import (
+    device_option,
+    home_of,
+    json_option,
+    pairs,
+    print_json,
+    root_option,
+    sample_option,
+    settings_option,
+    trust_option,
+)
 
 if TYPE_CHECKING:
+    from pipeline.cache.stage import Stage
+    from pipeline.corpus.manifest import Home, Manifest
     from pipeline.corpus.media import States
 
 EXIT_FAILURES = 1
@@ -95,6 +107,9 @@ def plan(
     metavar="SECONDS",
     help="Give up a clip when nothing of it moves for so long.",
 )
+@click.option("--remote", metavar="URL", help="First take what this folder or s3://bucket/prefix has of today's stages.")
+@sample_option
+@trust_option
 @click.option("--rehash", is_flag=True, help="Read every clip again to find bytes that changed under the same size and time.")
 @json_option
 @click.pass_context
@@ -111,6 +126,7 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     home = home_of(ctx)
     table = manifest.bind(home, name, root=root)
     settings = pairs(given.pop("settings"))
+    sharing = {key: given.pop(key) for key in ("remote", "sample", "is_trusted")}
     wanted = by_fold.chosen(home, table, stages, settings, given.pop("second_name"))
     states: dict[str, States] = {}
     before = planning.plan(home, table, wanted, retry_failed=given["retry_failed"], states=states)
@@ -128,6 +144,10 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     outcome, after = Outcome(), before
     if given["rehash"] or given["only"] or any(result.needs_work for result in before.values()):
         with logged(home, name, lines) as log:
+            if sharing["remote"]:
+                taken = _read_through(home, table, wanted, sharing, given)
+                log.add(*taken)
+                click.echo("\n".join(taken), err=True)
             outcome = run(home, table, wanted, Options(**given), Progress(), states)
             after = planning.plan(home, table, wanted, states=states)
             log.add(*outcome_lines(outcome, after, failures=sum(map(len, outcome.failed.values()))))
@@ -137,6 +157,16 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     click.echo("\n".join(outcome_lines(outcome, after)), err=True)
     if any(outcome.failed.values()):
         ctx.exit(EXIT_FAILURES)
+
+
+def _read_through(home: Home, table: Manifest, stages: list[Stage], sharing: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """A line for each stage on what a remote had of it, which is in the cache now."""
+    from pipeline.objects import opened
+    from pipeline.remote.pull import Trust, pull_all
+    from pipeline.reports.printed import pulled_lines
+
+    trust = Trust.of(sharing["sample"], is_trusted=sharing["is_trusted"], device=given["device"])
+    return [*pulled_lines(pull_all(home, table, stages, opened(sharing["remote"]), trust, given["only"]), {})]
 
 
 @click.command()

@@ -37,6 +37,13 @@ stale_option = click.option(
 allow_missing_option = click.option(
     "--allow-missing", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Go on without up to N clips."
 )
+sample_option = click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Of each shard of a remote, clips extracted again to try it [default: 4].",
+)
+trust_option = click.option("--trust", "is_trusted", is_flag=True, help="Try no rows of a remote: right checksums are enough.")
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 
 

@@ -17,7 +17,7 @@ from pipeline.cache import shards
 from pipeline.cache.index import Entry
 from pipeline.cache.locking import locked
 from pipeline.cache.publishing import Features
-from pipeline.cache.shards import MARKER_SUFFIX
+from pipeline.cache.shards import MARKER_SUFFIX, Failure
 from pipeline.cache.stage import Published, Stage, published, published_names, staleness
 from pipeline.cache.upkeep.restamp import restamp
 from pipeline.corpus.manifest import Home, Manifest
@@ -144,21 +144,39 @@ class _Old:
 
 
 def _extracted(home: Home, table: Manifest, old: _Old, clips: Sequence[str], trial: Trial, progress: Progress) -> dict[str, Array]:
-    """The rows of these clips by today's code, each made as the published ones were, from a scratch folder that is gone afterwards."""
-    chosen = set(clips)
+    """The rows of these clips by today's code, each made as the published ones were."""
+    alike = {
+        (device if trial.device == "auto" else trial.device, threads): chosen for (device, threads), chosen in old.made_alike(clips).items()
+    }
+    now, failures = made_again(home, table, old.stage, alike, progress)
+    for failure in failures:
+        raise UserError(f"{failure.id!r} fails with today's code: {failure.reason}; nothing is adopted")
+    if not now:
+        raise UserError(f"today's code extracted nothing of {clips[0]!r}; nothing is adopted")
+    return now
+
+
+def made_again(
+    home: Home, table: Manifest, stage: Stage, alike: Mapping[tuple[str, int], Sequence[str]], progress: Progress
+) -> tuple[dict[str, Array], list[Failure]]:
+    """The rows of these clips by today's code, or why they fail, from a scratch folder that is gone afterwards.
+
+    `alike` are the clips by the device and the threads that are to make them; the caller holds the lock of the stage.
+    """
+    found, failed = dict[str, Array](), list[Failure]()
+    chosen = {clip for clips in alike.values() for clip in clips}
+    if not chosen:
+        return found, failed
     part = replace(table, samples=tuple(sample for sample in table.samples if sample.id in chosen))
-    with _scratch(home, old.stage) as scratch:
-        for (device, threads), alike in old.made_alike(clips).items():
-            device = device if trial.device == "auto" else trial.device
-            options = Options(device=device, threads=threads, only=alike, retry_failed=True)
-            outcome = extract(scratch, part, [old.stage], options, progress)
-            for failure in outcome.failed.get(old.stage.name, ()):
-                raise UserError(f"{failure.id!r} fails with today's code: {failure.reason}; nothing is adopted")
-        said = published(scratch, table.name, old.stage.name)
-        if said is None:
-            raise UserError(f"today's code extracted nothing of {clips[0]!r}; nothing is adopted")
-        features = Features(scratch, table.name, old.stage.name, said)
-        return {clip: np.array(features[clip]) for clip in clips}
+    with _scratch(home, stage) as scratch:
+        for (device, threads), clips in alike.items():
+            options = Options(device=device, threads=threads, only=clips, retry_failed=True)
+            failed += extract(scratch, part, [stage], options, progress).failed.get(stage.name, ())
+        said = published(scratch, table.name, stage.name)
+        if said is not None:
+            features = Features(scratch, table.name, stage.name, said)
+            found = {clip: np.array(features[clip]) for clip in chosen if clip in features}
+    return found, failed
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from pipeline.corpus.manifest import groupings
 from pipeline.corpus.presets import preset_of
 from pipeline.corpus.splits import crossing_duplicates, crossing_groups, crossing_signers
 from pipeline.extraction.plan import StagePlan
+from pipeline.machine import shown_size
 
 if TYPE_CHECKING:
     from pipeline.cache.index import Index
     from pipeline.corpus.manifest import Manifest
     from pipeline.extraction.estimate import Estimate
     from pipeline.extraction.extract import Outcome
+    from pipeline.remote.pull import Pulled
     from pipeline.reports.comparison import Compared
 
 FAILURES_SHOWN = 5
@@ -168,6 +170,19 @@ def outcome_lines(outcome: Outcome, plans: Mapping[str, StagePlan], failures: in
         if name in outcome.unpublished:
             left = outcome.unpublished[name]
             yield f"  {left} clips are still to do; the older features stay published until then"
+
+
+def pulled_lines(found: Mapping[str, Pulled], unpublished: Mapping[str, int]) -> Iterator[str]:
+    """What was taken from a remote of each stage, and every shard that was refused."""
+    for name, pulled in found.items():
+        how = f"{pulled.tried} of them extracted again, which agree" if pulled.tried else "none of them tried"
+        rows = (
+            f"{pulled.clips} clips in {pulled.shards} shards taken, {shown_size(pulled.size)}, {how}" if pulled.clips else "nothing taken"
+        )
+        yield f"{name}: {rows}"
+        yield from (f"  refused: shard {shard}: {reason}" for shard, reason in pulled.refused.items())
+        if name in unpublished:
+            yield f"  {unpublished[name]} clips are still to do; the older features stay published until then"
 
 
 def scores_line(result: Mapping[str, Any]) -> str:
