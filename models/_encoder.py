@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torchvision.ops import stochastic_depth
 
 from pipeline.data.batch import is_traced
 
@@ -19,15 +20,20 @@ def encoder_layers(count: int, width: int, heads: int, feed_forward: int, dropou
     return nn.ModuleList(layers)
 
 
-def through(layers: nn.ModuleList, tokens: Tensor, own: Tensor) -> Tensor:
-    """`(B, T, width)` after all layers of `encoder_layers`; `own` `(B, T)` tells which tokens may be attended to."""
+def through(layers: nn.ModuleList, tokens: Tensor, own: Tensor, *, drop_path: float = 0.0) -> Tensor:
+    """`(B, T, width)` after all layers of `encoder_layers`; `own` `(B, T)` tells which tokens may be attended to.
+
+    While training, a layer leaves a clip as it is with probability `drop_path`.
+    """
     layer: Any
     for layer in layers:
         if is_traced():
             tokens = tokens + attended(layer.self_attn, layer.norm1(tokens), own)
             tokens = tokens + layer.linear2(layer.activation(layer.linear1(layer.norm2(tokens))))
         else:
-            tokens = layer(tokens, src_key_padding_mask=~own)
+            after = layer(tokens, src_key_padding_mask=~own)
+            dropped = drop_path and layer.training
+            tokens = tokens + stochastic_depth(after - tokens, drop_path, "row") if dropped else after
     return tokens
 
 

@@ -55,6 +55,8 @@ class Transformer(Sequences):
     heads: PositiveInt = 8
     feed_forward: PositiveInt = 1024
     dropout: Fraction = 0.2
+    drop_path: Fraction = 0.0
+    """Probability with which a layer leaves a clip as it is, while training (stochastic depth)."""
     pooling: Kind = "mean"
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     """`learned`: a value for each of `frames` steps and `width` values, which start as the sinusoids are."""
@@ -75,7 +77,7 @@ class Encoder(Pooled):
 
     def __init__(self, recipe: Transformer, dims: Mapping[str, int], n_classes: int) -> None:
         super().__init__()
-        self.inputs = Inputs(recipe, dims)
+        self.inputs, self.drop_path = Inputs(recipe, dims), recipe.drop_path
         self.project = nn.Linear(self.inputs.width, recipe.width)
         is_learned = recipe.positions == "learned"
         self.places = nn.Parameter(places(torch.arange(recipe.frames), recipe.width)) if is_learned else None
@@ -94,7 +96,7 @@ class Encoder(Pooled):
         steps = torch.arange(rows.shape[1], device=rows.device)
         rows = self.dropout(rows + (places(steps, rows.shape[2]).to(rows.dtype) if self.places is None else self.places[: len(steps)]))
         own = real(lengths, rows.shape[1])
-        rows = self.norm(through(self.layers, rows, own))
+        rows = self.norm(through(self.layers, rows, own, drop_path=self.drop_path))
         return (rows if self.lstm is None else self.lstm(rows, lengths)), own
 
     def forward(self, batch: Batch) -> Tensor:
