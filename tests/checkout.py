@@ -120,8 +120,8 @@ class Checkout:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path, clips: int = 6, classes: int = 2) -> Checkout:
-        """A copy with the stages `colour`, `palette` and `brightness`, and a bound corpus `tiny` of `clips` clips."""
+    def make(cls, folder: Path, clips: int = 6, classes: int = 2, corpus: str = "folder") -> Checkout:
+        """A copy with the stages `colour`, `palette` and `brightness`, and a bound corpus `tiny` of `clips` clips and what is there."""
         for package in ("pipeline", "stages", "models"):
             shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
@@ -130,7 +130,7 @@ class Checkout:
         for number in range(clips):
             write_clip(folder / "clips" / f"class{number % classes}" / f"clip {number:02d}.mp4", number)
         copy = cls(folder)
-        copy.ok("manifest", "tiny", "--corpus", "folder", "--root", copy.folder / "clips")
+        copy.ok("manifest", "tiny", "--corpus", corpus, "--root", copy.folder / "clips")
         return copy
 
     @property

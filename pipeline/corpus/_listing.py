@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
+from pipeline.corpus.intervals import parted
 from pipeline.corpus.media import composed, exists, listing
 from pipeline.errors import UserError
 from pipeline.types import Sample, Split
@@ -30,7 +31,7 @@ def checked(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
             raise UserError(f"two clips below {root} have the id {sample.id!r}: {files[0]} and {files[1]}; rename one of them")
         for paths in sample.media.values():
             for part in paths:
-                if part.startswith("/") or (".." in part and ".." in part.split("/")):
+                if part.startswith("/") or (".." in part and ".." in parted(part)[0].split("/")):
                     raise UserError(f"clip {sample.id!r} names the file {part!r}, which is not below its root {root}")
         yield sample
 

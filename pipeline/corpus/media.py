@@ -19,6 +19,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from pipeline.corpus.intervals import parted
 from pipeline.errors import UserError
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm"})
@@ -129,6 +130,7 @@ def files_of(path: Path) -> list[Path]:
 
 def exists(path: Path) -> bool:
     """Whether a track has files."""
+    path = Path(parted(path)[0])
     files = files_of(path)
     return files != [path] or os.path.isfile(path)
 
@@ -157,22 +159,33 @@ def stat_of(paths: Sequence[str | Path]) -> Stat:
     return Stat(*token_and_size(paths))
 
 
-def token_and_size(paths: Sequence[str | Path]) -> tuple[int, int]:
-    """The two values of `stat_of`: of many clips, making an object of each is what takes time."""
-    states, size = [], 0
+def token_and_size(paths: Sequence[str | Path], seen: dict[str, tuple[list[bytes], int]] | None = None) -> tuple[int, int]:
+    """The two values of `stat_of`: of many clips, making an object of each is what takes time.
+
+    The state of a part of a file is that of the file and which part it is; a file whose parts were `seen` is not looked at again.
+    """
+    states, size = list[bytes](), 0
     for path in paths:
-        try:
-            stat = os.stat(path)
-        except OSError:
-            stat = None
-        if stat is None or modes.S_ISDIR(stat.st_mode):
-            more, frames_size = _frames(Path(path))
-            states += more
-            size += frames_size
-        else:
-            states.append(struct.pack("<qq", stat.st_size, stat.st_mtime_ns))
-            size += stat.st_size
+        file, part = parted(path)
+        own, own_size = found if part and seen and (found := seen.get(file)) else _state(file)
+        states += own
+        size += own_size
+        if part:
+            states.append(part.encode())
+            if seen is not None:
+                seen[file] = own, own_size
     return xxhash.xxh64_intdigest(b"".join(states)), size
+
+
+def _state(file: str) -> tuple[list[bytes], int]:
+    """What tells without reading whether a track changed, and its size."""
+    try:
+        stat = os.stat(file)
+    except OSError:
+        stat = None
+    if stat is None or modes.S_ISDIR(stat.st_mode):
+        return _frames(Path(file))
+    return [struct.pack("<qq", stat.st_size, stat.st_mtime_ns)], stat.st_size
 
 
 def _frames(path: Path) -> tuple[list[bytes], int]:
@@ -189,22 +202,34 @@ def _frames(path: Path) -> tuple[list[bytes], int]:
     return states, size
 
 
-def content_of(paths: Sequence[Path]) -> str:
-    """32 hex digits for the bytes of a clip's files in order; empty where one cannot be read."""
+def content_of(paths: Sequence[Path], whole: Callable[[Path], str] | None = None) -> str:
+    """32 hex digits for the bytes of a clip's files in order, and which parts of them it is; empty where one cannot be read."""
     try:
-        return hashed(paths, lambda: None)
+        return hashed(paths, lambda: None, whole)
     except OSError:
         return ""
 
 
-def hashed(paths: Sequence[Path], moved: Callable[[], object]) -> str:
-    """As `content_of`; `moved` is called after each part that is read. Raises OSError."""
+def hashed(paths: Sequence[Path], moved: Callable[[], object], whole: Callable[[Path], str] | None = None) -> str:
+    """As `content_of`; `moved` is called after each part that is read, and `whole` may know the hash of a file that parts are of.
+
+    Raises OSError.
+    """
     digests = []
-    for path in (file for track in paths for file in files_of(track)):
-        digest = xxhash.xxh3_128()
-        with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-                moved()
-        digests.append(digest.hexdigest())
+    for track in paths:
+        file, part = parted(track)
+        files = files_of(Path(file))
+        digests += [whole(each) if part and whole else file_digest(each, moved) for each in files]
+        if part:
+            digests.append(f"#{part}")
     return digests[0] if len(digests) == 1 else xxhash.xxh3_128_hexdigest("".join(digests).encode())
+
+
+def file_digest(file: Path, moved: Callable[[], object]) -> str:
+    """32 hex digits for the bytes of a file; raises OSError."""
+    digest = xxhash.xxh3_128()
+    with open(file, "rb", buffering=0) as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+            moved()
+    return digest.hexdigest()

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.shards import checked_rows, open_shard
+from pipeline.corpus.intervals import interval_of, parted
 from pipeline.decoding.mosaic import as_it_is, developer
+from pipeline.decoding.parts import Mistimed, Timeline, Timelines, between, frames_in, timeline_of
 from pipeline.decoding.tables import Reader, read_rows, reader_of
 from pipeline.decoding.video import (
     DECORD_BYTES,
@@ -38,7 +40,8 @@ Decoder = Literal["decord", "pyav", "cache"] | Reader
 class Track:
     """One media file, or a folder or series of frames: its number of frames, their mean rate (0 where unknown), and who decodes it.
 
-    A clip of a derived stage is `length` rows of an upstream shard, from `start`, which `store` opens, with their checksum.
+    A part of a file is `length` of its frames from `start`, of a video with its `timeline`. A clip of a derived stage is `length` rows of
+    an upstream shard, from `start`, which `store` opens, with their checksum.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Track:
     start: int = 0
     store: str = ""
     checksum: str = ""
+    timeline: Timeline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +81,70 @@ class Clip:
             yield developed
 
 
-def decoded(paths: Sequence[Path], take: Callable[[Clip], T], *, modality: str = "", decord: bool = True, moved: Moved = not_asked) -> T:
+def decoded(
+    paths: Sequence[Path],
+    take: Callable[[Clip], T],
+    *,
+    modality: str = "",
+    decord: bool = True,
+    moved: Moved = not_asked,
+    timelines: Timelines = timeline_of,
+) -> T:
     """What `take` makes of a clip's frames, all of them from one decode; those of some modalities are mosaics.
 
     It is given the clip with decord, then with PyAV if that fails, and once more for each track whose packets lied. Raises ClipError.
     """
-    lengths = dict[Path, int]()
+    lengths, mistimed = dict[Path, int](), set[Path]()
+
+    def timeline(path: Path, moved: Moved, *, exact: bool = False) -> Timeline:
+        return timelines(path, moved, exact=exact or path in mistimed)
+
     for _ in range(2 + len(paths)):
-        clip = open_clip(paths, decord=decord, lengths=lengths, moved=moved)
+        clip = open_clip(paths, decord=decord, lengths=lengths, moved=moved, timelines=timeline)
         try:
             return take(replace(clip, develop=developer(modality)))
         except DecoderFailed:
             decord = False
         except Recounted as recount:
             decord, lengths[recount.path] = False, recount.length
+        except Mistimed as error:
+            mistimed.add(error.path)
     raise ClipError("its number of frames changes from one decode to the next")
 
 
-def open_clip(paths: Sequence[Path], *, decord: bool, lengths: dict[Path, int], moved: Moved = not_asked) -> Clip:
+def open_clip(
+    paths: Sequence[Path], *, decord: bool, lengths: dict[Path, int], moved: Moved = not_asked, timelines: Timelines = timeline_of
+) -> Clip:
     """The tracks of a clip without decoding them; `lengths` overrules what packets say. Raises ClipError with the reason."""
-    return Clip(tuple(_open_track(path, decord, lengths.get(path), moved=moved) for path in paths), moved)
+    return Clip(tuple(_open_track(path, decord, lengths.get(path), moved=moved, timelines=timelines) for path in paths), moved)
 
 
-def _open_track(path: Path, decord: bool, length: int | None, *, moved: Moved) -> Track:
+def _open_track(path: Path, decord: bool, length: int | None, *, moved: Moved, timelines: Timelines) -> Track:
+    file, part = parted(path)
+    path = Path(file)
     reader = reader_of(path)
     if reader is None or os.path.isfile(path):
         with media_errors(path):
             if path.stat().st_size == 0:
                 raise ClipError(f"{path.name} is empty")
+    if part:
+        return _open_part(path, part, reader, moved, timelines)
     if reader:
         return Track(path, len(read_rows(path)), 0.0, reader)
     packets, rate, size = headers(path, moved)
     trusted = decord and length is None and size <= DECORD_BYTES and decord_is_exact(path, packets)
     return Track(path, packets if length is None else length, rate, "decord" if trusted else "pyav")
+
+
+def _open_part(path: Path, part: str, reader: Reader | None, moved: Moved, timelines: Timelines) -> Track:
+    interval, timeline = interval_of(part), None
+    if reader:
+        frames, seconds = len(read_rows(path)), np.empty(0)
+    else:
+        timeline = timelines(path, moved)
+        frames, seconds = timeline.frames, timeline.seconds
+    start, end = frames_in(interval, frames, seconds, path.name)
+    return Track(path, end - start, timeline.rate_hz if timeline else 0.0, reader or "pyav", start, timeline=timeline)
 
 
 def _aligned(track: Track, wanted: NDArray[np.int64], clip: Clip) -> Iterator[Array]:
@@ -124,12 +159,17 @@ def _aligned(track: Track, wanted: NDArray[np.int64], clip: Clip) -> Iterator[Ar
 
 
 def _read(track: Track, wanted: NDArray[np.int64], moved: Moved) -> Iterator[Array]:
+    if track.timeline:
+        return between(track.path, track.timeline, wanted + track.start, moved=moved)
     if track.decoder == "decord":
         return by_decord(track.path, track.length, wanted, moved=moved)
     if track.decoder == "pyav":
         return by_pyav(track.path, track.length, wanted, moved=moved)
-    values = _cached(track) if track.store else read_rows(track.path)
-    return (np.array(values[i]) for i in wanted)
+    if track.store:
+        values = _cached(track)
+        return (np.array(values[i]) for i in wanted)
+    rows = read_rows(track.path)
+    return (np.array(rows[i]) for i in wanted + track.start)
 
 
 def _cached(track: Track) -> Array:

@@ -44,9 +44,10 @@ def inputs_of(home: Home, table: Manifest, stage: Stage) -> States:
 def _media_states(table: Manifest, stage: Stage) -> States:
     source, root = stage.extractor.source, f"{table.binding.root}/"
     tokens, sizes, there = array("Q"), array("q"), bytearray()
+    seen = dict[str, tuple[list[bytes], int]]()
     for sample in table.samples:
         parts = sample.media.get(source, ())
-        token, size = token_and_size([root + part for part in parts])
+        token, size = token_and_size([root + part for part in parts], seen)
         tokens.append(token)
         sizes.append(size)
         there.append(bool(parts))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 from pipeline.cache.index import Entry
 from pipeline.cache.publishing import DISPUTED
 from pipeline.corpus.manifest import Manifest
-from pipeline.corpus.media import content_of
+from pipeline.corpus.media import content_of, file_digest
 from pipeline.extraction.inputs import derived_content
 from pipeline.extraction.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
 
@@ -76,12 +77,31 @@ def _contents(result: StagePlan, table: Manifest, items: Sequence[Todo]) -> dict
     """`{clip: content hash}` of what these clips' inputs hold now."""
     source = result.stage.extractor.source
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda todo: _content(result, todo, table.paths(todo.sample, source)), items)
+        whole = _digests()
+        found = pool.map(lambda todo: _content(result, todo, table.paths(todo.sample, source), whole), items)
         return {todo.sample.id: content for todo, content in zip(items, found, strict=True)}
 
 
-def _content(result: StagePlan, todo: Todo, paths: Sequence[Path]) -> str:
+def _content(result: StagePlan, todo: Todo, paths: Sequence[Path], whole: Callable[[Path], str]) -> str:
     upstream = result.stage.upstream
     if upstream is None:
-        return content_of(paths)
+        return content_of(paths, whole)
     return derived_content(upstream, result.inputs[todo.sample.id]) if todo.sample.id in result.inputs else ""
+
+
+def _digests() -> Callable[[Path], str]:
+    """Gives the hash of a file, read once however many clips are parts of it, by the thread that asks first."""
+    found, lock = dict[Path, Future[str]](), Lock()
+
+    def digest(file: Path) -> str:
+        with lock:
+            is_first = file not in found
+            future = found.setdefault(file, Future())
+        if is_first:
+            try:
+                future.set_result(file_digest(file, lambda: None))
+            except OSError as error:
+                future.set_exception(error)
+        return future.result()
+
+    return digest

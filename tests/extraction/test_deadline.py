@@ -70,7 +70,7 @@ def test_packets_that_are_counted_and_frames_that_are_skipped_renew_the_deadline
     decord: bool, tmp_path: Path, renewed: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 200, options={"g": "200"})
-    monkeypatch.setattr(preparation, "hashed", lambda paths, moved: "content")
+    monkeypatch.setattr(preparation, "hashed", lambda *_: "content")
     found = prepared(tmp_path, clip, First(), decord=decord)
     assert found.decoder == ("decord" if decord else "pyav")
     assert len(renewed) >= 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from pipeline.decoding.decode import Clip, decoded
 from pipeline.decoding.video import media_errors
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.preparing._feed import Feed, phrase
+from pipeline.extraction.preparing._whole_files import whole_digest, whole_timeline
 from pipeline.extraction.preparing.jobs import Job, Prepared
 from pipeline.machine import die_with_parent
 
@@ -47,9 +49,10 @@ def prepare_clip(job: Job) -> Prepared:
             _run_stages(job, job.rows, prepared)
         else:
             with media_errors(job.paths[0]):
-                prepared.content = hashed(job.paths, job.moved)
-            modality = next(iter(job.stages.values())).source
-            decoded(job.paths, lambda clip: _run_stages(job, clip, prepared), modality=modality, decord=job.decord, moved=job.moved)
+                prepared.content = hashed(job.paths, job.moved, partial(whole_digest, job))
+            source, timelines = next(iter(job.stages.values())).source, partial(whole_timeline, job)
+            take = partial(_run_stages, job, prepared=prepared)
+            decoded(job.paths, take, modality=source, decord=job.decord, moved=job.moved, timelines=timelines)
             if stat_of(job.paths) != prepared.stat:
                 raise ClipError("the file changed while it was read")
     except (OSError, UserError):

@@ -1,0 +1,48 @@
+"""What is found out about the files that clips are parts of: once in an extraction, by the decode process that asks first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import xxhash
+
+from pipeline import atomic
+from pipeline.corpus.media import file_digest, stat_of
+from pipeline.decoding.parts import Timeline, timeline_of
+from pipeline.decoding.video import Moved
+from pipeline.extraction.preparing.jobs import Job
+
+WAIT_SECONDS = 0.5
+"""After which a process that waits for another one tells that it is not hung."""
+
+
+def whole_digest(job: Job, file: Path) -> str:
+    """The hash of a file that the job's clip is a part of; raises OSError."""
+    return _once(job, file, "digest", lambda: file_digest(file, job.moved).encode()).decode()
+
+
+def whole_timeline(job: Job, path: Path, moved: Moved, *, exact: bool = False) -> Timeline:
+    """As `timeline_of`."""
+    kind = "exact" if exact else "timeline"
+    return Timeline.from_bytes(_once(job, path, kind, lambda: timeline_of(path, moved, exact=exact).as_bytes()))
+
+
+def _once(job: Job, file: Path, kind: str, find: Callable[[], bytes]) -> bytes:
+    """What one of the processes that share a spool found out about a file in its state now; the others wait for it.
+
+    One that is killed, or cannot tell, leaves it to the next.
+    """
+    from filelock import FileLock, Timeout
+
+    known = job.spool / f"{kind}-{xxhash.xxh3_64_hexdigest(os.fsencode(file))}-{stat_of([file]).token:x}"
+    while not known.exists():
+        job.moved()
+        try:
+            with FileLock(f"{known}.lock", timeout=WAIT_SECONDS):
+                if not known.exists():
+                    atomic.replace(known, find())
+        except Timeout:
+            continue
+    return known.read_bytes()
