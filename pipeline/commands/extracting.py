@@ -94,6 +94,7 @@ def plan(
 @click.option("--as", "second_name", default="", metavar="NAME", help="A second name for the stage.")
 @click.option("--store", default="zarr", show_default=True, help="File format of new shards, a file of pipeline/stores.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Local worker processes; 0 is this process.")
+@click.option("--scheduler", default="", metavar="ADDRESS|FILE", help="Workers of a Dask scheduler: tcp://..., or the file that it wrote.")
 @device_option
 @click.option("--limit", type=click.IntRange(min=1), help="Extract at most N clips of each stage.")
 @click.option("--only", multiple=True, metavar="ID", help="Extract only this clip. Repeats.")
@@ -117,12 +118,15 @@ def extract(ctx: click.Context, /, name: str, stages: tuple[str, ...], root: Pat
     """Fill the cache: run the stages on every clip whose features are missing or stale, and publish them."""
     from pipeline import registry
     from pipeline.corpus import manifest
+    from pipeline.errors import UserError
     from pipeline.extraction import by_fold
     from pipeline.extraction import plan as planning
     from pipeline.extraction.estimate import estimates
     from pipeline.reports.printed import outcome_lines, plan_lines, print_absent, print_apart, print_untrained
 
     registry.find("store", given["store"])
+    if given["scheduler"] and given["workers"]:
+        raise UserError("--workers starts processes here and --scheduler takes those of a cluster: give one of them")
     home = home_of(ctx)
     table = manifest.bind(home, name, root=root)
     settings = pairs(given.pop("settings"))

@@ -45,6 +45,8 @@ class Options:
     retry_failed: bool = False
     rehash: bool = False
     workers: int = 0
+    scheduler: str = ""
+    """The address or file of a Dask scheduler, whose workers do it."""
     threads: int = 0
     deadline_seconds: float = 60.0
     engine: _engine.Engine | None = None
@@ -109,12 +111,12 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     todo = {name: result for name, result in plans.items() if result.todo}
     stages = {name: result.stage for name, result in todo.items()}
     needs_device = any(has_forward(stage.extractor) for stage in stages.values())
-    share = max(1, machine.cores() // max(1, options.workers))
+    share = 0 if options.scheduler else max(1, machine.cores() // max(1, options.workers))
     work = _engine.Work(
         stages=stages,
         folders={name: stage.folder(home) for name, stage in stages.items()},
         attempts={(name, item.sample.id): item.attempts for name, result in todo.items() for item in result.todo if item.attempts},
-        device=machine.chosen_device(options.device) if needs_device else "cpu",
+        device=_device(options) if needs_device else "cpu",
         threads=options.threads or share,
         decoders=share,
         store=options.store,
@@ -131,16 +133,21 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
     jobs = _jobs(home, table, todo, spool, options)
     progress.start({name: len(result.todo) for name, result in todo.items()})
     try:
-        if options.workers:
-            from pipeline.extraction._workers import run_on_workers
+        if options.scheduler or options.workers:
+            from pipeline.extraction.cluster.dispatch import run_on_cluster
 
-            run_on_workers(work, list(jobs), options.workers, report)
+            run_on_cluster(work, list(jobs), options.scheduler or options.workers, report, progress.say)
         else:
             with nullcontext(options.engine.taking(work)) if options.engine else _engine.Engine(work) as here:
                 here.run(jobs, report)
     finally:
         progress.stop()
         shutil.rmtree(spool, ignore_errors=True)
+
+
+def _device(options: Options) -> str:
+    """Where the forward passes run; workers elsewhere say themselves what they have."""
+    return options.device if options.scheduler else machine.chosen_device(options.device)
 
 
 def _spool(folders: Sequence[Path]) -> Path:

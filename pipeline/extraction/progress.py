@@ -57,6 +57,10 @@ class Progress:
             for stage in self.counts:
                 self._line(stage, now)
 
+    def say(self, line: str) -> None:
+        """One line, above the bars where there are some."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def stop(self) -> None:
         """Close the bars, or say the last line of each stage."""
         if self.bars:
@@ -76,4 +80,4 @@ class Progress:
         left = count.total - count.clips
         eta = f"eta {shown_time((now - self.began) * left / count.clips)}" if left and count.frames else ""
         line = ", ".join(filter(None, [f"{stage}: {count.clips}/{count.total} clips", self._rate(count, now), eta]))
-        self.console.print(line, highlight=False, markup=False)
+        self.say(line)
