@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.objects.store import EXTRA
@@ -19,9 +22,16 @@ PIECE = 8 << 20
 """Bytes of an object that are asked for at once: what breaks off is asked for again from there."""
 SILENT_SECONDS = 20
 """After which a connection that says nothing is given up, and tried again."""
-RETRIES = 8
-PATIENCE_SECONDS = 120
-"""All tries of a request together."""
+RETRIES = 4
+"""Of a request that the server refuses for now: by the library, which knows those that may be sent twice."""
+PATIENCE_SECONDS = 60
+WAITS = (0.1, 0.4, 1.6, 6.4)
+"""Seconds before a request that broke off is tried again, at most: everything here may be sent twice."""
+Found = TypeVar("Found")
+
+
+class Unanswered(UserError):
+    """A request that failed for a reason that may pass."""
 
 
 class Bucket:
@@ -46,33 +56,47 @@ class Bucket:
         self.obstore = obstore
 
     def names(self, prefix: str) -> Iterator[str]:
-        with self._refusals():
-            for page in self.obstore.list(self.store, prefix.rstrip("/") or None, chunk_size=1000):
-                yield from (str(found["path"]) for found in page)
+        yield from self._tried(lambda: self._names(prefix))
+
+    def _names(self, prefix: str) -> list[str]:
+        pages = self.obstore.list(self.store, prefix.rstrip("/") or None, chunk_size=1000)
+        return [str(found["path"]) for page in pages for found in page]
 
     def read(self, name: str) -> bytes:
-        with self._refusals():
-            return bytes(self.obstore.get(self.store, name).bytes())
+        return self._tried(lambda: bytes(self.obstore.get(self.store, name).bytes()))
 
     def write(self, name: str, content: bytes, *, only_new: bool = False) -> bool:
-        with self._refusals():
-            try:
-                self.obstore.put(self.store, name, content, mode="create" if only_new else "overwrite", use_multipart=False)
-            except self.obstore.exceptions.AlreadyExistsError:
-                return self.read(name) == content  # of a try whose answer was lost
-            return True
+        mode = "create" if only_new else "overwrite"
+        try:
+            self._tried(lambda: self.obstore.put(self.store, name, content, mode=mode, use_multipart=False))
+        except FileExistsError:
+            return self.read(name) == content  # of a try whose answer was lost
+        return True
 
     def fetch(self, name: str, file: Path) -> None:
-        with self._refusals(), open(file, "wb") as out:
-            size, done = int(self.obstore.head(self.store, name)["size"]), 0
+        size, done = self._tried(lambda: int(self.obstore.head(self.store, name)["size"])), 0
+        with open(file, "wb") as out:
             while done < size:
-                piece = self.obstore.get_range(self.store, name, start=done, end=min(done + PIECE, size))
+                part = {"start": done, "end": min(done + PIECE, size)}
+                piece = self._tried(partial(self.obstore.get_range, self.store, name, **part))
+                if not piece:
+                    raise UserError(f"{self.place}/{name} changed while it was read; run the same line again")
                 out.write(piece)
                 done += len(piece)
 
     def send(self, file: Path, name: str) -> None:
+        self._tried(lambda: self.obstore.put(self.store, name, file))
+
+    def _tried(self, work: Callable[[], Found]) -> Found:
+        """What `work` finds; tried again where the line breaks, which obstore itself does for few requests."""
+        for wait in WAITS:
+            try:
+                with self._refusals():
+                    return work()
+            except Unanswered:
+                time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  # others wait as well, and not as long
         with self._refusals():
-            self.obstore.put(self.store, name, file)
+            return work()
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -85,8 +109,10 @@ class Bucket:
             raise UserError(
                 f"{self.place} refuses these credentials ({_line(error)}); they are read from the environment, as AWS_ACCESS_KEY_ID"
             ) from error
+        except (errors.AlreadyExistsError, errors.PreconditionError) as error:
+            raise FileExistsError(_line(error)) from error
         except errors.BaseError as error:
-            raise UserError(f"{self.place} does not answer as it should ({_line(error)}); run the same line again when it does") from error
+            raise Unanswered(f"{self.place} does not answer as it should ({_line(error)}); run the same line again when it does") from error
 
 
 def _obstore() -> Any:
