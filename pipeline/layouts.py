@@ -130,6 +130,8 @@ class Layout:
         """Why rows cannot take a change, a field of `Augmentation`, as a body would; empty where they can."""
         if change in ("bones", "limbs") and not any(part.parents for part in self.parts):
             return "its bones are not known"
+        if change == "box_mask" and not any(part.kind == "place" for part in self.parts):
+            return "it has no places"
         return next(filter(None, (self._refusal(part, change) for part in self.parts)), "")
 
     def _refusal(self, part: Part, change: str) -> str:
@@ -137,6 +139,8 @@ class Layout:
             return f"its {part.name} was stored at the speed of the clip"
         if change == "mirror" and (part.pairs is None or (part.partner and part.partner not in self.columns)):
             return f"what is left and right of its {part.name} is not known"
+        if change == "shear":
+            return f"its {part.name} cannot be sheared along" if part.kind in ("number", "spin") else ""
         if change not in ("rotate", "turn") or part.turns == "any" or (change, part.turns) == ("rotate", "plane"):
             return ""
         if part.kind == "number":

@@ -15,7 +15,7 @@ from pipeline.types import Array
 
 @dataclass(frozen=True)
 class Drawn:
-    """How the points of a clip turn, `(3, 3)`, and grow; their shift in deviations, `(3,)`; whether they are mirrored."""
+    """How the points of a clip turn and are sheared, `(3, 3)`, and grow; their shift in deviations, `(3,)`; whether they are mirrored."""
 
     turn: Array
     growth: float
@@ -38,13 +38,13 @@ def moved(rows: Array, seen: Array, layout: Layout, drawn: Drawn) -> tuple[Array
     middle, spread = _middle(rows, seen, layout)
     for part in layout.parts:
         if part.kind != "number":
-            points, matrix = _points(rows, layout, part), drawn.matrix(part.kind)[: part.axes, : part.axes]
+            points, matrix = points_of(rows, layout, part), drawn.matrix(part.kind)[: part.axes, : part.axes]
             centre, shift = (_placed(part, values) for values in (middle, drawn.shift * spread))
             points[:] = (points - centre) @ matrix.T + centre + shift
     return rows, seen
 
 
-def _points(rows: Array, layout: Layout, part: Part) -> Array:
+def points_of(rows: Array, layout: Layout, part: Part) -> Array:
     """`(T, points, axes)` of a part, a view of its `(T, D)` rows."""
     points: Array = rows[:, layout.columns[part.name]].reshape(len(rows), part.points, part.size)[..., : part.axes]
     return points
@@ -62,7 +62,7 @@ def _middle(rows: Array, seen: Array, layout: Layout) -> tuple[Array, Array]:
     for part in layout.parts:
         if part.kind == "place":
             there = seen[:, layout.columns[part.name].start]
-            points = _points(rows, layout, part)[there].reshape(-1, part.axes)
+            points = points_of(rows, layout, part)[there].reshape(-1, part.axes)
             found.append(np.pad(points, ((0, 0), (0, 3 - part.axes))))
     points = np.concatenate(found)
     return (points.mean(0), points.std(0)) if len(points) else (np.zeros(3), np.zeros(3))
@@ -73,7 +73,7 @@ def rebuilt(rows: Array, seen: Array, layout: Layout, most: tuple[float, float],
     rows = rows.copy()
     for part in layout.parts:
         if part.parents:
-            points, there = _points(rows, layout, part), seen[:, layout.columns[part.name].start]
+            points, there = points_of(rows, layout, part), seen[:, layout.columns[part.name].start]
             points[there] = _with_other_bones(points[there], part.parents, most, random)
     return rows
 

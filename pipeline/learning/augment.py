@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.data.batch import Batch, shown
 from pipeline.errors import UserError
 from pipeline.layouts import TIMES, Layout
+from pipeline.learning._hiding import Hidden, hide, hiding
 from pipeline.learning._moving import Drawn, moved, rebuilt
 from pipeline.learning.recipe import Training
 from pipeline.types import Array
@@ -25,9 +26,9 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 KNOTS = 5
 """Places of a clip where a warped time has a speed of its own."""
-BODY = ("mirror", "rotate", "turn", "scale", "shift")
+BODY = ("mirror", "rotate", "turn", "shear", "scale", "shift")
 """What is of the whole signer, so that every stage has to follow; the others change what has points, or bones, and time and noise any."""
-PARTIAL = ("part_dropout", "bones", "limbs")
+PARTIAL = ("part_dropout", "box_mask", "bones", "limbs")
 
 
 class Augmentation(BaseModel):
@@ -49,6 +50,8 @@ class Augmentation(BaseModel):
     """Most degrees by which points turn in the image's plane, about the clip's middle."""
     turn: Degrees = 0.0
     """Most degrees by which points turn about the vertical axis, where they have a z."""
+    shear: Amount = 0.0
+    """Points move along x by up to this times their height above the clip's middle."""
     scale: Share = 0.0
     """Points grow or shrink about the clip's middle by up to this share."""
     shift: Amount = 0.0
@@ -61,6 +64,11 @@ class Augmentation(BaseModel):
     """Noise on every value, in deviations of that value in the clip."""
     part_dropout: Share = 0.0
     """Probability with which a part (hand, pose, face, group of features) is zero in the whole clip."""
+    time_mask: Share = 0.0
+    """Most of a clip that is not seen, in one piece of half as much or more, in every other clip: parts that can be missing are zero,
+    other values their mean in the clip."""
+    box_mask: Share = 0.0
+    """Most of the width and of the height of a clip's points that a box covers, in every other clip; places in it are zero."""
     mixup: Amount = 0.0
     """Above 0: every clip is blended with another of its batch, by shares of Beta(mixup, mixup), and so are their losses."""
 
@@ -155,10 +163,11 @@ class Variation:
     def __call__(self, clip: str, rows: Mapping[str, Array]) -> dict[str, Array]:
         random = generator_of(self.seed, self.epoch, clip)
         curve, kept, drawn = self._curve(random), random.random(4096), self._drawn(random)
+        hidden = hiding(self.how.time_mask, self.how.box_mask, generator_of(self.seed, self.epoch, f"hidden {clip}"))
         found = {}
         for stage, values in rows.items():
             varied = values[self._places(len(values), curve, kept)] if len(values) else values
-            found[stage] = self._varied(varied.astype(np.float32), self.layouts[stage], drawn, random) if len(values) else values
+            found[stage] = self._varied(varied.astype(np.float32), self.layouts[stage], (drawn, hidden), random) if len(values) else values
         return found
 
     def _curve(self, random: Generator) -> tuple[Array, float]:
@@ -186,11 +195,16 @@ class Variation:
         across = np.array([[np.cos(plane), -np.sin(plane), 0], [np.sin(plane), np.cos(plane), 0], [0, 0, 1]])
         about = np.array([[np.cos(upright), 0, np.sin(upright)], [0, 1, 0], [-np.sin(upright), 0, np.cos(upright)]])
         growth = 1 + how.scale * random.uniform(-1, 1)
-        return Drawn(across @ about, growth, how.shift * random.uniform(-1, 1, 3), bool(random.random() < how.mirror))
+        drawn = Drawn(across @ about, growth, how.shift * random.uniform(-1, 1, 3), bool(random.random() < how.mirror))
+        if not how.shear:
+            return drawn
+        sheared = np.eye(3)
+        sheared[0, 1] = how.shear * random.uniform(-1, 1)
+        return replace(drawn, turn=drawn.turn @ sheared)
 
-    def _varied(self, rows: Array, layout: Layout | None, drawn: Drawn, random: Generator) -> Array:
-        """`(T, D)` rows with their points moved, noise on them, and parts left out; what is missing stays so."""
-        seen = np.ones(rows.shape, np.bool_)
+    def _varied(self, rows: Array, layout: Layout | None, how: tuple[Drawn, Hidden], random: Generator) -> Array:
+        """`(T, D)` rows with their points moved, noise on them, and parts, times or places left out; what is missing stays so."""
+        seen, (drawn, hidden) = np.ones(rows.shape, np.bool_), how
         if layout:
             seen = shown(torch.from_numpy(rows), torch.from_numpy(layout.told_by)).numpy()
             if self.how.bones or self.how.limbs:
@@ -203,4 +217,6 @@ class Variation:
         if self.how.jitter:
             deviation = np.ma.masked_array(rows, ~seen).std(0).filled(0)
             rows = rows + self.how.jitter * deviation * random.normal(size=rows.shape).astype(np.float32)
+        if self.how.time_mask or self.how.box_mask:
+            rows, seen = hide(rows, seen, layout, hidden)
         return np.where(seen, rows, 0).astype(np.float32)

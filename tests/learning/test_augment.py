@@ -24,6 +24,7 @@ torch.set_num_threads(1)
 EVERYTHING: dict[str, float] = {
     "time_warp": 0.3, "crop": 0.2, "resample": 0.3, "frame_drop": 0.1, "mirror": 0.5, "rotate": 10.0, "turn": 20.0, "scale": 0.2,
     "shift": 0.1, "jitter": 0.02, "part_dropout": 0.1, "mixup": 0.2, "bones": 0.1, "limbs": 10.0,
+    "shear": 0.15, "time_mask": 0.4, "box_mask": 0.4,
 }  # fmt: skip
 
 
