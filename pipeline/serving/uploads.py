@@ -127,7 +127,7 @@ async def _form(request: Request, limits: Limits) -> Any:
         raise too_large from None
     except TimeoutError:
         raise HTTPException(408, f"the clip did not come within {limits.deadline_seconds:g} s") from None
-    except (MultiPartException, KeyError, UnicodeDecodeError):
+    except (MultiPartException, ClientDisconnect, KeyError, UnicodeDecodeError):
         raise HTTPException(400, "the body is no whole multipart/form-data") from None
 
 

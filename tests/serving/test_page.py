@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.runs.training import train
+from pipeline.spotting.files import read
 from tests.checkout import PATIENCE
 from tests.commands import said
 from tests.serving.started import Serving, started
@@ -87,22 +96,15 @@ def browser(serving: Serving) -> Iterator[Browser]:
         started.close()
 
 
-@dataclass
-class Person:
-    """A page and what went wrong on it."""
-
-    page: Page
-    faults: list[str]
-
-
 @pytest.fixture
 def page(serving: Serving, browser: Browser) -> Iterator[Page]:
-    """The page, opened anew; it fails where scripts of the page failed, or the policy forbade them something."""
+    """The page, opened anew; it fails where its scripts did, the policy forbade them something, or they asked another server."""
     shown, faults = browser.new_page(), list[str]()
     shown.set_default_timeout(1000 * PATIENCE)
     expect.set_options(timeout=1000 * PATIENCE)
     shown.on("pageerror", lambda error: faults.append(str(error)))
-    shown.on("console", lambda told: faults.append(told.text) if told.type == "error" and "status of" not in told.text else None)
+    shown.on("console", lambda told: faults.append(told.text) if told.type == "error" and "load resource" not in told.text else None)
+    shown.on("request", lambda asked: None if asked.url.startswith((serving.url, "blob:")) else faults.append(asked.url))
     shown.goto(serving.url)
     expect(shown.locator("#model")).to_contain_text("lstm_late on signs: 3 signs")
     yield shown
@@ -111,9 +113,157 @@ def page(serving: Serving, browser: Browser) -> Iterator[Page]:
     assert faults == []
 
 
+def test_every_answer_forbids_code_and_frames_of_others(serving: Serving) -> None:
+    for path in ("/", "/page/page.js", "/card", "/no-such"):
+        try:
+            with urlopen(f"{serving.url}{path}", timeout=PATIENCE) as answer:  # noqa: S310
+                headers = answer.headers
+        except HTTPError as error:
+            headers = error.headers
+            error.close()
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_the_words_that_a_camera_sees_appear_and_become_a_sentence(page: Page) -> None:
     page.get_by_role("button", name="Start the camera").click()
     expect(page.locator("#history li").first).to_contain_text(f"{WAVES} (")
     expect(page.locator("#sentence")).to_have_text("Waves.")
     page.get_by_role("button", name="Stop the camera").click()
     expect(page.locator("#camera-state")).to_contain_text("frames seen")
+
+
+def test_an_uploaded_clip_gets_the_likeliest_labels_as_text(page: Page, serving: Serving) -> None:
+    chosen = clip(serving.root / "<b onclick=x>.mp4", (HOSTILE, 24))
+    page.get_by_label("Choose a video").set_input_files(chosen)
+    expect(page.locator("#file-state")).to_have_text(chosen.name)
+    page.get_by_role("button", name="Label as one clip").click()
+    rows = page.get_by_role("region", name="The label of the clip").get_by_role("row")
+    expect(rows).to_have_count(3)
+    top = serving.send(chosen.read_bytes())[1]["top"]
+    assert [row.get_by_role("rowheader").text_content() for row in rows.all()] == [label for label, _ in top]
+    assert [row.locator("td").last.text_content() for row in rows.all()] == [f"{100 * share:.1f} %" for _, share in top]
+    assert top[0][0] == HOSTILE
+    expect(page.get_by_role("caption")).to_have_text(f"{chosen.name} may be")
+
+
+def test_the_signs_of_a_long_video_are_moved_by_key_and_mouse_and_asked_again(page: Page, serving: Serving) -> None:
+    long = clip(serving.root / "long.mp4", (REST, 30), (WAVES, 60), (REST, 45), (HOSTILE, 60), (REST, 30))
+    page.get_by_label("Choose a video").set_input_files(long)
+    page.get_by_role("button", name="Find the signs in it").click()
+    signs = page.get_by_role("region", name="Signs in the video")
+    expect(signs.get_by_role("slider", name=f"Start of {WAVES}")).to_be_visible()
+    expect(signs.get_by_role("slider", name=f"End of {HOSTILE}")).to_be_visible()
+    start = signs.get_by_role("slider", name=f"Start of {WAVES}")
+    before = float(start.get_attribute("aria-valuenow") or "nan")
+    start.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert float(start.get_attribute("aria-valuenow") or "nan") == pytest.approx(before + 0.3, abs=0.02)
+    expect(signs.get_by_role("row", name=WAVES).first).to_contain_text("moved: ask again")
+    page.keyboard.press("Enter")
+    expect(signs.get_by_role("table", name=re.compile("may be"))).to_be_visible()
+    held(signs, serving, long, WAVES)
+
+    end = signs.get_by_role("slider", name=f"End of {WAVES}")
+    box, track = end.bounding_box(), signs.locator(".track").bounding_box()
+    assert box
+    assert track
+    page.mouse.move(box["x"] + 2, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(track["x"] + 0.8 * track["width"], box["y"] + 20, steps=3)
+    page.mouse.up()
+    assert float(end.get_attribute("aria-valuenow") or "nan") == pytest.approx(0.8 * 9, abs=0.2)
+    signs.get_by_role("button", name=re.compile(f"Ask again about {WAVES}")).click()
+    expect(signs.locator("tr", has_text="moved: ask again")).to_have_count(0)
+    held(signs, serving, long, None)
+
+    page.get_by_role("button", name="Add a segment").click()
+    expect(signs.get_by_role("row", name="not asked yet")).to_be_visible()
+    signs.get_by_role("button", name=re.compile("Remove not asked yet")).click()
+    expect(signs.get_by_role("row", name="not asked yet")).to_have_count(0)
+    expect(page.get_by_role("button", name="Add a segment")).to_be_focused()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as CSV").click()
+    labels = [gloss.label for gloss in read(Path(saved.value.path()).rename(serving.root / "saved.csv"))]
+    assert HOSTILE in labels
+
+
+def held(signs: Locator, serving: Serving, video: Path, label: str | None) -> None:
+    """The first sign is shown as the server labels just that part."""
+    cells = [cell.text_content() or "" for cell in signs.locator(".rows tbody tr").first.locator("td").all()]
+    first, last = (float(cell.removesuffix(" s")) for cell in cells[1:3])
+    said = serving.send(video.read_bytes(), path=f"/predict?start={first}&end={last}")[1]
+    assert (cells[0], cells[3]) == (said["label"], f"{100 * said['probability']:.1f} %")
+    assert label in (None, said["label"])
+
+
+def test_what_the_server_refuses_is_said_in_words(page: Page, serving: Serving) -> None:
+    alert = page.get_by_role("alert")
+    good = clip(serving.root / "good.mp4", (WAVES, 24)).read_bytes()
+    for content, words in [
+        (bytes(1_200_000), "The file is too large. (1.2 MB, at most 1.0 MB are taken)"),
+        (b"no video at all", "This is no video that the server reads. (this is no video that is read here: send mp4,"),
+        (good[:40] + bytes(2000), "The server cannot label this. (the clip"),
+    ]:
+        page.get_by_label("Choose a video").set_input_files({"name": "a.mp4", "mimeType": "video/mp4", "buffer": content})
+        page.get_by_role("button", name="Label as one clip").click()
+        expect(alert).to_contain_text(words)
+    page.get_by_label("Choose a video").set_input_files({"name": "a.mp4", "mimeType": "video/mp4", "buffer": good})
+    expect(alert).to_be_empty()
+    with unfinished_upload(serving):
+        page.get_by_role("button", name="Label as one clip").click()
+        expect(alert).to_have_text("The server is busy. Try again in a moment. (too much is waiting; ask again later)")
+    for status, words in [
+        (413, "The file is too large. (why)"),
+        (503, "is starting or ending"),
+        (504, "took too long"),
+        (418, "status 418"),
+    ]:
+        page.route("**/predict", partial(Route.fulfill, status=status, json={"detail": "why"}))
+        page.get_by_role("button", name="Label as one clip").click()
+        expect(alert).to_contain_text(words)
+        page.unroute("**/predict")
+    page.route("**/predict", lambda route: route.abort())
+    page.get_by_role("button", name="Label as one clip").click()
+    expect(alert).to_have_text("The server cannot be reached. Does it still run?")
+
+
+@contextmanager
+def unfinished_upload(serving: Serving) -> Iterator[None]:
+    """While inside, a clip is under way that does not come whole."""
+    place = urlsplit(serving.url)
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
+    with socket.create_connection((place.hostname, place.port)) as upload:
+        upload.sendall(head.encode())
+        while "signcache_under_way 1.0" not in serving.get("/metrics"):
+            pass
+        yield
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_that_bars_anybody_from_the_page(page: Page, serving: Serving, colours: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=colours)
+    page.route("**/spot", lambda route: route.fulfill(json={"glosses": [{"label": WAVES, "start": 0.2, "end": 1, "probability": 0.9}]}))
+    page.get_by_label("Choose a video").set_input_files(clip(serving.root / "short.mp4", (WAVES, 40)))
+    page.get_by_role("button", name="Label as one clip").click()
+    expect(page.locator("#answer")).to_contain_text(WAVES)
+    page.get_by_role("button", name="Find the signs in it").click()
+    page.get_by_role("button", name="Add a segment").click()
+    page.get_by_text("Its card").click()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_all_that_can_be_done_is_reached_by_the_tab_key_in_the_order_of_the_page(page: Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the camera")).to_be_focused()
+    reached = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert reached[:6] == ["camera-switch", "devices", "mirror", "log", "clear", "file"]
+    assert reached[6].startswith("Its card")

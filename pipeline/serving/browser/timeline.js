@@ -5,6 +5,7 @@ import { bars, element, percent, seconds } from "./elements.js";
 const SHORTEST = 0.1;
 const STEP = 0.1;
 const LEAP = 1;
+const COLUMNS = ["", "number", "number", "number", ""];
 const WAYS = { ArrowLeft: -STEP, ArrowDown: -STEP, ArrowRight: STEP, ArrowUp: STEP, PageDown: -LEAP, PageUp: LEAP };
 
 export class Timeline {
@@ -29,7 +30,8 @@ export class Timeline {
     const add = element("button", { type: "button", id: "add", onclick: () => this.#new() }, "Add a segment at the shown moment");
     const save = element("button", { type: "button", onclick: () => this.#save() }, "Save as CSV");
     const help = "Move an end, or a whole segment, with the mouse or the arrow keys (Page Up and Down: a second); Enter asks again.";
-    const head = ["Sign", "From", "To", "Probability", "Do"].map((name) => element("th", { scope: "col" }, name));
+    const head = ["Sign", "From", "To", "Probability", "Do"].map((name, place) =>
+      element("th", { scope: "col", className: COLUMNS[place] }, name));
     this.root.replaceChildren(
       element("h3", {}, "Signs in it"), element("p", { className: "quiet" }, help), this.track, this.said,
       element("table", { className: "rows" }, element("thead", {}, element("tr", {}, ...head)), this.rows),
@@ -89,7 +91,7 @@ export class Timeline {
     this.#movable(segment.name, segment, "both");
     const again = element("button", { type: "button", className: "again", onclick: () => this.#again(segment) }, "Ask again");
     const remove = element("button", { type: "button", onclick: () => this.#remove(segment) }, "Remove");
-    segment.cells = ["", "number", "number", "number"].map((className) => element("td", { className }));
+    segment.cells = COLUMNS.slice(0, 4).map((className) => element("td", { className }));
     segment.again = again;
     segment.remove = remove;
     segment.row = element("tr", {}, ...segment.cells, element("td", { className: "controls" }, again, remove));
