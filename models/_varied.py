@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from pydantic import NonNegativeInt
+import torch
+from pydantic import NonNegativeInt, model_validator
+from scipy.special import softmax
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.data.batch import Batch
 from pipeline.data.table import Change
+from pipeline.errors import UserError
 from pipeline.layouts import Layout
-from pipeline.learning.augment import Augmentation, Blend, Share, generator_of
-from pipeline.learning.network import Network
+from pipeline.learning.augment import Augmentation, Blend, Share, Variation, generator_of
+from pipeline.learning.mixing import logarithms
+from pipeline.learning.network import Network, NetworkPredictor
 from pipeline.learning.recipe import Training
 from pipeline.types import Array
+
+IN_TIME = ("time_warp", "crop", "resample", "frame_drop")
+"""What varies the rows of any stage."""
 
 
 class Varied(Augmentation, Network):
     """A network with the fields of `Augmentation`."""
+
+    views: NonNegativeInt = 0
+    """Above 0: a clip is scored by the mean of the probabilities of itself and of so many forms of it, whose time is varied as in
+    training, by a seed that is always 0: the same forms of every clip. Validation looks at the clip alone."""
+
+    @model_validator(mode="after")
+    def _has_views(self) -> Varied:
+        if self.views and not self._in_time:
+            raise UserError(f"views={self.views}: nothing varies the time of a clip; set one of {', '.join(IN_TIME)}, or views=0")
+        return self
+
+    @property
+    def _in_time(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in IN_TIME if getattr(self, name)}
+
+    def scoring(self, module: nn.Module, device: str) -> NetworkPredictor:
+        if not self.views:
+            return super().scoring(module, device)
+        how = Augmentation(**self._in_time)
+        return Viewing(module, device, [Variation(how, dict.fromkeys(self.stages), 0, view) for view in range(self.views)])
 
     def change(self, train: Training, epoch: int) -> Change | None:
         return self.variation(train, epoch)
@@ -32,6 +61,33 @@ class Varied(Augmentation, Network):
 
     def blend(self, batch: Batch, train: Training, epoch: int) -> Blend | None:
         return self.blended(batch, train, epoch)
+
+
+class Viewing(NetworkPredictor):
+    """Scores a clip by the mean of the probabilities of itself and of its views."""
+
+    def __init__(self, module: nn.Module, device: str, views: Sequence[Variation]) -> None:
+        super().__init__(module, device)
+        self.views = views
+
+    def logits(self, batch: Batch) -> Array:
+        """`(B, C)` float32 logarithms of the mean."""
+        seen = [batch, *(_viewed(batch, view) for view in self.views)]
+        return logarithms(np.mean([softmax(super(Viewing, self).logits(one).astype(np.float64), 1) for one in seen], 0))
+
+    def network(self) -> nn.Module:
+        raise UserError(f"views={len(self.views)} scores forms of a clip that no other program makes; train with views=0")
+
+
+def _viewed(batch: Batch, view: Variation) -> Batch:
+    """The same clips, all varied in the same way."""
+    found: dict[str, list[Tensor]] = {stage: [] for stage in batch.features}
+    for number in range(len(batch)):
+        rows = {stage: values[number, : batch.lengths[stage][number]].numpy() for stage, values in batch.features.items()}
+        for stage, varied in view("view", rows).items():
+            found[stage].append(torch.from_numpy(varied))
+    lengths = {stage: torch.tensor([len(rows) for rows in clips]) for stage, clips in found.items()}
+    return replace(batch, features={stage: pad_sequence(clips, batch_first=True) for stage, clips in found.items()}, lengths=lengths)
 
 
 class VariedMaps(Varied):

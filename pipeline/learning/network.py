@@ -71,7 +71,11 @@ class Network(Learner):
 
     def predictor(self, dims: Mapping[str, int], n_classes: int, device: str = "cpu") -> NetworkPredictor:
         """An untrained one, to `load` weights into."""
-        return NetworkPredictor(self.build(dims, n_classes), device)
+        return self.scoring(self.build(dims, n_classes), device)
+
+    def scoring(self, module: nn.Module, device: str) -> NetworkPredictor:
+        """What scores clips by a module."""
+        return NetworkPredictor(module, device)
 
     def fit(self, train: Training, val: Training, device: str) -> NetworkPredictor:
         """The module with its best weights on `val`; goes on from the checkpoint in `train.folder` where there is one."""
@@ -81,4 +85,4 @@ class Network(Learner):
                 check_vectors(stage, shape)
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
             torch.manual_seed(train.seed)
-            return NetworkPredictor(Fitting(self, train, val, device).run(), device)
+            return self.scoring(Fitting(self, train, val, device).run(), device)
