@@ -70,6 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "refuse":
             self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
             return
+        if fault == "forbid":
+            self._answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+            return
         if fault == "drop":
             self._hang_up()
             return

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import unseal
-from pipeline.cache import weights
+from pipeline.cache import shards, weights
 from pipeline.cache.features import Features
 from pipeline.cache.publishing import COPY
 from pipeline.cache.stage import published
@@ -125,3 +127,27 @@ def _score(home: Home, run: str) -> str:
         result = json.loads(path.read_bytes())
         return f"top-1 {result['top1']:.1%} on {result['split']}"
     return "its score is not in this cache"
+
+
+def giver(made: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where rows were pulled from, who pushed and who signed them; nothing of rows that were made here."""
+    said = made.get("pulled")
+    return (said["from"], said["by"], said["signer"]) if said else ()
+
+
+def given(features: Features) -> Iterator[str]:
+    """A line for each who gave some of these rows: how many clips, from where, pushed when."""
+    clips, when = Counter[tuple[str, ...]](), dict[tuple[str, ...], list[float]]()
+    every = Counter(features.index.shard_of[[*features.index.position.values()]].tolist())
+    for number, count in every.items():
+        made = shards.read_record(features.folder / (features.index.shards[number].name + shards.MARKER_SUFFIX)).made
+        if who := giver(made):
+            clips[who] += count
+            when.setdefault(who, []).append(float(made["pulled"]["pushed_at"]))
+    for who, count in sorted(clips.items()):
+        yield f"{count} of {len(features)} clips from {who[0]}, pushed by {who[1]} on {day(max(when[who]))}, signed by {who[2][:16]}..."
+
+
+def day(at: float) -> str:
+    """`2026-11-21`, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(at))

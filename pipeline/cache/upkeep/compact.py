@@ -12,6 +12,7 @@ from pipeline import __version__, registry
 from pipeline.cache import index, shards
 from pipeline.cache.index import ORPHAN, Entry, Index, Shard
 from pipeline.cache.locking import locked_wholly
+from pipeline.cache.provenance import giver
 from pipeline.cache.publishing import opened, publish_index
 from pipeline.cache.shards import MARKER_SUFFIX, SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Record, Row
 from pipeline.cache.stage import Published, published
@@ -21,7 +22,7 @@ from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.types import Array
 
-MADE = ("device", "threads", "stage", "settings")
+MADE = ("device", "threads", "stage", "settings", "pulled")
 FULL = 0.75
 """A shard that is full by this fraction, and all of whose rows are used, stays as it is."""
 
@@ -118,7 +119,8 @@ class _Packing:
         """Rows that move, of one store and made alike, in groups of a full shard, in the order of the index."""
         kinds: dict[str, list[Entry]] = {}
         for entry in self.moving:
-            kinds.setdefault(f"{entry.shard.store} {self._made(entry.shard)}", []).append(entry)
+            made = self._made(entry.shard)
+            kinds.setdefault(f"{entry.shard.store} { ({**made, 'pulled': giver(made)}) }", []).append(entry)
         for entries in kinds.values():
             group: list[Entry] = []
             size = 0
@@ -132,7 +134,7 @@ class _Packing:
             yield group
 
     def _made(self, shard: Shard) -> dict[str, Any]:
-        """What tells how to make the same bytes again."""
+        """What tells how to make the same bytes again, and who gave them."""
         return {key: value for key, value in self.records[shard].made.items() if key in MADE}
 
     def _joined(self, number: int, group: Sequence[Entry]) -> tuple[Marker, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache import shards
 from pipeline.cache.index import Entry
 from pipeline.cache.provenance import origins
 from pipeline.cache.publishing import Features, opened
@@ -37,6 +39,8 @@ class Seen:
     frames: NDArray[np.int64]
     """Indices of the media's frames, of `length` there."""
     length: int
+    pulled: Mapping[str, Any] | None
+    """Where the rows came from, if not from here."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with each dimension's figures."""
@@ -52,6 +56,7 @@ class Seen:
             "files": [str(path) for path in self.files],
             "digest": self.features.digest,
             "weights": [{"stage": o.stage, "weights": o.phrase, "learned_from": o.story} for o in origins(self.features)],
+            "pulled": self.pulled,
             "stale": self.stale,
             "decoder": row.decoder,
             "source_length": row.source_length,
@@ -87,8 +92,9 @@ def look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
         root, frames, length = configured.name, _selection(_as_published(upstream.said, configured), above), above.row.source_length
     modality = configured.extractor.source
     files = table.paths(sample, modality)
+    made = shards.read_record(features.folder / (entry.shard.name + shards.MARKER_SUFFIX)).made
     stale = staleness(configure(home, table, stage), features.said)
-    return Seen(sample, features, entry, rows, stale, chosen, root, modality, files, frames, length)
+    return Seen(sample, features, entry, rows, stale, chosen, root, modality, files, frames, length, made.get("pulled"))
 
 
 def _as_published(said: Published, stage: Stage) -> Extractor:

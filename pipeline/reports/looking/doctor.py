@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import registry
-from pipeline.cache.provenance import origins_of, tale
-from pipeline.cache.stage import published
+from pipeline.cache.features import Features
+from pipeline.cache.provenance import given, origins_of, tale
+from pipeline.cache.stage import Published, published
 from pipeline.corpus.manifest import CHECKOUT, Home
+from pipeline.errors import UserError
 from pipeline.machine import cores, free_bytes, shown_size
 
 State = Literal["ok", "note", "missing"]
@@ -144,11 +146,20 @@ def _features(home: Home) -> Iterator[Finding]:
     for place in sorted(home.cache.glob("*/*/published.json")):
         dataset, name = place.parts[-3:-1]
         said = published(home, dataset, name)
+        yield from _given(home, dataset, name, said) if said else ()
         for origin in origins_of(home, dataset, name, said.digest, said.identity) if said else ():
             is_known = origin.story is not None or not origin.phrase.endswith("unknown")
             yield Finding(
                 "ok" if is_known else "note", f"{dataset}/{name}", f"{origin.stage}: " + "; ".join(map(str.strip, tale(home, origin)))
             )
+
+
+def _given(home: Home, dataset: str, name: str, said: Published) -> Iterator[Finding]:
+    """Of published rows that a colleague pushed, who did."""
+    try:
+        yield from [Finding("ok", f"{dataset}/{name}", line) for line in given(Features(home, dataset, name, said))]
+    except (UserError, FileNotFoundError) as error:
+        yield Finding("note", f"{dataset}/{name}", f"its rows cannot be read: {error}", f"see: signcache verify {dataset} {name}")
 
 
 def _places(home: Home) -> Iterator[Finding]:
