@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from pipeline.cache.trained import LEARNED
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 from pipeline.types import STAGE_PREFIX
+
+_TOLD = ("run", "stage", "dataset", "corpus", "part", "seed", "began")
+"""Of a story, what is told of it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ class Origin:
         """Whose clips of this data set, or of this corpus under another name, are among them."""
         alike = [story for story in self.stories if story["dataset"] == dataset or story["corpus"] == corpus]
         return {clip["signer"] for story in alike for clip in story["clips"]} - {None}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The trainings that the weights went through, the last first, in plain values: what `told` says, and `start`, the weights
+        that one began with as an identity says them."""
+        return [{**{key: story.get(key) for key in _TOLD}, "start": _start(story), **_learned(story["clips"])} for story in self.stories]
 
     @property
     def phrase(self) -> str:
@@ -78,6 +87,11 @@ def origins_of(home: Home, dataset: str, name: str, digest: str, identity: Mappi
             yield from origins_of(home, dataset, above, upstream, known)
 
 
+def histories(found: Iterable[Origin]) -> dict[str, list[dict[str, Any]]]:
+    """`{stage: history}` of those weights of which any is known."""
+    return {origin.stage: origin.history for origin in found if origin.story}
+
+
 def _kept(path: Path) -> Mapping[str, Any] | None:
     try:
         story: Mapping[str, Any] = json.loads(path.read_bytes())
@@ -103,15 +117,37 @@ def _identity_of(home: Home, dataset: str, name: str, digest: str) -> Mapping[st
 
 
 def tale(home: Home, origin: Origin) -> Iterator[str]:
-    """A line for each training that weights went through, the last first: who trained them, on what, what they scored."""
-    for story in origin.stories:
-        learned, selected = (_spread([clip for clip in story["clips"] if clip["split"] == split]) for split in ("train", "val"))
-        part = f" ({story['part']})" if story["part"] else ""
-        score = _score(home, story["run"])
-        yield f"run {story['run']} trained {story['stage']} on {story['dataset']}{part}, seed {story['seed']}: learned {learned}; {score}"
-        yield f"  selected on {selected}; began with {story.get('began') or 'weights that it does not name'}"
+    """A line or two for each training that weights went through, the last first: who trained them, on what, what they scored."""
+    for training in origin.history:
+        learned, selected = told(training)
+        yield f"{learned}; {_score(home, training['run'])}"
+        yield f"  {selected}"
     if origin.story is None:
         yield origin.phrase
+
+
+def told(training: Mapping[str, Any]) -> tuple[str, str]:
+    """Who trained weights on what, and by what they were selected and began, of one of a `history`."""
+    part = f" ({training['part']})" if training["part"] else ""
+    by = f"run {training['run']} trained {training['stage']} on {training['dataset']}{part}, seed {training['seed']}"
+    began = training["began"] or "weights that it does not name"
+    return f"{by}: learned {training['learned']}", f"selected on {training['selected']}; began with {began}"
+
+
+def trainings(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    """A stage and a line for each training that its weights went through, the last first."""
+    return [(stage, "; ".join(told(training))) for stage, found in histories.items() for training in found]
+
+
+def _start(story: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights that a training began with, as an identity says them; empty where its story does not."""
+    found: Mapping[str, Any] = (story.get("start") or {}).get("weights") or {}
+    return found
+
+
+def _learned(clips: list[Mapping[str, Any]]) -> dict[str, str]:
+    learned, selected = (_spread([clip for clip in clips if clip["split"] == split]) for split in ("train", "val"))
+    return {"learned": learned, "selected": selected}
 
 
 def _spread(clips: list[Mapping[str, Any]]) -> str:

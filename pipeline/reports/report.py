@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import atomic
+from pipeline.cache.provenance import trainings
 from pipeline.decoding.decode import Clip, decoded
 from pipeline.errors import ClipError
 from pipeline.learning.epochs import Epoch, read_figures
@@ -61,6 +62,7 @@ def write(run: Run, attention: Attention | None = None, whys: Sequence[Mapping[s
         per_class=[{**row, "index": place[row["label"]]} for row in sorted(result.get("per_class", ()), key=lambda row: row["f1"])],
         settings={key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in run.record["settings"].items()},
         origin=origin_of(run.record),
+        trainings=trainings,
         inputs=_inputs(run.record),
         fingerprints=json.dumps({name: stage["identity"] for name, stage in run.record["stages"].items()}, indent=1, ensure_ascii=False),
         environment={key: value for key, value in run.record["environment"].items() if key != "argv"},

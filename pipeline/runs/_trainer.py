@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.atomic import digest_of
-from pipeline.cache.provenance import origins
+from pipeline.cache.provenance import histories, origins
 from pipeline.cache.publishing import Features
 from pipeline.cache.stage import published
 from pipeline.corpus.folds import kept_together
@@ -131,6 +131,7 @@ def record_of(home: Home, reading: Reading, model_name: str, recipe: Recipe, see
         "may_lack": sorted(reading.table.may_lack),
         "lacking": reading.lacking(),
         "learned": reading.learned(recipe),
+        "begins": histories(reading.begins),
         "part": reading.part,
     }
 
@@ -142,8 +143,9 @@ def _stage_record(home: Home, name: str, features: Features) -> dict[str, Any]:
     shape = {"row_shape": list(features.row_shape), "dtype": features.dtype}
     more: dict[str, Any] = {"like": features.said.like} if features.said.like else {}
     more |= {"name": features.name} if features.name != name else {}
-    weights = [f"{origin.stage}: {origin.phrase}" for origin in origins(features)]
-    return {"digest": features.digest, **shape, "identity": identity, "weights": weights, **more}
+    found = origins(features)
+    told = {"weights": [f"{origin.stage}: {origin.phrase}" for origin in found], "histories": histories(found)}
+    return {"digest": features.digest, **shape, "identity": identity, **told, **more}
 
 
 def scored(

@@ -218,6 +218,12 @@ def test_a_planted_leak_is_seen_in_the_score_and_named(noisy: Noisy, leaked: dic
     page = Path(result["report"]).read_text()
     assert line in page
     assert "leaked: run" in page
+    told = f"run {Path(leaked['run']).name} trained noise on leaky, seed 0: learned 64 clips of 5 signers (t0, t1, t2, xs0, xs1)"
+    assert told in page
+    card = (Path(result["run"]) / "MODEL_CARD.md").read_text()
+    assert "- leaked: Noise of signal, weights file " in card
+    assert f"  - {told}; selected on 8 clips" in card
+    assert "trained by signcache on clips of leaky, whose licence holds for them" in card
     assert line in noisy.run("evaluate", result["run"])[1]
 
 

@@ -90,6 +90,29 @@ def test_the_licence_of_the_weights_of_every_stage_is_said(tmp_path: Path, ident
     assert re.findall(r"- Of the weights of resnet50: (.*)\.\n", page) == ([said] if said else [])
 
 
+def test_weights_in_a_file_tell_who_trained_them_on_what_and_whose_licence_holds(tmp_path: Path) -> None:
+    training = {"run": "4be1a2c3", "stage": "resnet50", "dataset": "<signs>", "part": "", "seed": 0, "began": "IMAGENET1K_V2"}
+    told = {"learned": "18 clips of 2 signers (anna, bert)", "selected": "6 clips of 1 signers (carl)"}
+    identity = {**IDENTITY, "weights": {"sha256": "9f86d081" * 8}}
+    run = run_in(tmp_path)
+
+    def page(start: dict[str, str]) -> str:
+        histories = {"resnet50": [{**training, **told, "start": start}]}
+        stages = {"features": {**run.record["stages"]["resnet50"], "histories": histories}}
+        record = {**run.record, "stages": stages, "begins": histories}
+        return card(replace(run, record=record), {"resnet50": identity}, UNKNOWN_LICENCE)
+
+    found = page({"name": "IMAGENET1K_V2", "hash": "11ad3fa6"})
+    line = r"run 4be1a2c3 trained resnet50 on &lt;signs&gt;, seed 0: learned 18 clips of 2 signers (anna, bert); selected on 6 clips of "
+    assert f"\n  - {line}1 signers (carl); began with IMAGENET1K\\_V2." in section(found, "Reads")
+    assert f"- The weights of resnet50 that it began with: {line}" in section(found, "Learned from")
+    licences = re.findall(r"- Of the weights of resnet50: (.*)\.\n", section(found, "Licence"))
+    assert licences[0] == "trained by signcache on clips of &lt;signs&gt;, whose licence holds for them"
+    assert "whose images are for non-commercial research" in licences[1]
+    assert "they began with a file of which nothing is known here" in page({"sha256": "00"})
+    assert "not known here." in card(run, {"resnet50": identity}, UNKNOWN_LICENCE), "a run of before does not say"
+
+
 def test_settings_seed_and_stages_are_said_so_that_it_can_be_done_again(tmp_path: Path) -> None:
     page = written(tmp_path)
     assert "- resnet50: ResNet50 of rgb, weights IMAGENET1K\\_V2" in section(page, "Reads")

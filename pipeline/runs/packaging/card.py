@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline import atomic
 from pipeline.cache import weights
+from pipeline.cache.provenance import trainings
 from pipeline.machine import shown_size, shown_time
 from pipeline.runs.run_folder import Run
 
@@ -41,15 +42,16 @@ def card(run: Run, stages: Mapping[str, Mapping[str, Any] | None], licence: str)
     """
     scores, record = run.scores, run.record
     learned = record.get("learned", record["classes"])
+    trained = {stage: found for said in record["stages"].values() for stage, found in said.get("histories", {}).items()}
     parts: list[tuple[str, Sequence[str]]] = [
         ("", [f"Labels a clip as one of {len(learned)} classes: {', '.join(map(text, learned))}."]),
         ("Learned from", _learned_from(record)),
         ("Scores", list(_scores(record, scores)) if "top1" in scores else ["It was not scored."]),
         ("Doubts", _doubts(record)),
         ("Limits", _limits(scores)),
-        ("Reads", [f"- {_stage(name, said)}" for name, said in stages.items()]),
+        ("Reads", [line for name, said in stages.items() for line in _stage(name, said, trained.get(name, ()))]),
         ("Training", list(_training(record, scores))),
-        ("Licence", _licence(stages, licence)),
+        ("Licence", _licence(stages, trained, licence)),
     ]
     lines = [f"# {text(run.model)} on {text(run.dataset)}"]
     for title, own in parts:
@@ -86,7 +88,9 @@ def _learned_from(record: Mapping[str, Any]) -> list[str]:
     by = text(record["manifest"]["split"]) if "manifest" in record else ""
     dropped = len(record.get("dropped", ()))
     lost = f" {dropped} clips were left out for want of features." if dropped else ""
-    return [f"Corpus {text(record['dataset'])}, clips by split{f' ({by})' if by else ''}: {counts}.{lost}"]
+    began = [f"- The weights of {text(stage)} that it began with: {text(line)}." for stage, line in trainings(record.get("begins", {}))]
+    own = f"Corpus {text(record['dataset'])}, clips by split{f' ({by})' if by else ''}: {counts}.{lost}"
+    return [own, *(["", *began] if began else [])]
 
 
 def _scores(record: Mapping[str, Any], scores: Mapping[str, Any]) -> Iterator[str]:
@@ -129,12 +133,15 @@ def _limits(scores: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _stage(name: str, said: Mapping[str, Any] | None) -> str:
+def _stage(name: str, said: Mapping[str, Any] | None, trained: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a stage is, then a line for each training that its weights went through."""
     if said is None:
-        return f"{text(name)}: other features are published under this name by now"
+        yield f"- {text(name)}: other features are published under this name by now"
+        return
     of = f", weights {text(weights.phrase(said['weights']))}" if said.get("weights") else ""
     libraries = "".join(f", {text(library)} {text(version)}" for library, version in said["libraries"].items())
-    return f"{text(name)}: {text(said['class'])} of {text(said['fields'].get('source', ''))}{of}{libraries}"
+    yield f"- {text(name)}: {text(said['class'])} of {text(said['fields'].get('source', ''))}{of}{libraries}"
+    yield from (f"  - {text(line)}." for _, line in trainings({name: trained}))
 
 
 def _training(record: Mapping[str, Any], scores: Mapping[str, Any]) -> Iterator[str]:
@@ -146,13 +153,28 @@ def _training(record: Mapping[str, Any], scores: Mapping[str, Any]) -> Iterator[
     yield from (f"- {text(key)}: {text(value)}" for key, value in settings.items())
 
 
-def _licence(stages: Mapping[str, Mapping[str, Any] | None], licence: str) -> list[str]:
+def _licence(stages: Mapping[str, Mapping[str, Any] | None], trained: Mapping[str, Sequence[Mapping[str, Any]]], licence: str) -> list[str]:
     found = [f"- Of the trained weights: {text(licence)}."]
     for name, said in stages.items():
         given = (said or {}).get("weights") or {}
-        sources = [given["name"]] if "name" in given else list((said or {}).get("libraries", ()))
-        own = [LICENCES[source] for source in sources if source in LICENCES]
         if "sha256" in given:
-            own = ["of who made the file; not known here"]
+            own = _licence_of_file(trained.get(name, ()))
+        else:
+            own = _known([given["name"]] if "name" in given else list((said or {}).get("libraries", ())))
         found += [f"- Of the weights of {text(name)}: {line}." for line in own]
     return found
+
+
+def _licence_of_file(trained: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is known of weights in a file: whose clips they learned from, and what they were before."""
+    if not trained:
+        return ["of who made the file; not known here"]
+    corpora = ", ".join(dict.fromkeys(text(training["dataset"]) for training in trained))
+    first = trained[-1]["start"]
+    known = _known([first["name"]]) if "name" in first else []
+    unknown = ["they began with a file of which nothing is known here"] if "sha256" in first else []
+    return [f"trained by signcache on clips of {corpora}, whose licence holds for them", *known, *unknown]
+
+
+def _known(sources: Sequence[str]) -> list[str]:
+    return [LICENCES[source] for source in sources if source in LICENCES]
