@@ -166,6 +166,7 @@ class FinetunedPredictor(NetworkPredictor):
         if self.glimpses.backbone:
             backbone = self.glimpses.backbone
             backbone.extractor = backbone.extractor.model_copy(update={"weights": str(folder / trained.BACKBONE)})
+            self.story = trained.story_of(folder / trained.BACKBONE) or {}
             backbone.network = backbone.extractor.network().to(self.device)
         super().load(folder)
 
