@@ -17,16 +17,21 @@ import torch
 from safetensors.numpy import load_file
 
 from models.lstm_late import LstmLate
+from pipeline.cache.trained import BACKBONE
+from pipeline.corpus.manifest import Home
 from pipeline.data.batch import share_of
 from pipeline.errors import UserError
 from pipeline.learning import devices, fitting, training_processes
+from pipeline.learning.epochs import read_figures
 from pipeline.learning.fitting import Fitting
-from pipeline.learning.network import Network
+from pipeline.learning.network import WEIGHTS, Network
 from pipeline.learning.recipe import Training
 from pipeline.testing.models import table_of
 from tests.checkout import PATIENCE
+from tests.commands import run
 from tests.feature_cache import balanced, corpus, publish, signals
 from tests.killing import ROOT
+from tests.small_network import SETTINGS, prepared
 
 torch.set_num_threads(1)
 LENGTHS = [4 + number % 5 for number in range(19)]
@@ -53,6 +58,7 @@ with devices.joined(None, "cpu"):
     found = {name: cases.trained(recipe) for name, recipe in cases.CASES.items()}
     found["whole"] = cases.trained(cases.NOISY, folder / "whole")
     found["resumed"] = cases.interrupted(cases.NOISY, folder / "parts")
+    found["finetuned"] = cases.finetuned(folder / "signs", "--devices", "2")
     for name, values in found.items():
         np.savez(folder / f"{name} {devices.rank()}.npz", **values)
 """
@@ -89,6 +95,20 @@ def interrupted(recipe: Network, folder: Path) -> dict[str, np.ndarray]:
     return trained(recipe, folder)
 
 
+def finetuned(root: Path, *words: str) -> dict[str, np.ndarray]:
+    """The head and the network of a stage after the command has finetuned it on what is `prepared` there, and the losses.
+
+    Not standardised: like batch norm, that goes by the share of a batch that a process has.
+    """
+    settings = {**SETTINGS, "standardised": "false", "epochs": "2"}
+    given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    done = run(Home(root / "cache", root / "manifests"), "finetune", "signs", "radar_cnn", *given, "--device", "cpu", *words)
+    assert done.exit_code == 0, done.output
+    (folder,) = (root / "cache/runs/signs/finetuned").glob("*/")
+    losses = [[row.loss, row.val_loss] for row in read_figures(folder)]
+    return {**load_file(folder / BACKBONE), **load_file(folder / WEIGHTS), "figures": np.array(losses)}
+
+
 def told(rank: int, count: int, port: int) -> dict[str, str]:
     """What torchrun tells a process by its environment."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
@@ -99,11 +119,12 @@ def told(rank: int, count: int, port: int) -> dict[str, str]:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, np.ndarray]]]:
     """What each of two processes found of every case."""
     folder, port = tmp_path_factory.mktemp("pair"), training_processes._free_port()
+    prepared(folder / "signs")
     command = [sys.executable, "-c", CHILD, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(command, env={**environment, **told(rank, 2, port)}) for rank in (0, 1)]
     assert [process.wait(timeout=PATIENCE) for process in both] == [0, 0]
-    names = [*CASES, "whole", "resumed"]
+    names = [*CASES, "whole", "resumed", "finetuned"]
     return [{name: dict(np.load(folder / f"{name} {rank}.npz")) for name in names} for rank in (0, 1)]
 
 
@@ -113,6 +134,17 @@ def test_two_processes_train_the_weights_of_one(pair: list[dict[str, dict[str, n
     for key, values in one.items():
         if key != "noise":
             np.testing.assert_allclose(pair[0][name][key], values, rtol=2e-5, atol=2e-5, err_msg=key)
+
+
+def test_two_processes_finetune_the_network_of_a_stage_to_the_weights_of_one(
+    pair: list[dict[str, dict[str, np.ndarray]]], tmp_path: Path
+) -> None:
+    prepared(tmp_path)
+    one = finetuned(tmp_path)
+    assert pair[0]["finetuned"].keys() == one.keys()
+    for key, values in one.items():
+        np.testing.assert_allclose(pair[0]["finetuned"][key], values, rtol=2e-5, atol=2e-5, err_msg=key)
+        np.testing.assert_array_equal(pair[1]["finetuned"][key], pair[0]["finetuned"][key], err_msg=key)
 
 
 @pytest.mark.parametrize("name", [*CASES, "whole"])

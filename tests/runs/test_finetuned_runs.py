@@ -1,55 +1,25 @@
-"""A finetuned run is a run like any other: several processes train it, it labels files, and a package of it labels them elsewhere."""
+"""A finetuned run is a run like any other: it labels files, a package of it labels them elsewhere, and cards tell of it."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
 from pipeline.cache.trained import BACKBONE, story_of
 from pipeline.corpus.manifest import Home
-from pipeline.learning.epochs import read_figures
-from pipeline.runs import run_folder
-from tests.checkout import PATIENCE
 from tests.commands import run, said
-from tests.killing import ROOT
-from tests.small_network import SETTINGS, SIDE, finetuned, prepared
+from tests.small_network import SETTINGS, SIDE
 from tests.video_files import write_clip
 
 torch.set_num_threads(1)
-TOGETHER = {"standardised": "false", "epochs": "2", "weights": "random:3"}
-"""Statistics of a batch go by the share that each process has of it, so another number of processes is another training."""
-
-
-def test_two_processes_finetune_to_the_weights_of_one(tmp_path: Path) -> None:
-    home, table = prepared(tmp_path)
-    one = finetuned(home, table, TOGETHER, seed=0)
-    words = ["--cache", home.cache, "--manifests", home.manifests, "finetune", "signs", "radar_cnn", "--device", "cpu", "--devices", 2]
-    words += [word for key, value in {**SETTINGS, **TOGETHER}.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "pipeline", *map(str, words), "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
-    two = run_folder.read(Path(json.loads(done.stdout)["run"]))
-    assert (two.record["devices"], one.record["devices"]) == (2, 1)
-    for name in (BACKBONE, "weights.safetensors"):
-        expected, found = (load_file(each.folder / name) for each in (one, two))
-        assert found.keys() == expected.keys()
-        for key, values in expected.items():
-            np.testing.assert_allclose(found[key], values, rtol=2e-5, atol=2e-5, err_msg=key)
-    losses = [[(row.loss, row.val_loss) for row in read_figures(each.folder)] for each in (one, two)]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 @dataclass
@@ -102,8 +72,10 @@ def test_a_finetuned_run_labels_files_as_it_scored_them_and_so_does_its_package_
     home = Home(tmp_path / "cache", tmp_path / "manifests") if is_packed else videos.home
     found = labelled(home, videos.package if is_packed else videos.run, tmp_path)
     for label in range(2):
-        guess, probability = videos.told[f"sign{label}/3"]
-        assert found[f"new{label}.mp4"] == (guess, pytest.approx(probability, abs=1e-5))
+        guess, confidence = found[f"new{label}.mp4"]
+        expected, probability = videos.told[f"sign{label}/3"]
+        assert guess == expected
+        assert confidence == pytest.approx(probability, abs=1e-5)
 
 
 def test_the_network_in_a_package_tells_what_it_learned_from_and_its_card_too(videos: Videos, tmp_path: Path) -> None:
