@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -22,12 +22,11 @@ from pipeline import __version__
 from pipeline.errors import UserError
 from pipeline.runs.packaging.card import CARD
 from pipeline.serving import page
-from pipeline.serving.cutting import Span, part_of, span_of
 from pipeline.serving.labelling import Labeller
 from pipeline.serving.live import Sent, Sessions
 from pipeline.serving.rows import form_of
 from pipeline.serving.spotting import Spotter
-from pipeline.serving.uploads import Limits, Refused, Upload, received
+from pipeline.serving.uploads import Limits, Refused, Upload, interval_asked, received
 
 EXAMPLE = {"clip": "hello.mp4", "label": "HELLO", "probability": 0.93, "top": [["HELLO", 0.93], ["THANKS", 0.04]]}
 GLOSSES = {"glosses": [{"label": "HELLO", "start": 1.2, "end": 2.0, "probability": 0.91}]}
@@ -125,10 +124,13 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
     @app.post("/predict", openapi_extra=FILE, responses={200: _shown(EXAMPLE), **REFUSALS})
     async def predict(request: Request, start: Seconds = None, end: Seconds = None) -> dict[str, Any]:
         """The label of one clip, or of a part of a longer one: an element of what `signcache predict --json` says."""
-        span = span_of(start, end, labeller.modality)
+        interval = interval_asked(start, end, labeller.modality, limits)
         async with door.passed(metrics), received(request, folder, limits, labeller.modality) as upload:
-            await _within(asyncio.to_thread(labeller.check, upload, limits.max_seconds * (SPOTTED if span else 1)), limits)
-            return await _within(_label(labeller, upload, span), limits)
+            await _within(asyncio.to_thread(labeller.check, upload, limits.max_seconds * (SPOTTED if interval else 1)), limits)
+            said = (await _within(asyncio.wrap_future(labeller.ask(replace(upload, interval=interval))), limits)).as_json()
+            if "reason" in said:
+                raise HTTPException(422, _hidden(str(said["reason"]), upload))
+            return {**said, "clip": upload.name}
 
     @app.post("/spot", openapi_extra=FILE, responses={200: _shown(GLOSSES), **REFUSALS})
     async def spot(request: Request) -> dict[str, Any]:
@@ -180,14 +182,6 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
         return {**own, **more, "rows": _rows(labeller), "card": text.read_text(encoding="utf-8") if text else ""}
 
     return app
-
-
-async def _label(labeller: Labeller, upload: Upload, span: Span | None) -> dict[str, Any]:
-    async with part_of(upload, span, labeller, labeller.limits) as part:
-        said = (await asyncio.wrap_future(labeller.ask(part))).as_json()
-        if "reason" in said:
-            raise HTTPException(422, _hidden(str(said["reason"]), part))
-        return {**said, "clip": part.name}
 
 
 def _rows(labeller: Labeller) -> dict[str, Any] | None:

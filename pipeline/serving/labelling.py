@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from io import StringIO
-from pathlib import Path
 
 from pebble import ProcessExpired
 from rich.console import Console
 
 from pipeline import machine
+from pipeline.corpus.intervals import part
 from pipeline.corpus.manifest import Home
 from pipeline.decoding.video import headers, not_asked
 from pipeline.errors import ClipError, UserError
@@ -104,7 +104,7 @@ class Labeller:
     def _answer(self, asked: Sequence[_Asked]) -> None:
         if not asked:
             return
-        clips = [Sample(str(each.upload.path), {self.modality: (_below_root(each.upload.path),)}, None, "test", None) for each in asked]
+        clips = [Sample(str(each.upload.path), {self.modality: (_media(each.upload),)}, None, "test", None) for each in asked]
         self.counts.batches, self.counts.clips = self.counts.batches + 1, self.counts.clips + len(asked)
         try:
             said = label(self.home, self.trained, clips, tools=self.tools)
@@ -139,8 +139,9 @@ def modality_of(trained: Trained) -> str:
     return trained.modalities[0]
 
 
-def _below_root(path: Path) -> str:
-    return path.absolute().relative_to(ROOT).as_posix()
+def _media(upload: Upload) -> str:
+    path = upload.path.absolute().relative_to(ROOT).as_posix()
+    return part(path, upload.interval) if upload.interval else path
 
 
 def _refuse(packets: int, rate_hz: float, frame_bytes: int, limits: Limits) -> None:

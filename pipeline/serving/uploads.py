@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
+from pipeline.corpus.intervals import Interval
+
 CHUNK = 1 << 20
 ENVELOPE_BYTES = 64 << 10
 """Of a multipart body beside the file: boundaries, headers, names."""
@@ -51,10 +53,25 @@ class Upload:
 
     path: Path
     name: str
+    interval: Interval | None = None
+    """The part of it that is asked about, where that is not the whole."""
 
 
 class Refused(Exception):
     """Why what was sent is not looked at, for whoever sent it."""
+
+
+def interval_asked(start: float | None, end: float | None, modality: str, limits: Limits) -> Interval | None:
+    """The seconds of an upload that are asked about, None for all; raises HTTPException where they are none."""
+    if start is None and end is None:
+        return None
+    if modality != "rgb":
+        raise HTTPException(422, f"only a video has seconds, and {modality} is read here; send it without start and end")
+    if start is None or end is None or not start < end:
+        raise HTTPException(422, "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5")
+    if end - start > limits.max_seconds:
+        raise HTTPException(422, f"the part lasts {end - start:.1f} s, at most {limits.max_seconds:g} s are read")
+    return Interval("t", start, end)
 
 
 class _TooLarge(Exception):

@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 from pipeline.corpus.manifest import Home
-from pipeline.decoding.cutting import cut
 from tests.checkout import PATIENCE
 from tests.commands import run, said
 from tests.serving.started import Serving, started
 from tests.video_files import numbered, write_clip
 
 SMALL = ("source=rgb", "receivers=1", "max_frames=4", "resize=16,16")
+SAME = {"qp": "0", "preset": "ultrafast"}
+"""Of libx264: without loss."""
 TINY = ("hidden=4", "epochs=1", "stages=radar_cnn")
 
 
@@ -112,17 +113,18 @@ def test_a_video_is_spotted_in_or_refused_with_its_reason(serving: Serving) -> N
 
 
 def test_a_part_of_a_video_is_labelled_as_a_clip_of_these_frames_is(serving: Serving, tmp_path: Path) -> None:
-    video = write_clip(tmp_path / "video.mp4", 300)  # longer than a clip may be
-    cut(video, tmp_path / "part.mkv", 0.4, 0.8, 10)
-    expected = serving.send((tmp_path / "part.mkv").read_bytes())
+    video = write_clip(tmp_path / "video.mp4", 300, options=SAME, pixels="yuv444p")  # longer than a clip may be
+    alone = write_clip(tmp_path / "alone.mp4", 10, options=SAME, pixels="yuv444p", draw=lambda number, size: numbered(10 + number, size))
+    expected = serving.send(alone.read_bytes(), name="video.mp4")
+    assert serving.send(video.read_bytes(), name="video.mp4", path="/predict?start=0.4&end=0.8") == expected
     decoded = serving.decoded()
-    assert serving.send(video.read_bytes(), path="/predict?start=0.4&end=0.8") == expected
-    assert serving.decoded() == decoded  # the same frames are the same file
+    assert serving.send(video.read_bytes(), name="video.mp4", path="/predict?start=0.4&end=0.8") == expected
+    assert serving.decoded() == decoded
     for asked, reason in [
         ("start=2", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),
         ("start=2&end=1", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),
         ("start=0&end=11", "the part lasts 11.0 s, at most 10 s are read"),
-        ("start=20&end=21", "it lasts 12.00 s, and the part begins at 20 s"),
+        ("start=20&end=21", "radar_cnn: 20 to 21 s of the clip goes beyond its end; it has 300 frames, 12.000 s"),
     ]:
         assert serving.send(video.read_bytes(), path=f"/predict?{asked}") == (422, {"detail": reason})
     assert list((serving.root / "tmp").glob("signcache-serve-*/uploads/*")) == []
