@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 Unit: TypeAlias = Literal["t", "frames"]
-FRAGMENT = re.compile(r"(.*)#((?:t|frames)=-?[0-9.]+,-?[0-9.]+)", re.DOTALL)
+FRAGMENT = re.compile(r"(.*)#(t=-?\d+(?:\.\d+)?,-?\d+(?:\.\d+)?|frames=-?\d+,-?\d+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def parted(path: str | Path) -> tuple[str, str]:
 
 
 def interval_of(written: str) -> Interval:
-    """What is written after the `#`."""
+    """What is written after the `#`, in whichever form."""
     unit, _, numbers = written.partition("=")
     start, end = map(float, numbers.split(","))
     return Interval("t" if unit == "t" else "frames", start, end)

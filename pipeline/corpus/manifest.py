@@ -24,6 +24,7 @@ from pipeline.corpus._binding import Binding as Binding
 from pipeline.corpus._binding import Bound
 from pipeline.corpus._listing import checked, listed, with_media
 from pipeline.corpus._listing import without_lacked as without_lacked
+from pipeline.corpus.intervals import parted
 from pipeline.corpus.media import exists
 from pipeline.corpus.splits import Words, assign, declared, describe
 from pipeline.errors import UserError
@@ -190,9 +191,9 @@ def groupings(dataset: Dataset) -> Mapping[str, Grouping]:
 
 
 def missing_files(manifest: Manifest) -> list[str]:
-    """Expected files that are not there, in the order of the clips."""
+    """Expected files that are not there, in the order of the clips, each once."""
     parts = (part for sample in manifest.samples for paths in sample.media.values() for part in paths)
-    return [part for part in parts if not exists(manifest.binding.root / part)]
+    return list(dict.fromkeys(parted(part)[0] for part in parts if not exists(manifest.binding.root / part)))
 
 
 def summary(manifest: Manifest) -> str:

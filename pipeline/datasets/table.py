@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpus.intervals import Interval, part
+from pipeline.corpus.intervals import Interval, part, parted
+from pipeline.corpus.media import natural
 from pipeline.datasets.folder import Folder
 from pipeline.errors import UserError, did_you_mean
 from pipeline.types import SPLITS, Dataset, Sample
@@ -41,7 +42,7 @@ class Table:
             yield _sample(place, row)
 
     def classes(self, labels: set[str]) -> list[str]:
-        return sorted(labels)
+        return sorted(labels, key=natural)
 
 
 def _table_at(root: Path, layout: str) -> Path:
@@ -90,8 +91,9 @@ def _refuse_columns(place: str, found: Any) -> None:
     lacking = [column for column in COLUMNS[:2] if column not in found]
     if lacking:
         raise UserError(f"{place} has no column {lacking[0]!r}; it has {', '.join(found) or 'none'}; known are {', '.join(COLUMNS)}")
+    others = {*found, *(SECONDS if FRAMES[0] in found else FRAMES if SECONDS[0] in found else ())}
     for column in found:
-        near = did_you_mean(column, [known for known in COLUMNS if known not in found])
+        near = did_you_mean(column, [known for known in COLUMNS if known not in others])
         if column not in COLUMNS and near != ".":
             raise UserError(f"{place} has a column {column!r}{near} Rename it: what a column of another name says would not count")
 
@@ -104,7 +106,7 @@ def _sample(place: str, row: Mapping[str, str]) -> Sample:
         raise UserError(f"{place}: split {split!r} is none of {', '.join(SPLITS)}")
     interval = _interval(place, row)
     media = part(file, interval) if interval else file
-    stem = str(Path(file).with_suffix(""))
+    stem = str(Path(parted(file)[0]).with_suffix(""))
     clip = row.get("id") or (part(stem, interval) if interval else stem)
     return Sample(clip, {"rgb": (media,)}, sys.intern(row["label"]) or None, split, row.get("signer") or None)
 

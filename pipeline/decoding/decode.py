@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pipeline.cache.shards import checked_rows, open_shard
 from pipeline.corpus.intervals import interval_of, parted
 from pipeline.decoding.mosaic import as_it_is, developer
-from pipeline.decoding.parts import Mistimed, Timeline, Timelines, between, frames_in, timeline_of
+from pipeline.decoding.parts import Mistimed, between, expected, frames_in
 from pipeline.decoding.tables import Reader, read_rows, reader_of
+from pipeline.decoding.timeline import Timeline, Timelines, timeline_of
 from pipeline.decoding.video import (
     DECORD_BYTES,
     DecoderFailed,
@@ -134,6 +135,15 @@ def _open_track(path: Path, decord: bool, length: int | None, *, moved: Moved, t
     packets, rate, size = headers(path, moved)
     trusted = decord and length is None and size <= DECORD_BYTES and decord_is_exact(path, packets)
     return Track(path, packets if length is None else length, rate, "decord" if trusted else "pyav")
+
+
+def expected_length(path: Path) -> tuple[int, float]:
+    """Frames of a track and their rate; of a part of a video without reading more than the video's header. Raises ClipError."""
+    file, part = parted(path)
+    if part and reader_of(Path(file)) is None:
+        return expected(Path(file), interval_of(part))
+    track = _open_track(path, False, None, moved=not_asked, timelines=timeline_of)
+    return track.length, track.rate_hz
 
 
 def _open_part(path: Path, part: str, reader: Reader | None, moved: Moved, timelines: Timelines) -> Track:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -18,6 +18,7 @@ from pipeline.cache.locking import locked
 from pipeline.cache.publishing import publish
 from pipeline.cache.shards import Failure
 from pipeline.cache.stage import Stage
+from pipeline.corpus.intervals import parted
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import States
 from pipeline.decoding.decode import Clip, Track
@@ -28,7 +29,7 @@ from pipeline.extraction.inputs import derived_content, derived_stat
 from pipeline.extraction.plan import StagePlan, Todo, plan
 from pipeline.extraction.preparing.jobs import Job
 from pipeline.extraction.progress import Progress
-from pipeline.extraction.recognition import settle, settle_disputes
+from pipeline.extraction.recognition import Digests, settle, settle_disputes
 from pipeline.types import has_forward
 
 SPOOL_PREFIX = ".spool-"
@@ -51,6 +52,8 @@ class Options:
     deadline_seconds: float = 60.0
     engine: _engine.Engine | None = None
     """One that stays, in place of one that begins and ends with each pass."""
+    digests: Digests = field(default_factory=Digests)
+    """Hashes of long files that were read to recognise clips that are parts of them."""
 
 
 @dataclass
@@ -81,7 +84,9 @@ def extract(
         level = [stage for stage in stages if len(stage.chain) == depth]
         with locked(home, table.name, [stage.name for stage in level]):
             plans = {
-                name: _chosen(settle(result, table, rehash=options.rehash, retry_failed=options.retry_failed), table, options)
+                name: _chosen(
+                    settle(result, table, options.digests, rehash=options.rehash, retry_failed=options.retry_failed), table, options
+                )
                 for name, result in plan(home, table, level, retry_failed=options.retry_failed, states=states).items()
             }
             if any(result.todo for result in plans.values()):
@@ -130,6 +135,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
         progress.advance(name, frames=items, failed=failure is not None)
 
     spool = _spool([home.cache / table.name / name for name in plans])
+    options.digests.leave(spool)
     jobs = _jobs(home, table, todo, spool, options)
     progress.start({name: len(result.todo) for name, result in todo.items()})
     try:
@@ -159,13 +165,13 @@ def _spool(folders: Sequence[Path]) -> Path:
 
 
 def _jobs(home: Home, table: Manifest, plans: Mapping[str, StagePlan], spool: Path, options: Options) -> Iterator[Job]:
-    """One job a clip and modality, for all the stages that want it, in the order of the manifest."""
+    """One job a clip and modality, for all the stages that want it, in the order of the manifest, parts of one file together."""
     wanted: dict[tuple[str, str], dict[str, tuple[StagePlan, Todo]]] = {}
     for name, result in plans.items():
         for todo in result.todo:
             wanted.setdefault((todo.sample.id, result.stage.extractor.source), {})[name] = (result, todo)
     rows = {result.stage.upstream.name: result.inputs for result in plans.values() if result.stage.upstream}
-    for number, (clip, source) in enumerate(sorted(wanted, key=lambda pair: table.places[pair[0]])):
+    for number, (clip, source) in enumerate(_together(table, wanted)):
         stages = {name: result.stage.extractor for name, (result, _) in wanted[clip, source].items()}
         result, todo = next(iter(wanted[clip, source].values()))
         fingerprints = {name: result.stage.fingerprint for name, (result, _) in wanted[clip, source].items()}
@@ -175,6 +181,16 @@ def _jobs(home: Home, table: Manifest, plans: Mapping[str, StagePlan], spool: Pa
             yield replace(job, paths=table.paths(todo.sample, source))
         else:
             yield _derived(home, job, upstream, rows[upstream.name][clip])
+
+
+def _together(table: Manifest, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Clips with the modality that is read of each, in the order of the manifest, those that are parts of one file beside its first."""
+    places, first = dict[tuple[str, str], tuple[int, int]](), dict[str, int]()
+    for clip, source in sorted(wanted, key=lambda pair: table.places[pair[0]]):
+        place = table.places[clip]
+        file, part = parted(table.samples[place].media.get(source, ("",))[0])
+        places[clip, source] = (first.setdefault(file, place) if part else place, place)
+    return sorted(places, key=places.__getitem__)
 
 
 def _derived(home: Home, job: Job, upstream: Stage, entry: Entry) -> Job:

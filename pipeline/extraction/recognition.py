@@ -11,19 +11,51 @@ from threading import Lock
 from pipeline.cache.index import Entry
 from pipeline.cache.publishing import DISPUTED
 from pipeline.corpus.manifest import Manifest
-from pipeline.corpus.media import content_of, file_digest
+from pipeline.corpus.media import content_of, file_digest, stat_of
 from pipeline.extraction.inputs import derived_content
 from pipeline.extraction.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
+from pipeline.extraction.preparing.whole_files import leave_digest
 
 
-def settle(result: StagePlan, table: Manifest, *, rehash: bool = False, retry_failed: bool = False) -> StagePlan:
+class Digests:
+    """The hash of a file, read once however many clips are parts of it, by the thread that asks first."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[Path, int], Future[str]] = {}
+        """`{(file, state): hash}`"""
+        self.lock = Lock()
+
+    def __call__(self, file: Path) -> str:
+        """Raises OSError."""
+        key = file, stat_of([file]).token
+        with self.lock:
+            is_first = key not in self.found
+            future = self.found.setdefault(key, Future())
+        if is_first:
+            try:
+                future.set_result(file_digest(file, lambda: None))
+            except OSError as error:
+                future.set_exception(error)
+        return future.result()
+
+    def leave(self, spool: Path) -> None:
+        """Tell decode processes what was read here."""
+        for (file, token), future in self.found.items():
+            if future.done() and not future.exception():
+                leave_digest(spool, file, token, future.result())
+
+
+def settle(
+    result: StagePlan, table: Manifest, digests: Digests | None = None, *, rehash: bool = False, retry_failed: bool = False
+) -> StagePlan:
     """The plan with renamed and touched clips found by content; media are read only of clips whose size was extracted before.
 
-    `rehash` reads every fresh clip again and turns those whose bytes changed under an unchanged stat into work.
+    `rehash` reads every fresh clip again and turns those whose bytes changed under an unchanged stat into work. `digests` know the long
+    files that were read already, and those that are read now.
     """
     suspects = [todo for todo in result.todo if todo.reason != FAILED_BEFORE and todo.stat.size in result.done.rows.sizes]
     again = list(_as_changed(result, table, result.fresh)) if rehash and not result.stage.is_imported else []
-    contents = _contents(result, table, [*suspects, *again])
+    contents = _contents(result, table, [*suspects, *again], digests)
     changed = [item for item in again if contents[item.sample.id] != _recorded(result, table, item.sample.id)]
     return _found(_doubted(result, table, changed), contents, retry_failed=retry_failed)
 
@@ -73,11 +105,11 @@ def _recorded(result: StagePlan, table: Manifest, clip: str) -> str:
     return content.decode()
 
 
-def _contents(result: StagePlan, table: Manifest, items: Sequence[Todo]) -> dict[str, str]:
+def _contents(result: StagePlan, table: Manifest, items: Sequence[Todo], digests: Digests | None = None) -> dict[str, str]:
     """`{clip: content hash}` of what these clips' inputs hold now."""
     source = result.stage.extractor.source
     with ThreadPoolExecutor() as pool:
-        whole = _digests()
+        whole = digests or Digests()
         found = pool.map(lambda todo: _content(result, todo, table.paths(todo.sample, source), whole), items)
         return {todo.sample.id: content for todo, content in zip(items, found, strict=True)}
 
@@ -87,21 +119,3 @@ def _content(result: StagePlan, todo: Todo, paths: Sequence[Path], whole: Callab
     if upstream is None:
         return content_of(paths, whole)
     return derived_content(upstream, result.inputs[todo.sample.id]) if todo.sample.id in result.inputs else ""
-
-
-def _digests() -> Callable[[Path], str]:
-    """Gives the hash of a file, read once however many clips are parts of it, by the thread that asks first."""
-    found, lock = dict[Path, Future[str]](), Lock()
-
-    def digest(file: Path) -> str:
-        with lock:
-            is_first = file not in found
-            future = found.setdefault(file, Future())
-        if is_first:
-            try:
-                future.set_result(file_digest(file, lambda: None))
-            except OSError as error:
-                future.set_exception(error)
-        return future.result()
-
-    return digest

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.corpus.intervals import interval_of, part, parted
 from pipeline.corpus.media import FRAME, natural, series_name, walk
 from pipeline.datasets.folder import VIDEO_SUFFIXES, VIEWS, shown
 from pipeline.errors import UserError
@@ -42,12 +43,14 @@ def clips_at(places: Sequence[Path], modalities: Sequence[str], endings: Endings
 
 
 def _below_root(file: str) -> str:
-    return Path(os.path.abspath(file)).relative_to(ROOT).as_posix()
+    file, written = parted(file)
+    below = Path(os.path.abspath(file)).relative_to(ROOT).as_posix()
+    return part(below, interval_of(written)) if written else below
 
 
 def _files(place: Path) -> Iterator[Path]:
-    """The file itself, or all files below a folder in the order of their names; raises UserError where there is neither."""
-    if place.is_file():
+    """The file itself, or a part of one, or all files below a folder in the order of their names; raises UserError where there is none."""
+    if Path(parted(place)[0]).is_file():
         yield place
         return
     if not place.is_dir():

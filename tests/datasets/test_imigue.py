@@ -174,3 +174,60 @@ def test_the_target_of_a_submission_counts_from_0() -> None:
 
     rows = list(Imigue().submission({"test/0054_1": "32", "test/0054_0": "1"}))
     assert rows == [("Id", "Target"), ("0054_0", 0), ("0054_1", 31)]
+
+
+def interviews(root: Path) -> Path:
+    """Whole videos as they are published, in folders of the parts, with the table of all gestures."""
+    touch(root, *(f"iMiGUE_RGB_Phase1/imigue_rgb_{part}/{vid}/{vid}.mp4" for part, vid in (("train", "0001"), ("validate", "0002"))))
+    touch(root, "iMiGUE_RGB_Phase2/imigue_rgb_test/0054/0054.mp4", "Label/labels_20200831.csv")
+    (root / "Label/labels_20200831.csv").write_text(
+        "video_id,subject_id,class,start_frame,end_frame\n1,17,99,10,20\n54,19,1,1,2\n1,17,4,30,41\n2,18,7,1,9\n3,18,7,1,9\n"
+    )
+    return root
+
+
+def test_gestures_of_whole_interviews_are_intervals_by_the_table_of_all(tmp_path: Path) -> None:
+    found = listed("imigue", interviews(tmp_path))
+    train, test = "iMiGUE_RGB_Phase1/imigue_rgb_train/0001/0001", "iMiGUE_RGB_Phase2/imigue_rgb_test/0054/0054"
+    assert {clip: (s.media["rgb"][0], s.label, s.split, s.signer) for clip, s in found.items()} == {
+        f"{train}_0": (f"{train}.mp4#frames=10,20", "32", "train", "17"),
+        f"{train}_1": (f"{train}.mp4#frames=30,41", "4", "train", "17"),
+        (val := "iMiGUE_RGB_Phase1/imigue_rgb_validate/0002/0002") + "_0": (f"{val}.mp4#frames=1,9", "7", "val", "18"),
+        f"{test}_0": (f"{test}.mp4#frames=1,2", "1", "test", "19"),
+    }
+
+
+def test_interviews_in_no_folder_of_a_part_are_divided_by_the_published_subjects(tmp_path: Path) -> None:
+    interviews(tmp_path)
+    for vid, part in (("0001", "1/imigue_rgb_train"), ("0002", "1/imigue_rgb_validate"), ("0054", "2/imigue_rgb_test")):
+        (tmp_path / f"iMiGUE_RGB_Phase{part}" / vid).rename(tmp_path / vid)
+    assert {clip: (s.split, s.signer) for clip, s in listed("imigue", tmp_path).items()} == {
+        "0001/0001_0": ("train", "17"), "0001/0001_1": ("train", "17"), "0002/0002_0": ("train", "18"), "0054/0054_0": ("test", "19"),
+    }  # fmt: skip
+
+
+def test_gestures_of_whole_interviews_are_intervals_by_label_files(tmp_path: Path) -> None:
+    for video, text in (("train/0001", "99,10,20\n4,30,41\n"), ("test/0054", "class,start,end\n0,1,2\n")):
+        vid = video.rpartition("/")[2]
+        touch(tmp_path, f"{video}/{vid}.mp4", f"{video}/{vid}_label.csv").joinpath(f"{video}/{vid}_label.csv").write_text(text)
+    assert {clip: (s.media["rgb"][0], s.label, s.split) for clip, s in listed("imigue", tmp_path).items()} == {
+        "train/0001/0001_0": ("train/0001/0001.mp4#frames=10,20", "32", "train"),
+        "train/0001/0001_1": ("train/0001/0001.mp4#frames=30,41", "4", "train"),
+        "test/0054/0054_0": ("test/0054/0054.mp4#frames=1,2", None, "test"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, r"0001/0001\.mp4 is an interview, and neither 0001_label\.csv nor labels_20200831\.csv has its gestures"),
+        ("4,ten,20\n", r"0001_label\.csv, row 0 of 0001: 'ten' to '20' are no numbers of frames"),
+        ("4\n", r"0001_label\.csv, row 0 of 0001: '' to '' are no numbers of frames"),
+    ],
+)
+def test_an_interview_whose_gestures_are_not_told_is_one_line(text: str | None, told: str, tmp_path: Path) -> None:
+    touch(tmp_path, "train/0001/0001.mp4")
+    if text is not None:
+        (tmp_path / "0001_label.csv").write_text(text)
+    with pytest.raises(UserError, match=told):
+        listed("imigue", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,3 +77,85 @@ def test_a_changed_interval_rebuilds_its_clip_alone(talk: Checkout) -> None:
     after = talk.rows("colour")
     assert {clip for clip in after if after[clip] != before[clip]} == {"middle"}
     assert after["middle"][0] == (18, 3)
+
+
+def test_a_video_is_read_once_for_all_its_intervals(talk: Checkout, tmp_path: Path) -> None:
+    for function in ("pipeline/corpus/media.py:def file_digest(", "pipeline/decoding/timeline.py:def _by_packets("):
+        file, _, line = function.partition(":")
+        text = (talk.folder / file).read_text()
+        begin = text.index('"""\n', text.index('"""', text.index(line)) + 3) + 4
+        told = f"    with open({str(tmp_path / 'reads')!r}, 'a') as told:\n        told.write({line!r} + '\\n')\n"
+        (talk.folder / file).write_text(text[:begin] + told + text[begin:])
+    parts = [row for row in ROWS if row["id"] != "whole"]
+    write_table(talk.folder / "clips", parts)
+    shutil.rmtree(talk.folder / "cache")
+    assert talk.extracted("colour", "palette") == {"colour": 3, "palette": 3}
+    once = ["def _by_packets(", "def file_digest("]
+    assert sorted((tmp_path / "reads").read_text().splitlines()) == once
+    (tmp_path / "reads").write_text("")
+    write_table(talk.folder / "clips", [*parts, {**ROWS[0], "id": "second", "start": "0.2"}])
+    assert talk.extracted("colour") == {"colour": 1}
+    assert sorted((tmp_path / "reads").read_text().splitlines()) == once, "what recognised no clip is not hashed again"
+
+
+def test_intervals_stay_with_their_video_when_it_is_touched_renamed_or_moved(talk: Checkout) -> None:
+    before = talk.rows("colour")
+    (talk.folder / "clips" / "day 1").rename(talk.folder / "clips" / "monday")
+    (talk.folder / "clips" / "monday" / "talk.mp4").touch()
+    write_table(talk.folder / "clips", [{**row, "file": "monday/talk.mp4"} for row in ROWS])
+    (talk.folder / "clips").rename(talk.folder / "elsewhere")
+    assert talk.extracted("colour", "--root", talk.folder / "elsewhere") == {}
+    assert talk.rows("colour") == before
+    assert talk.extracted("colour", "--rehash") == {}
+
+
+def test_a_video_with_other_bytes_rebuilds_all_its_intervals(talk: Checkout) -> None:
+    write_clip(talk.folder / "clips" / "day 1" / "talk.mp4", 110, options={"g": "40"}, draw=coloured)
+    assert talk.plan("colour")["colour"]["reasons"] == {"changed input": 4}
+    assert talk.extracted("colour") == {"colour": 4}
+
+
+def test_an_interval_that_is_none_fails_its_clip_in_one_line_and_no_other(talk: Checkout) -> None:
+    wrong = [
+        {
+            "id": "beyond",
+            "start": "3",
+            "end": "4.2",
+            "told": "3 to 4.2 s of talk.mp4, which has 100 frames, 4.000 s: that is beyond its end",
+        },
+        {"id": "backwards", "start_frame": "9", "end_frame": "3", "told": "frames 9 to 3 of talk.mp4"},
+        {"id": "empty", "start_frame": "9", "end_frame": "9", "told": "frames 9 to 9 of talk.mp4"},
+        {"id": "negative", "start": "-1", "end": "1", "told": "-1 to 1 s of talk.mp4"},
+    ]
+    told = {row["id"]: row.pop("told") for row in wrong}
+    write_table(talk.folder / "clips", [*ROWS, *({"file": "day 1/talk.mp4", "label": "yes", **row} for row in wrong)])
+    done = talk.run("extract", "tiny", "colour")
+    assert done.returncode == 1, done.stderr
+    failures = json.loads(talk.ok("status", "tiny", "--json").stdout)["stages"]["colour"]["failures"]
+    assert {failure["id"] for failure in failures} == told.keys()
+    assert all(failure["reason"].startswith(told[failure["id"]]) for failure in failures), failures
+    assert set(talk.rows("colour")) == set(FRAMES)
+
+
+def test_a_missing_video_is_named_once_and_fails_its_clips(talk: Checkout) -> None:
+    (talk.folder / "clips" / "day 1" / "talk.mp4").unlink()
+    said = talk.ok("manifest", "tiny").stderr
+    assert "1 expected files are missing, first day 1/talk.mp4; their clips will fail" in said
+    assert talk.run("extract", "tiny", "colour").returncode == 1
+    failures = json.loads(talk.ok("status", "tiny", "--json").stdout)["stages"]["colour"]["failures"]
+    assert {failure["reason"] for failure in failures} == {"talk.mp4 is missing"}
+
+
+def test_a_clip_of_an_interval_is_shown_verified_and_collected_as_any_other(talk: Checkout) -> None:
+    shown = talk.ok("show", "tiny", "colour", "middle").stdout
+    assert "day 1/talk.mp4#t=2.52,3.2" in shown
+    assert "17 frames at 25 Hz (0.68 s), read by pyav" in shown
+    talk.ok("verify", "tiny")
+    before = talk.rows("colour")
+    write_table(talk.folder / "clips", ROWS[1:])
+    talk.ok("extract", "tiny", "colour")
+    assert set(talk.rows("colour")) == {"middle", "last", "whole"}
+    write_table(talk.folder / "clips", ROWS)
+    assert talk.extracted("colour") == {}
+    talk.ok("gc", "--yes")
+    assert talk.rows("colour") == before

@@ -14,8 +14,8 @@ from pipeline.decoding.decode import Clip, decoded
 from pipeline.decoding.video import media_errors
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.preparing._feed import Feed, phrase
-from pipeline.extraction.preparing._whole_files import whole_digest, whole_timeline
 from pipeline.extraction.preparing.jobs import Job, Prepared
+from pipeline.extraction.preparing.whole_files import whole_digest, whole_timeline
 from pipeline.machine import die_with_parent
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.cache.publishing import Features
 from pipeline.cache.stage import Stage, configure
 from pipeline.corpus import manifest
+from pipeline.corpus.intervals import parted
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.data.batch import Batch
 from pipeline.data.lacking import without_features
@@ -62,7 +63,7 @@ def subject_of(home: Home, place: Path, clip: str) -> Iterator[Subject]:
         if table is not None and clip in table.places:
             yield of_corpus(home, run, table, clip)
             return
-    if not Path(clip).exists():
+    if not Path(parted(clip)[0]).exists():
         near = did_you_mean(clip, table.ids if table else [])
         raise UserError(f"{clip!r} is no clip of {run.dataset!r}{near} and no file; ids are in {home.manifests / run.dataset}.csv")
     with opened(home, place) as trained:

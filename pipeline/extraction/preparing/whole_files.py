@@ -10,17 +10,23 @@ import xxhash
 
 from pipeline import atomic
 from pipeline.corpus.media import file_digest, stat_of
-from pipeline.decoding.parts import Timeline, timeline_of
+from pipeline.decoding.timeline import Timeline, timeline_of
 from pipeline.decoding.video import Moved
 from pipeline.extraction.preparing.jobs import Job
 
+DIGEST = "digest"
 WAIT_SECONDS = 0.5
 """After which a process that waits for another one tells that it is not hung."""
 
 
+def leave_digest(spool: Path, file: Path, token: int, digest: str) -> None:
+    """What was found out before about a file in some state, for all processes that share a spool."""
+    atomic.replace(_place(spool, file, token, DIGEST), digest.encode())
+
+
 def whole_digest(job: Job, file: Path) -> str:
     """The hash of a file that the job's clip is a part of; raises OSError."""
-    return _once(job, file, "digest", lambda: file_digest(file, job.moved).encode()).decode()
+    return _once(job, file, DIGEST, lambda: file_digest(file, job.moved).encode()).decode()
 
 
 def whole_timeline(job: Job, path: Path, moved: Moved, *, exact: bool = False) -> Timeline:
@@ -36,7 +42,7 @@ def _once(job: Job, file: Path, kind: str, find: Callable[[], bytes]) -> bytes:
     """
     from filelock import FileLock, Timeout
 
-    known = job.spool / f"{kind}-{xxhash.xxh3_64_hexdigest(os.fsencode(file))}-{stat_of([file]).token:x}"
+    known = _place(job.spool, file, stat_of([file]).token, kind)
     while not known.exists():
         job.moved()
         try:
@@ -46,3 +52,7 @@ def _once(job: Job, file: Path, kind: str, find: Callable[[], bytes]) -> bytes:
         except Timeout:
             continue
     return known.read_bytes()
+
+
+def _place(spool: Path, file: Path, token: int, kind: str) -> Path:
+    return spool / f"{kind}-{xxhash.xxh3_64_hexdigest(os.fsencode(file))}-{token:x}"
