@@ -118,7 +118,7 @@ def _decoded(path: Path, key: tuple[int, int] | None, moved: Moved) -> Iterator[
                     yield frame
 
 
-def _sought(container: InputContainer, stream: VideoStream, key: tuple[int, int]) -> Iterator[Packet]:
+def _sought(container: InputContainer, stream: VideoStream, key: tuple[int, int]) -> Iterator[Packet[VideoStream]]:
     """The packets from that of a key frame on, by its tick and mark; none where a seek does not lead to it."""
     import av
 

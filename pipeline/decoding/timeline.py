@@ -113,7 +113,7 @@ def _by_decoding(container: InputContainer, stream: VideoStream, moved: Moved) -
     return _timeline(stream, ticks, keys, end) if ascends else replace(_timeline(stream, [], {}, 0), frames=frames)
 
 
-def mark_of(packet: Packet) -> int:
+def mark_of(packet: Packet[VideoStream]) -> int:
     """Tells a packet from others: after a seek, MPEG program streams give some the time of another."""
     return xxhash.xxh3_64_intdigest(bytes(packet), seed=max(packet.pos or 0, 0))
 
