@@ -29,6 +29,7 @@ def push(ctx: click.Context, name: str, stages: tuple[str, ...], remote: str, se
     from pipeline.extraction.plan import wanted_stages
     from pipeline.machine import shown_size
     from pipeline.objects import opened
+    from pipeline.remote import names
     from pipeline.remote.push import push as run
     from pipeline.remote.signing import SIGNERS, key
 
@@ -39,6 +40,8 @@ def push(ctx: click.Context, name: str, stages: tuple[str, ...], remote: str, se
         if stage.is_imported and stage.name not in stages:
             continue
         pushed = found[stage.name] = run(home, stage, place, signer)
+        if stage.upstream is None:
+            names.put(home, table, stage, place, signer)
         there = f"; the rows of {pushed.known} shards are there already" if pushed.known else ""
         line = f"{name}/{stage.name}: {pushed.clips} clips in {pushed.shards} shards pushed, {shown_size(pushed.size)}{there}"
         click.echo(line, err=as_json)
@@ -63,16 +66,16 @@ def pull(ctx: click.Context, /, name: str, stages: tuple[str, ...], remote: str,
     Rows are found by the stage's identity and by what the clips hold. Each shard is held against its checksums, and a
     sample of its rows against rows extracted here; exit status 1 where a shard is refused. Nothing else is extracted.
     """
-    from pipeline.corpus import manifest
     from pipeline.extraction.extract import Options, extract
     from pipeline.extraction.plan import wanted_stages
     from pipeline.extraction.progress import Progress
     from pipeline.objects import opened
+    from pipeline.remote.names import bound_here
     from pipeline.remote.pull import Trust, pull_all
     from pipeline.reports.printed import pulled_lines
 
     home, place = home_of(ctx), opened(remote)
-    table = manifest.bind(home, name)
+    table = bound_here(home, name, place)
     wanted = [stage for stage in wanted_stages(home, table, stages, pairs(given["settings"])) if not stage.is_imported]
     trust = Trust.of(given["sample"], is_trusted=given["is_trusted"], device=given["device"])
     found = pull_all(home, table, wanted, place, trust)

@@ -22,7 +22,8 @@ from pipeline.corpus._binding import CHECKOUT as CHECKOUT
 from pipeline.corpus._binding import PREDICTED as PREDICTED
 from pipeline.corpus._binding import Binding as Binding
 from pipeline.corpus._binding import Bound
-from pipeline.corpus._listing import checked, listed, with_media
+from pipeline.corpus._listing import checked as checked
+from pipeline.corpus._listing import listed, with_media
 from pipeline.corpus._listing import without_lacked as without_lacked
 from pipeline.corpus.intervals import parted
 from pipeline.corpus.media import exists

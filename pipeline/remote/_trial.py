@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,11 @@ class Trust:
             raise UserError(f"--trust tries no rows, and --sample {sample} tries some; use one of the two")
         return cls(0 if is_trusted else sample or SAMPLE, device=device)
 
-    def drawn(self, names: Iterable[str], found: Mapping[str, Entry]) -> dict[str, list[str]]:
-        """`{shard: clips}` to try of each of these shards, by a chance that who pushed cannot foresee."""
+    def drawn(self, names: Iterable[str], found: Mapping[str, Entry], away: Container[str]) -> dict[str, list[str]]:
+        """`{shard: clips}` to try of each of these shards, none of those away, by a chance that who pushed cannot foresee."""
         clips: dict[str, list[str]] = {name: [] for name in names}
         for clip, entry in found.items():
-            if entry.shard.name in clips:
+            if entry.shard.name in clips and clip not in away:
                 clips[entry.shard.name].append(clip)
         chance = random.SystemRandom()
         return {name: sorted(chance.sample(of, min(self.sample, len(of)))) for name, of in clips.items()}
@@ -78,14 +78,19 @@ class Here:
         return self.stage.folder(self.home) / STAGING
 
 
-def tried(here: Here, trust: Trust, names: Iterable[str], found: Mapping[str, Entry]) -> dict[str, Evidence | str]:
-    """Of each of these shards the evidence, or why it is not believed."""
-    drawn = trust.drawn(names, found)
+def tried(
+    here: Here, trust: Trust, names: Iterable[str], found: Mapping[str, Entry], away: Container[str] = ()
+) -> dict[str, Evidence | str]:
+    """Of each of these shards the evidence, or why it is not believed; clips that are `away` cannot be tried."""
+    drawn = trust.drawn(names, found, away)
     clips = [clip for sample in drawn.values() for clip in sample]
     now, failures = made_again(here.home, here.table, here.stage, {(trust.device, 0): clips}, here.progress)
     failed = {failure.id: failure.reason for failure in failures}
     result: dict[str, Evidence | str] = {}
     for name, sample in drawn.items():
+        if trust.sample and not sample:
+            result[name] = "the files of none of its clips are here to try it; --trust takes it as it is"
+            continue
         lacking = [clip for clip in sample if clip not in now]
         if lacking:
             result[name] = f"{lacking[0]!r} cannot be extracted here to try it: {failed.get(lacking[0], 'no rows')}"

@@ -21,12 +21,13 @@ from pipeline.cache.shards import MARKER_SUFFIX, PIECE, Record, Row
 from pipeline.cache.stage import Stage
 from pipeline.cache.upkeep.garbage import delete
 from pipeline.corpus.manifest import Home, Manifest
+from pipeline.corpus.media import exists
 from pipeline.errors import UserError
 from pipeline.extraction.plan import StagePlan, plan
 from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import settle
 from pipeline.objects import ObjectStore
-from pipeline.remote import catalogue
+from pipeline.remote import catalogue, names
 from pipeline.remote._trial import Evidence, tried
 from pipeline.remote._trial import Here as Here
 from pipeline.remote._trial import Trust as Trust
@@ -65,10 +66,11 @@ def pull(here: Here, remote: ObjectStore, trust: Trust, only: Collection[str] = 
             return pulled
         held = catalogue.read(remote, stage.fingerprint.digest, here.home.cache)
         pulled.refused.update(held.refused)
-        while found := _found(wanted, held.rows(pulled.refused), here.table):
+        away = _away(here, remote, wanted)
+        while found := _found(wanted, held.rows(pulled.refused), here.table, away):
             holdings = [held.holdings[name] for name in sorted({entry.shard.name for entry in found.values()})]
             whole = _staged(here, remote, holdings, pulled)
-            for name, evidence in tried(here, trust, whole, found).items():
+            for name, evidence in tried(here, trust, whole, found, away).items():
                 if isinstance(evidence, str):
                     pulled.refused[name] = evidence
                     continue
@@ -82,9 +84,25 @@ def pull(here: Here, remote: ObjectStore, trust: Trust, only: Collection[str] = 
     return pulled
 
 
-def _found(wanted: StagePlan, rows: Index, table: Manifest) -> Mapping[str, Entry]:
-    """The rows that clips to do have in a remote, as if those were renamed ones of this cache."""
-    return settle(replace(wanted, done=Finished(rows, index.build([])), found={}), table).found
+def _found(wanted: StagePlan, rows: Index, table: Manifest, away: Mapping[str, str]) -> Mapping[str, Entry]:
+    """The rows that clips to do have in a remote, as if those were renamed ones of this cache; of those `away` by what they held."""
+    done = Finished(rows, index.build([]))
+    found = settle(replace(wanted, done=done, found={}), table).found
+    for todo in wanted.todo:
+        entry = done.by_content(away.get(todo.sample.id, ""))
+        if entry is not None:  # known by this state while its files are away, by content when they come
+            found[todo.sample.id] = Entry(replace(entry.row, id=todo.sample.id, stat=todo.stat.token), entry.shard)
+    return found
+
+
+def _away(here: Here, remote: ObjectStore, wanted: StagePlan) -> Mapping[str, str]:
+    """`{clip: content hash}` of clips to do whose files are not here, as far as the remote knows them under the same name."""
+    source = here.stage.extractor.source
+    gone = [todo.sample for todo in wanted.todo if not any(exists(path) for path in here.table.paths(todo.sample, source))]
+    if here.stage.upstream or not gone:
+        return {}
+    known = names.contents_of(remote, here.table, source)
+    return {sample.id: known[sample.id] for sample in gone if sample.id in known}
 
 
 def _staged(here: Here, remote: ObjectStore, holdings: list[Holding], pulled: Pulled) -> list[str]:

@@ -145,3 +145,32 @@ def test_there_is_no_room_for_what_is_to_be_fetched(mine: Mine, yours: Home, tmp
 def test_both_to_trust_and_to_try_is_refused(yours: Home, tmp_path: Path) -> None:
     told = said(yours, "pull", "ours", "resnet50", tmp_path / "remote", "--trust", "--sample", 3, status=2)
     assert "--trust tries no rows, and --sample 3 tries some; use one of the two" in told
+
+
+def test_a_checkout_that_never_had_the_clips_reads_their_features(mine: Mine, tmp_path: Path) -> None:
+    remote, home = tmp_path / "remote", Home(tmp_path / "away/cache", tmp_path / "away/manifests")
+    said(mine[0], "push", "signs", "resnet50", remote)
+    told = said(home, "pull", "signs", "resnet50", remote, status=1)
+    assert told.count("the files of none of its clips are here to try it; --trust takes it as it is") == 6
+    assert "30 clips in 6 shards taken" in said(home, "pull", "signs", "resnet50", remote, "--trust")
+    there = opened(home, "signs", "resnet50")
+    assert {clip: there[clip].tobytes() for clip in there} == {clip: rows.tobytes() for clip, rows in mine[1].items()}
+    assert [(s.id, s.label, s.split, s.signer) for s in manifest.read(home, "signs").samples] == [
+        (s.id, s.label, s.split, s.signer) for s in manifest.read(mine[0], "signs").samples
+    ]
+    assert "resnet50: nothing taken" in said(home, "pull", "signs", "resnet50", remote), "they are fresh"
+    shutil.copytree(tmp_path / "mine/data", tmp_path / "came")
+    assert "resnet50  0 fresh  30 changed input" in said(home, "plan", "signs", "resnet50", "--root", tmp_path / "came")
+    assert "nothing to do, 30 clips are fresh" in said(home, "extract", "signs", "resnet50")
+    assert len(opened(home, "signs", "resnet50")) == 30
+
+
+def test_a_name_that_nobody_pushed_is_one_line(mine: Mine, tmp_path: Path) -> None:
+    said(mine[0], "push", "signs", "resnet50", tmp_path / "remote")
+    home = Home(tmp_path / "away/cache", tmp_path / "away/manifests")
+    told = said(home, "pull", "other", "resnet50", tmp_path / "remote", status=2)
+    assert "no corpus called 'other'" in told
+    place = tmp_path / "remote/names/signs.json"
+    place.write_text(place.read_text().replace("sign0", "sign9"))
+    told = said(home, "pull", "signs", "resnet50", tmp_path / "remote", status=2)
+    assert "names/signs.json is damaged (its signature does not fit what it says); have 'signs' pushed again" in told
