@@ -44,7 +44,8 @@ SECTIONS = {
 class _Cli(click.Group):
     """Turns what a user can cause into one line on stderr and an exit status; lists the commands in the order of the work."""
 
-    was_interrupted = False
+    stopped_with = 0
+    """The exit status of what a signal ended."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -62,23 +63,23 @@ class _Cli(click.Group):
 
     def _leave(self) -> None:
         """Ctrl-C that came while a class was made from text, as `dataclass` does, would end Python by the signal though it was answered."""
-        if self.was_interrupted:
+        if self.stopped_with:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(EXIT_INTERRUPTED)
+            os._exit(self.stopped_with)
 
     def invoke(self, ctx: click.Context) -> Any:
-        from pipeline.errors import UserError
+        from pipeline.errors import Terminated, UserError
 
         try:
             return super().invoke(ctx)
         except UserError as error:
             _tell(f"signcache: {error}")
             ctx.exit(EXIT_USER)
-        except KeyboardInterrupt:
-            self.was_interrupted = True
-            _tell(f"\nsigncache: interrupted; finished clips are kept. Go on with: signcache {shlex.join(sys.argv[1:])}")
-            ctx.exit(EXIT_INTERRUPTED)
+        except KeyboardInterrupt as error:
+            word, self.stopped_with = ("terminated", error.status) if isinstance(error, Terminated) else ("interrupted", EXIT_INTERRUPTED)
+            _tell(f"\nsigncache: {word}; finished clips are kept. Go on with: signcache {shlex.join(sys.argv[1:])}")
+            ctx.exit(self.stopped_with)
         finally:  # all is done: Ctrl-C while Python takes itself apart would end it by the signal
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 

@@ -24,6 +24,12 @@ class ClipError(Exception):
     """Why one clip gives no features. It is recorded with the clip and never stops the others."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, at which a run ends as at Ctrl-C, with the exit status that a shell expects of it."""
+
+    status = 143
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """`"; did you mean 'resnet50'?"`, or a full stop where nothing is near."""
     from difflib import get_close_matches

@@ -140,7 +140,7 @@ def make(folder: Path) -> None:
     checkout.run("extract", "tiny", "colour", "--set", "max_frames=2")
     checkout.run("extract", "tiny", "palette", "--store", "hdf5")
     for part in ("cache", "manifests"):
-        shutil.copytree(checkout.folder / part, folder / part, ignore=shutil.ignore_patterns("logs", ".lock"))
+        shutil.copytree(checkout.folder / part, folder / part, ignore=shutil.ignore_patterns("logs", ".lock", ".publishing"))
     path = folder / "manifests/tiny.json"
     path.write_text(path.read_text().replace(str(checkout.folder / "clips"), "/data/tiny"))
     rows = {stage: checkout.rows(stage) for stage in ("colour", "palette")}

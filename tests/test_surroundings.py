@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from pipeline.atomic import seal, unseal
 from tests.checkout import PATIENCE, ROOT, Checkout
@@ -89,14 +90,18 @@ def test_a_published_read_only_cache_trains_and_has_nothing_to_do(checkout: Chec
     assert checkout.extracted("colour") == {}
 
 
-def test_two_extractions_of_one_stage_do_not_mix(checkout: Checkout) -> None:
+def test_what_deletes_and_an_extraction_keep_each_other_out(checkout: Checkout) -> None:
     checkout.slow("palette", 0.05)
     first = checkout.start("extract", "tiny", "palette")
     assert first.stderr is not None
     next(line for line in first.stderr if line.startswith("palette: 1/"))
-    second = checkout.run("extract", "tiny", "palette")
+    second = checkout.run("drop", "tiny", "palette", "--yes")
     assert second.returncode == 2
     one_line(second.stderr, "an extraction of tiny/palette is running; wait for it, then run this again")
+    with FileLock(checkout.folder / "cache/tiny/colour/.lock"):
+        third = checkout.run("extract", "tiny", "colour")
+    assert third.returncode == 2
+    one_line(third.stderr, "tiny/colour is being imported, adopted, mended or cleaned up; wait for it, then run this again")
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert checkout.run("extract", "tiny", "palette").returncode == 0, "the lock of a killed run must not stay"

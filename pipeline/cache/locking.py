@@ -1,8 +1,11 @@
-"""One writer of a stage at a time, and what the disk refuses it in one line."""
+"""Who keeps whom out of a stage: extractions share it, what packs, deletes or imports has it alone; what the disk refuses, in one line."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -12,9 +15,13 @@ from filelock import FileLock, Timeout
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 
-LOCK, GATE = ".lock", ".gate"
+LOCK, GATE, PUBLISHING = ".lock", ".gate", ".publishing"
 GATE_SECONDS = 10.0
 """A start waits for another so long: who packs or drops keeps the gate until the end."""
+PUBLISHING_SECONDS = 3600.0
+"""So long a run waits for another to publish: that of a million clips takes less than a minute, a stopped process any time."""
+ASKED_SECONDS = 0.05
+"""Between two tries to get a lock."""
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
@@ -37,8 +44,47 @@ def alone(file: Path, busy: str, *, seconds: float = 0) -> Iterator[None]:
 
 
 @contextmanager
+def together(file: Path, busy: str, *, seconds: float = 0) -> Iterator[None]:
+    """Any number of processes at a time in what `file` locks, and none that is `alone` there; raises as `alone` does."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, end = os.open(file, os.O_RDWR | os.O_CREAT, 0o666), time.monotonic() + seconds
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise UserError(busy) from None
+                time.sleep(ASKED_SECONDS)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def shared(home: Home, dataset: str, names: Sequence[str]) -> Iterator[None]:
+    """Keep out who would pack, delete or import in these stages; other extractions are welcome.
+
+    Raises UserError where such a one is at work, or where the disk refuses what is done meanwhile.
+    """
+    with disk_errors(home), ExitStack() as stack:
+        with together(home.cache / dataset / GATE, _packed(dataset), seconds=GATE_SECONDS):
+            for name in sorted(names):
+                busy = f"{dataset}/{name} is being imported, adopted, mended or cleaned up; wait for it, then run this again"
+                stack.enter_context(together(home.cache / dataset / name / LOCK, busy))
+        yield
+
+
+def publishing(home: Home, dataset: str, name: str) -> AbstractContextManager[None]:
+    """One run at a time looks whether there is something to publish of a stage, and publishes it."""
+    busy = f"another run has been publishing {dataset}/{name} for an hour; end it, then run this again"
+    return alone(home.cache / dataset / name / PUBLISHING, busy, seconds=PUBLISHING_SECONDS)
+
+
+@contextmanager
 def locked(home: Home, dataset: str, names: Sequence[str]) -> Iterator[None]:
-    """Keep other writers of these stages out.
+    """Keep other writers of these stages out, extractions among them.
 
     Raises UserError where one is at work, or where the disk refuses what is done meanwhile.
     """
@@ -62,8 +108,11 @@ def locked_wholly(home: Home, dataset: str) -> Iterator[None]:
 
 def _gate(home: Home, dataset: str) -> AbstractContextManager[None]:
     """What a writer of any stage goes through when it begins."""
-    busy = f"the cache of {dataset} is being packed or dropped; wait for it, then run this again"
-    return alone(home.cache / dataset / GATE, busy, seconds=GATE_SECONDS)
+    return alone(home.cache / dataset / GATE, _packed(dataset), seconds=GATE_SECONDS)
+
+
+def _packed(dataset: str) -> str:
+    return f"the cache of {dataset} is being packed or dropped; wait for it, then run this again"
 
 
 def _lock(home: Home, dataset: str, names: Sequence[str], stack: ExitStack) -> None:

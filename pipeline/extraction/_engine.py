@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -17,7 +15,9 @@ from pipeline.cache.identity import refuse_changed
 from pipeline.cache.shards import Failure
 from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError
-from pipeline.extraction._shard_building import Lane, own_mistakes
+from pipeline.extraction._shard_building import Lane
+from pipeline.extraction._stopping import between_clips
+from pipeline.extraction.forward_passes import own_mistakes
 from pipeline.extraction.preparing.decode_processes import Decoding, Pulse, start_pool
 from pipeline.extraction.preparing.jobs import Job, Prepared
 from pipeline.machine import use_float32
@@ -25,6 +25,8 @@ from pipeline.types import Forward, has_forward
 
 Report: TypeAlias = Callable[[str, int, Failure | None], None]
 """Is told of each clip of each stage: the stage, how many items it had, and its failure."""
+Sealed: TypeAlias = Callable[[str, Collection[str]], None]
+"""Is told, in any thread, of clips of a stage that lie in a finished shard, as rows or failures."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Engine:
         self.pool = start_pool(work.decoders)
         self.pulse = Pulse()
         self.forwards: dict[str, Forward | None] = {}
+        self.lanes: dict[str, Lane] = {}
 
     def taking(self, work: Work) -> Engine:
         """The same with other work; a stage's name is to stand for the same stage in all of it."""
@@ -64,16 +67,16 @@ class Engine:
         self.pool.join()
         self.writer.shutdown()
 
-    def run(self, jobs: Iterator[Job], report: Report) -> None:
+    def run(self, jobs: Iterator[Job], report: Report, sealed: Sealed) -> None:
         """Every clip of `jobs` lies in a finished shard or is a recorded failure when this returns.
 
         An exception, Ctrl-C too, leaves the clips that were whole in finished shards.
         """
         decoding = Decoding(self.pool, self.pulse, jobs, ahead=2 * self.work.decoders + 2)
-        lanes: dict[str, Lane] = {}
+        lanes = self.lanes = dict[str, Lane]()
         try:
-            with _asked_to_stop(decoding.stop):
-                lanes = {name: self._lane(name) for name in self.work.stages}
+            with between_clips(decoding.stop):
+                lanes = self.lanes = {name: self._lane(name, sealed) for name in self.work.stages}
                 for ready in decoding:
                     if ready:
                         self._take(*ready, lanes, report)
@@ -84,11 +87,18 @@ class Engine:
         except BaseException:
             for lane in lanes.values():
                 lane.salvage()
+            for lane in lanes.values():
+                lane.settle()
             raise
         for lane in lanes.values():
             lane.finish()
 
-    def _lane(self, name: str) -> Lane:
+    def rescue(self) -> None:
+        """Write what is whole while the main thread is at something that no signal interrupts, just before this process ends."""
+        for lane in self.lanes.values():
+            lane.rescue()
+
+    def _lane(self, name: str, sealed: Sealed) -> Lane:
         work, stage = self.work, self.work.stages[name]
         if name not in self.forwards:
             if has_forward(stage.extractor):
@@ -98,7 +108,8 @@ class Engine:
             refuse_changed(name, stage.extractor, stage.fingerprint, has_weights=self.forwards[name] is not None)
         made = {"device": work.device, "threads": work.threads, "signcache": __version__}
         made |= {"stage": stage.kind, "settings": stage.settings}
-        return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer)
+        tell = partial(sealed, name)
+        return Lane(stage, work.folders[name], self.forwards[name], work.device, work.store, made, self.writer, tell)
 
     def _take(self, job: Job, found: Prepared, lanes: Mapping[str, Lane], report: Report) -> None:
         """One prepared clip: rows or a failure for each of its stages."""
@@ -124,24 +135,6 @@ def use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     use_float32()
-
-
-@contextmanager
-def _asked_to_stop(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C stops between two clips, where no lock is held; the second at once. Elsewhere than in a main thread: as ever."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-
-    def first(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop()
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _failure(job: Job, found: Prepared, reason: str, attempts: int) -> Failure:

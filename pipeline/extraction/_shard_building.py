@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +18,7 @@ from pipeline.cache.identity import refuse_changed
 from pipeline.cache.shards import SHARD_BYTES, SHARD_CLIPS, Failure, Marker, Row
 from pipeline.cache.stage import Stage
 from pipeline.errors import ClipError, UserError
-from pipeline.extraction.forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched
+from pipeline.extraction.forward_passes import DEVICE_BATCH, IN_FLIGHT, Landed, launched, own_mistakes
 from pipeline.extraction.preparing.jobs import Items, Prepared
 from pipeline.types import Array, Forward
 
@@ -36,18 +35,6 @@ class _Clip:
     items: Items
     rows: Array
     missing: int
-
-
-@contextmanager
-def own_mistakes(stage: Stage, act: str, passing: type[Exception] = UserError) -> Iterator[None]:
-    """Raises what a stage's own code raises, an exit too, as UserError that names the stage and what it was to do; `passing` as it is."""
-    try:
-        yield
-    except (UserError, KeyboardInterrupt, passing):
-        raise
-    except BaseException as error:  # a stage that somebody is writing may raise anything
-        said = str(error).partition("\n")[0]
-        raise UserError(f"stage {stage.name!r} cannot {act}: {type(error).__name__}: {said}; look at {stage.file}") from error
 
 
 _Pending: TypeAlias = tuple[_Clip, int, slice]
@@ -71,6 +58,8 @@ class Lane:
     store: str
     made: Mapping[str, Any]
     writer: ThreadPoolExecutor
+    sealed: Callable[[Collection[str]], None]
+    """Is told of the clips of each finished shard, in the writer's thread."""
     clips: list[_Clip] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     pending: deque[_Pending] = field(default_factory=deque)
@@ -133,6 +122,17 @@ class Lane:
             now = time.monotonic()
             seconds, self.since = now - self.since, now
             self.written.append(self.writer.submit(self._write, whole, failures, seconds))
+
+    def rescue(self) -> None:
+        """Write the clips that are whole while another thread is at a pass: the last that this process does."""
+        wait(self.written)
+        whole = [clip for clip in self.clips if not clip.missing]
+        if whole or self.failures:
+            self._write(whole, self.failures, time.monotonic() - self.since)
+
+    def settle(self) -> None:
+        """Wait for every write, whatever becomes of it."""
+        wait(self.written)
 
     def finish(self) -> None:
         """Wait for every write; raises what the disk refused."""
@@ -237,3 +237,4 @@ class Lane:
         marker = Marker(name, file, self.store, extractor.dtype, extractor.row_shape, tuple(rows), tuple(failures))
         values = shards.joined([clip.rows for clip in clips], extractor.row_shape, extractor.dtype)
         shards.write_shard(self.folder, marker, values, {**self.made, "seconds": round(seconds, 3)})
+        self.sealed([*(row.id for row in rows), *(failure.id for failure in failures)])

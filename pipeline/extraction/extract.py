@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from pipeline import machine
-from pipeline.cache.index import Entry, Index, build, joined
-from pipeline.cache.locking import locked
+from pipeline.cache.index import Index, build, joined
+from pipeline.cache.locking import publishing, shared
 from pipeline.cache.publishing import publish
 from pipeline.cache.shards import Failure
 from pipeline.cache.stage import Stage
-from pipeline.corpus.intervals import parted
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import States
-from pipeline.decoding.decode import Clip, Track
 from pipeline.errors import UserError
 from pipeline.extraction import _engine
+from pipeline.extraction._stopping import terminable
 from pipeline.extraction.estimate import refuse_without_room
-from pipeline.extraction.inputs import derived_content, derived_stat
-from pipeline.extraction.plan import StagePlan, Todo, plan
-from pipeline.extraction.preparing.jobs import Job
+from pipeline.extraction.plan import StagePlan, plan
 from pipeline.extraction.progress import Progress
 from pipeline.extraction.recognition import Digests, settle, settle_disputes
+from pipeline.extraction.sharing.division import Division
+from pipeline.extraction.sharing.jobs import Jobs, spooled
 from pipeline.types import has_forward
 
-SPOOL_PREFIX = ".spool-"
+_Running: TypeAlias = Callable[[Jobs, _engine.Report, _engine.Sealed], None]
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,8 @@ class Outcome:
     extracted: dict[str, int] = field(default_factory=dict)
     failed: dict[str, list[Failure]] = field(default_factory=dict)
     unpublished: dict[str, int] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+    """Clips that other runs finished meanwhile; those that failed there are among `failed`."""
 
 
 def extract(
@@ -82,7 +81,7 @@ def extract(
     states = {} if states is None else states
     for depth in range(1, 1 + max((len(stage.chain) for stage in stages), default=0)):
         level = [stage for stage in stages if len(stage.chain) == depth]
-        with locked(home, table.name, [stage.name for stage in level]):
+        with shared(home, table.name, [stage.name for stage in level]):
             plans = {
                 name: _chosen(
                     settle(result, table, options.digests, rehash=options.rehash, retry_failed=options.retry_failed), table, options
@@ -96,7 +95,8 @@ def extract(
                 if result.todo:
                     states.pop(result.stage.extractor.source, None)
             for result in plans.values():
-                _publish(home, table, result, outcome, states)
+                with publishing(home, table.name, result.stage.name) if result.needs_work else nullcontext():
+                    _publish(home, table, result, outcome, states)
     return outcome
 
 
@@ -127,78 +127,48 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
         store=options.store,
     )
 
-    def report(name: str, items: int, failure: Failure | None) -> None:
+    def told(name: str, items: int, failure: Failure | None) -> None:
+        division.advance(name, failure)
         if failure:
             outcome.failed.setdefault(name, []).append(failure)
         else:
             outcome.extracted[name] = outcome.extracted.get(name, 0) + 1
         progress.advance(name, frames=items, failed=failure is not None)
+        progress.beside(division.others())
 
-    spool = _spool([home.cache / table.name / name for name in plans])
-    options.digests.leave(spool)
-    jobs = _jobs(home, table, todo, spool, options)
     progress.start({name: len(result.todo) for name, result in todo.items()})
-    try:
-        if options.scheduler or options.workers:
-            from pipeline.extraction.cluster.dispatch import run_on_cluster
+    with Division(table, todo, work.folders) as division, spooled(home, table.name, division.tokens) as spool:
+        jobs, rescue = Jobs(home, table, todo, division, spool, options.deadline_seconds), ExitStack()
+        rescue.callback(division.close)
+        options.digests.leave(spool)
+        try:
+            with terminable(rescue.close), _running(work, options, progress.say, rescue) as run:
+                while division.has_more(progress.beside):
+                    run(jobs, told, division.sealed)
+        finally:
+            progress.stop()
+    for name, part in division.parts.items():
+        outcome.failed.setdefault(name, []).extend(part.failed)
+        outcome.others[name] = part.others
 
-            run_on_cluster(work, list(jobs), options.scheduler or options.workers, report, progress.say)
-        else:
-            with nullcontext(options.engine.taking(work)) if options.engine else _engine.Engine(work) as here:
-                here.run(jobs, report)
-    finally:
-        progress.stop()
-        shutil.rmtree(spool, ignore_errors=True)
+
+@contextmanager
+def _running(work: _engine.Work, options: Options, say: Callable[[str], None], rescue: ExitStack) -> Iterator[_Running]:
+    """What takes jobs to shards, as often as it is called: this process, or the workers of a cluster."""
+    if options.scheduler or options.workers:
+        from pipeline.extraction.cluster.dispatch import run_on_cluster
+
+        cluster = options.scheduler or options.workers
+        yield lambda jobs, told, sealed: run_on_cluster(work, jobs, cluster, told, sealed, say)
+    else:
+        with nullcontext(options.engine.taking(work)) if options.engine else _engine.Engine(work) as here:
+            rescue.callback(here.rescue)
+            yield lambda jobs, told, sealed: here.run(jobs.taken(), told, sealed)
 
 
 def _device(options: Options) -> str:
     """Where the forward passes run; workers elsewhere say themselves what they have."""
     return options.device if options.scheduler else machine.chosen_device(options.device)
-
-
-def _spool(folders: Sequence[Path]) -> Path:
-    """A new folder for items. What lies in these locked stages' folders from before belongs to runs that were killed."""
-    for folder in folders:
-        for leftover in folder.glob(f"{SPOOL_PREFIX}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=SPOOL_PREFIX, dir=folders[0]))
-
-
-def _jobs(home: Home, table: Manifest, plans: Mapping[str, StagePlan], spool: Path, options: Options) -> Iterator[Job]:
-    """One job a clip and modality, for all the stages that want it, in the order of the manifest, parts of one file together."""
-    wanted: dict[tuple[str, str], dict[str, tuple[StagePlan, Todo]]] = {}
-    for name, result in plans.items():
-        for todo in result.todo:
-            wanted.setdefault((todo.sample.id, result.stage.extractor.source), {})[name] = (result, todo)
-    rows = {result.stage.upstream.name: result.inputs for result in plans.values() if result.stage.upstream}
-    for number, (clip, source) in enumerate(_together(table, wanted)):
-        stages = {name: result.stage.extractor for name, (result, _) in wanted[clip, source].items()}
-        result, todo = next(iter(wanted[clip, source].values()))
-        fingerprints = {name: result.stage.fingerprint for name, (result, _) in wanted[clip, source].items()}
-        job = Job(number, clip, stages, spool, todo.stat, options.deadline_seconds, fingerprints=fingerprints)
-        upstream = result.stage.upstream
-        if upstream is None:
-            yield replace(job, paths=table.paths(todo.sample, source))
-        else:
-            yield _derived(home, job, upstream, rows[upstream.name][clip])
-
-
-def _together(table: Manifest, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Clips with the modality that is read of each, in the order of the manifest, those that are parts of one file beside its first."""
-    places, first = dict[tuple[str, str], tuple[int, int]](), dict[str, int]()
-    for clip, source in sorted(wanted, key=lambda pair: table.places[pair[0]]):
-        place = table.places[clip]
-        file, part = parted(table.samples[place].media.get(source, ("",))[0])
-        places[clip, source] = (first.setdefault(file, place) if part else place, place)
-    return sorted(places, key=places.__getitem__)
-
-
-def _derived(home: Home, job: Job, upstream: Stage, entry: Entry) -> Job:
-    """The job on an upstream row in place of media; its rate is that of the rows."""
-    row, shard = entry
-    rate_hz = row.rate_hz * row.length / row.source_length if row.source_length else row.rate_hz
-    track = Track(upstream.folder(home) / str(shard.file), row.length, rate_hz, "cache", row.start, shard.store, row.checksum)
-    return replace(job, rows=Clip((track,)), stat=derived_stat(upstream, entry), content=derived_content(upstream, entry))
 
 
 def _publish(home: Home, table: Manifest, result: StagePlan, outcome: Outcome, states: dict[str, States]) -> None:

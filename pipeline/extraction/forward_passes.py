@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
 
+from pipeline.cache.stage import Stage
+from pipeline.errors import UserError
 from pipeline.types import Array, Forward
 
 DEVICE_BATCH: Mapping[str, int] = {"cpu": 8, "cuda": 64}
@@ -16,6 +19,18 @@ IN_FLIGHT: Mapping[str, int] = {"cpu": 0, "cuda": 1}
 """Passes that the device is at while the next is gathered; a CPU does that itself."""
 Landed: TypeAlias = Callable[[], Array]
 """Waits for a pass and gives its rows."""
+
+
+@contextmanager
+def own_mistakes(stage: Stage, act: str, passing: type[Exception] = UserError) -> Iterator[None]:
+    """Raises what a stage's own code raises, an exit too, as UserError that names the stage and what it was to do; `passing` as it is."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, passing):
+        raise
+    except BaseException as error:  # a stage that somebody is writing may raise anything
+        said = str(error).partition("\n")[0]
+        raise UserError(f"stage {stage.name!r} cannot {act}: {type(error).__name__}: {said}; look at {stage.file}") from error
 
 
 def launched(forward: Forward, items: Array, device: str, most: int) -> Landed:

@@ -19,6 +19,8 @@ PLAIN_SECONDS = 10.0
 class _Count:
     total: int
     clips: int = 0
+    others: int = 0
+    """Clips that other runs have finished since this one began."""
     failed: int = 0
     frames: int = 0
     task: TaskID | None = None
@@ -57,6 +59,14 @@ class Progress:
             for stage in self.counts:
                 self._line(stage, now)
 
+    def beside(self, others: Mapping[str, int]) -> None:
+        """So many clips of each stage have been finished by other runs since this one began."""
+        for name, clips in others.items():
+            count = self.counts[name]
+            if self.bars and count.task is not None and clips != count.others:
+                self.bars.update(count.task, advance=clips - count.others, rate=self._rate(count, time.monotonic()))
+            count.others = clips
+
     def say(self, line: str) -> None:
         """One line, above the bars where there are some."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -71,13 +81,15 @@ class Progress:
                 self._line(stage, time.monotonic())
 
     def _rate(self, count: _Count, now: float) -> str:
-        """`812 frames/s, 2 failed`, without what is not known yet."""
+        """`40 of them by other runs, 812 frames/s, 2 failed`, without what is not known yet."""
         rate = f"{count.frames / (now - self.began):.0f} frames/s" if count.frames and now > self.began else ""
-        return ", ".join(filter(None, [rate, f"{count.failed} failed" if count.failed else ""]))
+        others = f"{count.others} of them by other runs" if count.others else ""
+        return ", ".join(filter(None, [others, rate, f"{count.failed} failed" if count.failed else ""]))
 
     def _line(self, stage: str, now: float) -> None:
         count = self.counts[stage]
-        left = count.total - count.clips
-        eta = f"eta {shown_time((now - self.began) * left / count.clips)}" if left and count.frames else ""
-        line = ", ".join(filter(None, [f"{stage}: {count.clips}/{count.total} clips", self._rate(count, now), eta]))
+        done = count.clips + count.others
+        left = count.total - done
+        eta = f"eta {shown_time((now - self.began) * left / done)}" if left > 0 and count.frames else ""
+        line = ", ".join(filter(None, [f"{stage}: {done}/{count.total} clips", self._rate(count, now), eta]))
         self.say(line)

@@ -158,11 +158,14 @@ def outcome_lines(outcome: Outcome, plans: Mapping[str, StagePlan], failures: in
     """What an extraction made, and the clips that it could not, some or all of them."""
     for name, result in plans.items():
         made, failed = outcome.extracted.get(name, 0), outcome.failed.get(name, [])
+        others = outcome.others.get(name, 0)
         without = f", {len(result.lacking)} without {result.stage.modality}" if result.lacking else ""
-        if not made and not failed:
+        if not made and not failed and not others:
             yield f"{name}: nothing to do, {len(result.fresh)} clips are fresh{without}"
         else:
-            yield f"{name}: {made} clips extracted, {len(failed)} failed, {len(result.fresh)} of {len(result.states)} ready{without}"
+            beside = f", {others} by other runs" if others else ""
+            ready = f"{len(result.fresh)} of {len(result.states)} ready{without}"
+            yield f"{name}: {made} clips extracted{beside}, {len(failed)} failed, {ready}"
         for failure in failed[:failures]:
             yield f"  failed: {failure.id!r}: {failure.reason}"
         if len(failed) > failures:

@@ -50,7 +50,7 @@ def trained_on(home: Home, digest: str, name: str = "lstm_late/0000") -> None:
     (folder / "run.json").write_text(json.dumps({"format": 1, "stages": {"resnet50": {"digest": digest}}}))
 
 
-LOCKS = (".lock", ".gate")
+LOCKS = (".lock", ".gate", ".publishing")
 
 
 def tree(home: Home) -> dict[str, bytes]:

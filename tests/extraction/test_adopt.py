@@ -26,7 +26,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkout.folder
 
 
-LOCKS = (".lock", ".gate")
+LOCKS = (".lock", ".gate", ".publishing")
 
 
 def tree(checkout: Checkout) -> dict[str, bytes]:

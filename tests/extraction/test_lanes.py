@@ -34,7 +34,7 @@ class Extraction:
         self.spool.mkdir()
         self.writer = ThreadPoolExecutor(1)
         stage = configure(home, table, "resnet50", now={"weights": "random:0"})
-        self.lane = Lane(stage, folder / "shards", self.forward, "cpu", "zarr", {}, self.writer)
+        self.lane = Lane(stage, folder / "shards", self.forward, "cpu", "zarr", {}, self.writer, lambda clips: None)
 
     def forward(self, items: Tensor) -> Tensor:
         self.passes.append(items[:, 0].int().tolist())

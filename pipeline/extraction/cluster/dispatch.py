@@ -13,10 +13,10 @@ from typing import Any
 from distributed import Client, Future, wait
 
 from pipeline.errors import UserError
-from pipeline.extraction._engine import Report, Work
+from pipeline.extraction._engine import Report, Sealed, Work
 from pipeline.extraction.cluster import connecting, preflight, tasks
 from pipeline.extraction.cluster.pace import Queue, Task
-from pipeline.extraction.preparing.jobs import Job
+from pipeline.extraction.sharing.jobs import Jobs
 
 LOOK_SECONDS = 0.5
 """Between two looks at which workers there are."""
@@ -28,15 +28,15 @@ GATHERING_SECONDS = 60.0
 """In which the first workers say what they are, before `--device auto` is decided."""
 
 
-def run_on_cluster(work: Work, jobs: Sequence[Job], cluster: str | int, report: Report, say: Callable[[str], None]) -> None:
-    """Every job done by so many processes of this machine, or by the workers of a scheduler, its address or its file."""
+def run_on_cluster(work: Work, jobs: Jobs, cluster: str | int, report: Report, sealed: Sealed, say: Callable[[str], None]) -> None:
+    """All that can be taken done by so many processes of this machine, or by the workers of a scheduler, its address or its file."""
     if isinstance(cluster, int):
-        with connecting.local(cluster, work.decoders, jobs[0].spool) as client:
-            _Dispatch(client, work, jobs, report, say).run()
+        with connecting.local(cluster, work.decoders, jobs.spool) as client:
+            _Dispatch(client, work, jobs, report, sealed, say).run()
         return
     with connecting.connected(cluster) as client:
         say(f"dashboard: {client.dashboard_link}")
-        dispatch = _Dispatch(client, work, jobs, report, say)
+        dispatch = _Dispatch(client, work, jobs, report, sealed, say)
         try:
             dispatch.run()
         finally:
@@ -63,11 +63,11 @@ class _Worker:
 class _Dispatch:
     """One run on one cluster: an event is a future that ended."""
 
-    def __init__(self, client: Client, work: Work, jobs: Sequence[Job], report: Report, say: Callable[[str], None]) -> None:
-        self.client, self.report, self.say = client, report, say
+    def __init__(self, client: Client, work: Work, jobs: Jobs, report: Report, sealed: Sealed, say: Callable[[str], None]) -> None:
+        self.client, self.report, self.sealed, self.say = client, report, sealed, say
         self.work = replace(work, decoders=0)
-        self.queue, self.count = Queue.of(jobs), 0
-        self.asked = preflight.question(work, jobs)
+        self.queue, self.count = Queue(jobs.taken(), jobs.division.left), 0
+        self.asked = preflight.question(work, jobs.spool, self.queue.first())
         self.device = "" if work.device == "auto" else work.device
         self.workers: dict[str, _Worker] = {}
         self.ended: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
@@ -189,6 +189,8 @@ class _Dispatch:
         self.queue.learn(address, task, seconds)
         for clip in told:
             self.report(*clip)
+        for name in self.work.stages:
+            self.sealed(name, [job.id for job in task.jobs if name in job.stages])
 
     def _admit(self, worker: _Worker, found: dict[str, Any]) -> None:
         worker.found = found

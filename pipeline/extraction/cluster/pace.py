@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pipeline.cache import shards
 from pipeline.extraction.preparing.jobs import Job
@@ -37,21 +38,27 @@ class Task:
 
 @dataclass
 class Queue:
-    """Clips that no worker has: tasks that came back first."""
+    """Clips that no worker has: tasks that came back first. The others are taken from `jobs` as they are handed out."""
 
-    jobs: deque[Job]
+    jobs: Iterator[Job]
+    left: Callable[[], int]
+    """Clips that no run has taken."""
+    next: deque[Job] = field(default_factory=deque)
     back: deque[Task] = field(default_factory=deque)
-    left: int = 0
+    taken: int = 0
+    size: int = 0
+    """Clips that were handed out, and what they weighed."""
     rates: dict[str, float] = field(default_factory=dict)
     """Seconds a byte, of each worker's latest task."""
 
-    @classmethod
-    def of(cls, jobs: Sequence[Job]) -> Queue:
-        """All clips of a run."""
-        return cls(deque(jobs), left=sum(map(_weight, jobs)))
-
     def __bool__(self) -> bool:
-        return bool(self.jobs or self.back)
+        return bool(self.back or self.first())
+
+    def first(self) -> Job | None:
+        """The next clip that is no part of a task, where there is one."""
+        if not self.next:
+            self.next.extend(islice(self.jobs, 1))
+        return self.next[0] if self.next else None
 
     def learn(self, worker: str, task: Task, seconds: float) -> None:
         """What a task took."""
@@ -62,21 +69,19 @@ class Queue:
         """The next task of a worker: of TASK_SECONDS, less where `workers` would not all end together; never more than a shard."""
         if self.back:
             return self.back.popleft()
-        jobs = [self.jobs.popleft()]
-        most = self._bytes(worker, workers)
-        size = _weight(jobs[0])
-        while self.jobs and len(jobs) < shards.SHARD_CLIPS and (size < most if most else len(jobs) < FIRST_CLIPS):
-            jobs.append(self.jobs.popleft())
-            size += _weight(jobs[-1])
-        self.left -= size
-        return Task(jobs)
+        most, task = self._bytes(worker, workers), Task([])
+        while len(task.jobs) < shards.SHARD_CLIPS and (task.size < most if most else len(task.jobs) < FIRST_CLIPS) and self.first():
+            task.jobs.append(self.next.popleft())
+        self.taken, self.size = self.taken + len(task.jobs), self.size + task.size
+        return task
 
     def _bytes(self, worker: str, workers: int) -> float:
         """That a task may weigh, or 0 where nothing tells yet."""
         rate = self.rates.get(worker) or (sum(self.rates.values()) / len(self.rates) if self.rates else 0.0)
         if not rate:
             return 0.0
-        return max(min(TASK_SECONDS / rate, self.left / (2 * workers)), LEAST_SECONDS / rate)
+        left = self.left() * self.size / self.taken
+        return max(min(TASK_SECONDS / rate, left / (2 * workers)), LEAST_SECONDS / rate)
 
 
 def _weight(job: Job) -> int:

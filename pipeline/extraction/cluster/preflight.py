@@ -6,7 +6,7 @@ import multiprocessing
 import pickle
 import secrets
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ GLIMPSE_BYTES = 1 << 20
 PROBE = "probe"
 
 
-def question(work: Work, jobs: Sequence[Job]) -> dict[str, Any]:
+def question(work: Work, spool: Path, first: Job | None) -> dict[str, Any]:
     """What each worker is asked, in values that any version of it understands; leaves a file with a random word in the run's folder."""
-    probe = jobs[0].spool / PROBE
+    probe = spool / PROBE
     probe.write_text(secrets.token_hex(16), encoding="utf-8")
-    media = next((str(file) for job in jobs for path in job.paths for file in files_of(path)), "")
+    media = next((str(file) for path in (first.paths if first else ()) for file in files_of(path)), "")
     stages = [
         (name, stage.extractor, stage.fingerprint, stage.upstream and stage.upstream.fingerprint.digest)
         for name, stage in work.stages.items()

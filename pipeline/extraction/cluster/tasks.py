@@ -47,7 +47,7 @@ def extract_task(sent: bytes, gpu: int | None) -> tuple[list[Told], float]:
         wanted: Iterator[Job] = (replace(job, spool=spool) for job in jobs)
         try:
             _use_gpu(gpu)
-            _engine(work).run(takewhile(lambda _: folder.exists(), wanted), lambda *clip: told.append(clip))
+            _engine(work).run(takewhile(lambda _: folder.exists(), wanted), lambda *clip: told.append(clip), lambda *_: None)
         finally:
             shutil.rmtree(spool, ignore_errors=True)
         if folder.exists():

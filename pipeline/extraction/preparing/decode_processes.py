@@ -97,7 +97,7 @@ class Decoding:
     def __init__(self, pool: ProcessPool, pulse: Pulse, jobs: Iterator[Job], *, ahead: int) -> None:
         self.pool, self.pulse, self.jobs, self.ahead = pool, pulse, jobs, ahead
         self.done: queue.SimpleQueue[_Done | None] = queue.SimpleQueue()
-        self.stopped = False
+        self.stopped: type[KeyboardInterrupt] | None = None
         self.running = 0
         self.spooled = 0
         self.lock = threading.Lock()
@@ -111,7 +111,7 @@ class Decoding:
                 yield None
                 continue
             if ready is None or self.stopped:
-                raise KeyboardInterrupt
+                raise self.stopped or KeyboardInterrupt
             self.running -= 1
             found = self._found(ready)
             if found is not None:
@@ -120,9 +120,9 @@ class Decoding:
                 self.spooled -= ready.size
             self._fill()
 
-    def stop(self) -> None:
-        """Ends the iteration before the next clip; may be called by a signal handler."""
-        self.stopped = True
+    def stop(self, how: type[KeyboardInterrupt]) -> None:
+        """Ends the iteration before the next clip, by this exception; may be called by a signal handler."""
+        self.stopped = how
         self.done.put(None)
 
     def _fill(self) -> None:

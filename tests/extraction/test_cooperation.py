@@ -1,0 +1,134 @@
+"""The same line started many times divides the work: nothing is done twice, nothing is lost, whatever happens to one of them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.checkout import PATIENCE, Checkout
+from tests.extraction.test_kill import CLIPS, emptied, finished_clips, unharmed
+
+__all__ = ["unharmed"]  # the fixture
+LOOP = "        for (image,) in frames:"
+WAIT = """        import contextlib, os, time
+        def may_pass():
+            for name in os.listdir(TICKETS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(TICKETS, name))
+                    return True
+            return os.path.exists(GO)
+        while not may_pass(): time.sleep(0.01)
+"""
+LINE = ("extract", "tiny", "colour", "--set", "max_frames=4")
+
+
+@pytest.fixture
+def checkout(unharmed: Checkout, tmp_path: Path) -> Checkout:
+    """One with nothing extracted, where no clip gets ready before `go`, but for one a ticket."""
+    checkout = emptied(unharmed, tmp_path / "checkout")
+    (checkout.folder / "tickets").mkdir()
+    wait = WAIT.replace("GO", repr(str(checkout.folder / "go"))).replace("TICKETS", repr(str(checkout.folder / "tickets")))
+    checkout.edit("stages/colour.py", LOOP, wait + LOOP)
+    return checkout
+
+
+def go(checkout: Checkout) -> None:
+    (checkout.folder / "go").touch()
+
+
+def until(is_true: Callable[[], object]) -> None:
+    """Returns when something is so, which it is after a while."""
+    end = time.monotonic() + PATIENCE
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def begun(checkout: Checkout, *line: object) -> subprocess.Popen[str]:
+    """A run that has claimed clips, and waits at the first of them."""
+    before = claims(checkout)
+    process = checkout.start(*(line or LINE))
+    until(lambda: claims(checkout) - before or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    return process
+
+
+def claims(checkout: Checkout) -> set[Path]:
+    return set((checkout.folder / "cache/tiny/colour").glob("*/.claim-*"))
+
+
+def ended(process: subprocess.Popen[str], status: int = 0) -> str:
+    """What a run said on stderr until it ended, in the expected way."""
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    return err
+
+
+def as_one_run(checkout: Checkout, unharmed: Checkout) -> None:
+    """What is published is what one run publishes, nobody does it again, and nothing of the runs is left."""
+    assert checkout.rows("colour") == unharmed.rows("colour")
+    folder = checkout.folder / "cache/tiny/colour"
+    assert sorted(path.name for path in folder.rglob(".*") if path.name not in (".lock", ".publishing", ".published")) == []
+    assert checkout.extracted("colour") == {}
+
+
+def test_two_runs_of_the_same_line_divide_the_clips(checkout: Checkout, unharmed: Checkout) -> None:
+    runs = [begun(checkout), begun(checkout)]
+    go(checkout)
+    for text in map(ended, runs):
+        assert f"colour: {CLIPS}/{CLIPS} clips, " in text
+        assert "of them by other runs" in text
+        assert f"{CLIPS} of {CLIPS} ready" in text
+    clips = finished_clips(checkout, "colour")
+    assert len(clips) == len(set(clips)) == CLIPS, "a clip was extracted twice"
+    as_one_run(checkout, unharmed)
+
+
+def test_what_a_killed_run_had_is_taken_over_at_once(checkout: Checkout, unharmed: Checkout) -> None:
+    victim, other = begun(checkout), begun(checkout)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    go(checkout)
+    assert f"{CLIPS} clips extracted" in ended(other)
+    as_one_run(checkout, unharmed)
+
+
+def test_a_run_that_is_terminated_seals_what_is_whole_and_gives_its_clips_back(checkout: Checkout, unharmed: Checkout) -> None:
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 4", "SHARD_CLIPS = 64")
+    checkout.edit("pipeline/extraction/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 0.0")
+    for number in range(3):
+        (checkout.folder / "tickets" / str(number)).touch()
+    process = begun(checkout)
+    assert process.stderr is not None
+    next(line for line in process.stderr if line.startswith("colour: 3/"))
+    process.terminate()
+    said = ended(process, 143)
+    assert said.endswith(f"signcache: terminated; finished clips are kept. Go on with: signcache {shlex.join(LINE)}\n")
+    assert len(finished_clips(checkout, "colour")) == 3
+    assert not claims(checkout)
+    go(checkout)
+    assert f"{CLIPS - 3} clips extracted" in ended(checkout.start(*LINE))
+    as_one_run(checkout, unharmed)
+
+
+def test_a_stopped_run_loses_its_clips_and_harms_nothing_when_it_goes_on(checkout: Checkout, unharmed: Checkout) -> None:
+    checkout.edit("pipeline/cache/leases.py", "BEAT, EXPIRY = 2.0, 30.0", "BEAT, EXPIRY = 0.2, 2.0")
+    checkout.edit("pipeline/extraction/sharing/division.py", "LOOK_SECONDS = 1.0", "LOOK_SECONDS = 0.1")
+    stopped = begun(checkout)
+    other = begun(checkout)
+    os.killpg(stopped.pid, signal.SIGSTOP)
+    go(checkout)
+    assert f"{CLIPS} clips extracted" in ended(other)
+    before = checkout.rows("colour")
+    os.killpg(stopped.pid, signal.SIGCONT)
+    ended(stopped)
+    assert checkout.rows("colour") == before
+    as_one_run(checkout, unharmed)
