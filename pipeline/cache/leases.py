@@ -143,9 +143,9 @@ class Leases:
             self.folder.rmdir()
 
     def bury(self) -> None:
-        """Clear away what the dead have left, where all of the stage's clips are finished."""
+        """Clear away what runs of this kernel that have ended left, where all clips are finished; a silent one may only be stopped."""
         seen = self.look()
-        dead = {token for token in seen.runs if token != self.token and self._has_ended(token)}
+        dead = {token for token in seen.runs if token != self.token and _is_gone(self._run(token))}
         for unit, last in seen.claims.items():
             for generation in range(last + 1):
                 if self._holder(unit, generation) in dead:
@@ -173,10 +173,7 @@ class Leases:
         return self._judged[token]
 
     def _is_dead_run(self, path: Path) -> bool:
-        content = b""
-        with suppress(FileNotFoundError):
-            content = path.read_bytes()
-        return is_gone(path, content) or self._is_silent(path.name, content)
+        return _is_gone(path) or self._is_silent(path.name, _content(path))
 
     def _is_silent(self, name: str, content: bytes) -> bool:
         now, before = time.monotonic(), self._silences.get(name)
@@ -194,10 +191,17 @@ class Leases:
         return self.folder / f"{CLAIM}{unit}-{generation}"
 
 
-def is_gone(path: Path, content: bytes) -> bool:
+def _content(path: Path) -> bytes:
+    """What a run said at its last beat; nothing where its file is gone."""
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
+
+
+def _is_gone(path: Path) -> bool:
     """Whether the run of a file was of this kernel, and has ended: nobody holds the file's lock."""
     with suppress(ValueError, OSError):
-        if json.loads(content)["kernel"] == kernel():
+        if json.loads(_content(path))["kernel"] == kernel():
             with open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return True
@@ -207,10 +211,9 @@ def is_gone(path: Path, content: bytes) -> bool:
 def runs(folder: Path, below: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
     """What every run that works in a folder, or in those `below`, said at its last beat; not those that have ended on this kernel."""
     for path in sorted(folder.glob(f"{below}{RUN}*")):
-        with suppress(FileNotFoundError, ValueError):
-            content = path.read_bytes()
-            if not is_gone(path, content):
-                yield path, json.loads(content)
+        with suppress(ValueError):
+            if not _is_gone(path):
+                yield path, json.loads(_content(path))
 
 
 @cache

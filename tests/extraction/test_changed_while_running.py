@@ -8,7 +8,7 @@ import pytest
 
 from tests.checkout import Checkout, write_clip
 
-PLANNED = "    spool = _spool("
+PLANNED = "    progress.start({name: len(result.todo)"
 """In `pipeline/extraction/extract.py`: the stages are fingerprinted, no decode process has started."""
 SCALED = '''"""Mean colours times a weight, on the device."""
 

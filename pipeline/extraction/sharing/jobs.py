@@ -27,18 +27,23 @@ SPOOL_PREFIX = ".spool-"
 @contextmanager
 def spooled(home: Home, dataset: str, tokens: Mapping[str, str]) -> Iterator[Path]:
     """A new folder for items, gone afterwards. What lies in these stages' folders of runs that were killed goes too."""
-    for name in tokens:
-        folder = home.cache / dataset / name
-        living = {path.name.removeprefix(RUN) for path, _ in runs(folder, "*/")}
-        for leftover in folder.glob(f"{SPOOL_PREFIX}*"):
-            if leftover.name.removeprefix(SPOOL_PREFIX).partition("-")[0] not in living:
-                shutil.rmtree(leftover, ignore_errors=True)
+    folders = [home.cache / dataset / name for name in tokens]
+    _clear(folders)
     first, token = next(iter(tokens.items()))
     spool = Path(tempfile.mkdtemp(prefix=f"{SPOOL_PREFIX}{token}-", dir=home.cache / dataset / first))
     try:
         yield spool
     finally:
         shutil.rmtree(spool, ignore_errors=True)
+        _clear(folders)
+
+
+def _clear(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        living = {path.name.removeprefix(RUN) for path, _ in runs(folder, "*/")}
+        for leftover in folder.glob(f"{SPOOL_PREFIX}*"):
+            if leftover.name.removeprefix(SPOOL_PREFIX).partition("-")[0] not in living:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 class Jobs:
