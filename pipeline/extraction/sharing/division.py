@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.cache import shards
 from pipeline.cache.leases import BEAT, Leases, Seen
 from pipeline.cache.shards import MARKER_SUFFIX, SHARD_CLIPS, Failure, Row
+from pipeline.corpus.intervals import parted
 from pipeline.corpus.manifest import Manifest
 from pipeline.extraction.plan import StagePlan
 
@@ -79,14 +80,15 @@ class Division:
         self.failed = dict.fromkeys(plans, 0)
         self.lock, self.ended = threading.Lock(), threading.Event()
         self.parts = {name: self._part(table, result, folders[name], name) for name, result in plans.items()}
-        self.ready: dict[int, dict[str, frozenset[str]]] = {}
+        self.ready: dict[int, dict[str, list[str]]] = {}
         self.thread = threading.Thread(target=self._beat, name="leases", daemon=True)
 
     def _part(self, table: Manifest, result: StagePlan, folder: Path, name: str) -> _Part:
         todo: dict[int, dict[str, int]] = {}
         units: dict[str, int] = {}
-        for item in sorted(result.todo, key=lambda item: table.places[item.sample.id]):
-            unit = units[item.sample.id] = table.places[item.sample.id] // self.size
+        places = _places(table, result)
+        for item in sorted(result.todo, key=lambda item: places[item.sample.id]):
+            unit = units[item.sample.id] = places[item.sample.id] // self.size
             todo.setdefault(unit, {})[item.sample.id] = item.stat.token
         known = {shard.name for shard in chain(result.done.index.shards, result.done.later.shards)}
         return _Part(Leases(folder, lambda: self._said(name)), todo, known, units)
@@ -150,7 +152,7 @@ class Division:
             time.sleep(LOOK_SECONDS)
         return True
 
-    def taken(self) -> Iterator[dict[str, frozenset[str]]]:
+    def taken(self) -> Iterator[dict[str, list[str]]]:
         """Of each unit that this run takes, in order, the clips of each stage; ends where others have what is left."""
         while self.ready or self._take():
             yield self.ready.pop(min(self.ready))
@@ -189,7 +191,7 @@ class Division:
                         continue
                     clips = part.todo.pop(unit)
                     part.taken[unit] = set(clips)
-                self.ready.setdefault(unit, {})[name] = frozenset(clips)
+                self.ready.setdefault(unit, {})[name] = list(clips)
 
     def _wanted(self) -> int:
         """How many clips to take now."""
@@ -197,3 +199,13 @@ class Division:
         wanted = min(SHARD_CLIPS, int(TAKEN_SECONDS * done / seconds)) if done else 1
         runs = max(len(part.seen.runs) for part in self.parts.values())
         return max(1, min(wanted, self.left() // (2 * runs)) if runs > 1 else wanted)
+
+
+def _places(table: Manifest, result: StagePlan) -> Mapping[str, int]:
+    """Where each clip stands in the manifest, or where it would if parts of one file stood beside its first."""
+    source = result.stage.extractor.source
+    if not any(parted(item.sample.media.get(source, ("",))[0])[1] for item in result.todo):
+        return table.places
+    first = dict[str, int]()
+    together = sorted((first.setdefault(parted(s.media.get(source, ("",))[0])[0] or s.id, n), n) for n, s in enumerate(table.samples))
+    return {table.ids[number]: place for place, (_, number) in enumerate(together)}

@@ -59,7 +59,7 @@ class Jobs:
     def taken(self) -> Iterator[Job]:
         """The jobs of all that can be taken now."""
         for unit in self.division.taken():
-            for clip in sorted(set(chain.from_iterable(unit.values())), key=self.table.places.__getitem__):
+            for clip in dict.fromkeys(chain.from_iterable(unit.values())):
                 by_source: dict[str, list[str]] = {}
                 for name in (name for name, clips in unit.items() if clip in clips):
                     by_source.setdefault(self.plans[name].stage.extractor.source, []).append(name)
