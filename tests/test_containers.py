@@ -16,7 +16,7 @@ import click
 import yaml
 
 from pipeline.cli import main
-from pipeline.serving.app import Metrics
+from pipeline.serving.app import Door, Metrics
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / ".docker"
@@ -104,8 +104,9 @@ def test_files_that_containers_read_are_there_and_prometheus_and_grafana_find_on
 
 
 def test_dashboard_and_alerts_ask_for_metrics_that_the_server_has() -> None:
-    counts: Any = SimpleNamespace(counts=SimpleNamespace(batches=0, clips=0, decoded=0))
-    metrics = Metrics(counts)
+    counts, preparing = SimpleNamespace(batches=0, clips=0, largest=0), SimpleNamespace(decoded=0, lost=0)
+    labeller: Any = SimpleNamespace(counts=counts, preparing=preparing)
+    metrics = Metrics(labeller, Door(1))
     metrics.requests.labels("/predict", 200).inc()
     metrics.seconds.labels("/predict").observe(1)
     known = {sample.name for family in metrics.registry.collect() for sample in family.samples}

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
+from pebble import ProcessPool
+
 from pipeline import __version__
 from pipeline.cache.identity import refuse_changed
 from pipeline.cache.shards import Failure
@@ -18,7 +20,7 @@ from pipeline.errors import ClipError
 from pipeline.extraction._shard_building import Lane
 from pipeline.extraction._stopping import between_clips
 from pipeline.extraction.forward_passes import own_mistakes
-from pipeline.extraction.preparing.decode_processes import Decoding, Pulse, start_pool
+from pipeline.extraction.preparing.decode_processes import Decoding, Pulse, Ready, start_pool
 from pipeline.extraction.preparing.jobs import Job, Prepared
 from pipeline.machine import use_float32
 from pipeline.types import Forward, has_forward
@@ -43,12 +45,13 @@ class Work:
 
 
 class Engine:
-    """Takes jobs to shards. Weights load once, decode processes start once, however often it runs."""
+    """Takes jobs to shards. Weights load once, decode processes start once, however often it runs; each may take so much memory."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, work: Work, *, decoder_bytes: int = 0) -> None:
+        self.work, self.start = work, partial(start_pool, work.decoders, decoder_bytes)
         self.writer = ThreadPoolExecutor(1, "shard-writer")
-        self.pool = start_pool(work.decoders)
+        self.pool = self.start()
+        self.ready: Ready = {}
         self.pulse = Pulse()
         self.forwards: dict[str, Forward | None] = {}
         self.lanes: dict[str, Lane] = {}
@@ -57,6 +60,14 @@ class Engine:
         """The same with other work; a stage's name is to stand for the same stage in all of it."""
         self.work = work
         return self
+
+    def whole_pool(self) -> ProcessPool:
+        """The decode processes; new ones where they all ended, as when one died that was at nothing."""
+        if not self.pool.active:
+            self.pool.stop()  # type: ignore[no-untyped-call]
+            self.pool.join()
+            self.pool = self.start()
+        return self.pool
 
     def __enter__(self) -> Engine:
         return self
@@ -72,7 +83,7 @@ class Engine:
 
         An exception, Ctrl-C too, leaves the clips that were whole in finished shards.
         """
-        decoding = Decoding(self.pool, self.pulse, jobs, ahead=2 * self.work.decoders + 2)
+        decoding = Decoding(self.pool, self.pulse, jobs, ahead=2 * self.work.decoders + 2, ready=self.ready)
         lanes = self.lanes = dict[str, Lane]()
         try:
             with between_clips(decoding.stop):

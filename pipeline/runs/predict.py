@@ -88,6 +88,8 @@ class Tools:
     options: Options = field(default_factory=Options)
     progress: Progress = field(default_factory=Progress)
     predictor: Predictor | None = None
+    patience_seconds: float = 0.0
+    """In which another prediction may end that fills the same cache."""
 
 
 def label(home: Home, trained: Trained, clips: Sequence[Sample], *, tools: Tools, top: int = 5) -> list[Prediction]:
@@ -108,7 +110,7 @@ def extracted(
     may_lack = tuple(trained.run.record.get("may_lack", ()))
     samples = tuple(without_lacked({sample.id: sample for sample in named.values()}.values(), ROOT, may_lack))
     listed = Manifest(trained.name, Binding("folder", ROOT, "official", 0, may_lack), tuple(trained.run.record["classes"]), samples)
-    with _alone(home, trained.name):
+    with _alone(home, trained.name, tools.patience_seconds):
         extract(home, listed, trained.chain, tools.options, tools.progress)
         features, reasons = _opened(home, listed, trained)
     return named, listed, features, reasons
@@ -144,9 +146,10 @@ def _unlabelled(table: Manifest, split: str) -> list[Sample]:
     return [sample for sample in own if sample.label is None] or own
 
 
-def _alone(home: Home, name: str) -> AbstractContextManager[None]:
+def _alone(home: Home, name: str, seconds: float = 0.0) -> AbstractContextManager[None]:
     """One prediction at a time from extraction until its rows are opened: each publishes its own clips."""
-    return alone(home.cache / name / LOCK, f"a prediction is filling the cache of {name} already; wait for it, then run this again")
+    busy = f"a prediction is filling the cache of {name} already; wait for it, then run this again"
+    return alone(home.cache / name / LOCK, busy, seconds=seconds)
 
 
 def _opened(home: Home, listed: Manifest, trained: Trained) -> tuple[dict[str, Features], dict[str, str]]:

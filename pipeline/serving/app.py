@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,10 @@ GLOSSES = {"glosses": [{"label": "HELLO", "start": 1.2, "end": 2.0, "probability
 T = TypeVar("T")
 SPOTTED = 10
 """By how much longer than a clip a video may be in which signs are spotted."""
+COMING = 4
+"""As many times the uploads that may wait may be on their way here."""
+PLACE = re.compile(r"(?:/[^\s/'\":,;]+)*/([^\s/'\":,;]+)")
+"""The path of a file here, of which strangers are told the name alone."""
 FILE = {
     "requestBody": {
         "required": True,
@@ -56,41 +61,46 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Metrics:
-    """What Prometheus reads: requests by path and status, seconds, and what is under way."""
-
-    def __init__(self, labeller: Labeller) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter("signcache_requests", "Requests that were answered.", ["path", "status"], registry=self.registry)
-        self.seconds = Histogram("signcache_request_seconds", "Until a request was answered.", ["path"], registry=self.registry)
-        self.under_way = Gauge("signcache_under_way", "Uploads that were let in and are not answered.", registry=self.registry)
-        for name, text in {
-            "batches": "Batches",
-            "clips": "Clips",
-            "decoded": "Clips not found again by content",
-        }.items():
-            gauge = Gauge(f"signcache_labelled_{name}", f"{text} labelled.", registry=self.registry)
-            gauge.set_function(partial(getattr, labeller.counts, name))
-
-
 @dataclass
 class Door:
-    """Lets in as many uploads at a time as may wait."""
+    """Lets in as many at a time as there are places."""
 
-    limits: Limits
+    places: int
     inside: int = 0
 
-    @asynccontextmanager
-    async def passed(self, metrics: Metrics) -> AsyncIterator[None]:
-        if self.inside >= self.limits.waiting:
+    def refuse(self) -> None:
+        """Raise HTTPException where no place is free."""
+        if self.inside >= self.places:
             raise HTTPException(429, "too much is waiting; ask again later", {"Retry-After": "1"})
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncIterator[None]:
+        self.refuse()
         self.inside += 1
-        metrics.under_way.inc()
         try:
             yield
         finally:
             self.inside -= 1
-            metrics.under_way.dec()
+
+
+class Metrics:
+    """What Prometheus reads: requests by path and status, seconds, and what is under way."""
+
+    def __init__(self, labeller: Labeller, door: Door) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter("signcache_requests", "Requests that were answered.", ["path", "status"], registry=self.registry)
+        self.seconds = Histogram("signcache_request_seconds", "Until a request was answered.", ["path"], registry=self.registry)
+        under_way = Gauge("signcache_under_way", "Uploads that came whole and are not answered.", registry=self.registry)
+        under_way.set_function(lambda: door.inside)
+        for source, name, text in (
+            (labeller.counts, "batches", "Batches labelled."),
+            (labeller.counts, "clips", "Clips labelled."),
+            (labeller.counts, "largest", "Clips of the largest batch."),
+            (labeller.preparing, "decoded", "Clips labelled that were not found again by content."),
+            (labeller.preparing, "lost", "Decode processes that an upload crashed, or hung for too long."),
+        ):
+            gauge = Gauge(f"signcache_labelled_{name}", text, registry=self.registry)
+            gauge.set_function(partial(getattr, source, name))
 
 
 Seconds = Annotated[float | None, Query(ge=0, description="Of the part that is labelled, in the time of the video.")]
@@ -100,7 +110,8 @@ Write = Callable[[Sequence[str]], str]
 
 def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Path, write: Write | None = None) -> FastAPI:
     """The interface of a labeller; uploads lie in a folder while they are looked at. `write` makes sentences of labels."""
-    metrics, door, limits = Metrics(labeller), Door(labeller.limits), labeller.limits
+    limits, door, coming = labeller.limits, Door(labeller.limits.waiting), Door(COMING * labeller.limits.waiting)
+    metrics = Metrics(labeller, door)
     described: dict[str, Any] = {"docs_url": None, "redoc_url": None}  # those pages load code from elsewhere
     app = FastAPI(**described, title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
     run, writer = labeller.trained.run, ThreadPoolExecutor(1, thread_name_prefix="sentences")
@@ -121,24 +132,28 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
         response.headers.update(page.HEADERS)
         return response
 
+    @asynccontextmanager
+    async def let_in(request: Request) -> AsyncIterator[Upload]:
+        """An upload that has a place once it came whole: one that comes slowly takes none of those that wait for an answer."""
+        door.refuse()
+        async with AsyncExitStack() as stack:
+            async with coming.passed():
+                upload = await stack.enter_async_context(received(request, folder, limits, labeller.modality))
+            await stack.enter_async_context(door.passed())
+            yield upload
+
     @app.post("/predict", openapi_extra=FILE, responses={200: _shown(EXAMPLE), **REFUSALS})
     async def predict(request: Request, start: Seconds = None, end: Seconds = None) -> dict[str, Any]:
         """The label of one clip, or of a part of a longer one: an element of what `signcache predict --json` says."""
         interval = interval_asked(start, end, labeller.modality, limits)
-        async with door.passed(metrics), received(request, folder, limits, labeller.modality) as upload:
-            await _within(asyncio.to_thread(labeller.check, upload, limits.max_seconds * (SPOTTED if interval else 1)), limits)
-            said = (await _within(asyncio.wrap_future(labeller.ask(replace(upload, interval=interval))), limits)).as_json()
-            if "reason" in said:
-                raise HTTPException(422, _hidden(str(said["reason"]), upload))
-            return {**said, "clip": upload.name}
+        async with let_in(request) as upload:
+            return await _within(_label(labeller, replace(upload, interval=interval)), limits)
 
     @app.post("/spot", openapi_extra=FILE, responses={200: _shown(GLOSSES), **REFUSALS})
     async def spot(request: Request) -> dict[str, Any]:
         """The signs in one longer video, with their times in seconds: what `signcache spot --json` says."""
-        async with door.passed(metrics), received(request, folder, limits, labeller.modality) as upload:
-            await _within(asyncio.to_thread(labeller.check, upload, SPOTTED * limits.max_seconds), limits)
-            found: dict[str, Any] = await _within(spotter.spot(upload), limits)
-            return found
+        async with let_in(request) as upload:
+            return await _within(_spotted(labeller, spotter, upload), limits)
 
     @app.get("/sentence", responses={422: {"description": "a label that the model never says"}})
     async def sentence(label: Labels) -> dict[str, str]:
@@ -148,7 +163,7 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
         strange = next((each for each in label if each not in run.record["learned"]), None)
         if strange is not None:
             raise HTTPException(422, f"{strange[:50]!r} is no label of the model; GET /card says which are")
-        async with door.passed(metrics):
+        async with door.passed():
             return {"sentence": await _within(asyncio.wrap_future(writer.submit(write, label)), limits)}
 
     @app.websocket("/live")
@@ -184,6 +199,19 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
     return app
 
 
+async def _label(labeller: Labeller, upload: Upload) -> dict[str, Any]:
+    await labeller.preparing.check(upload, labeller.limits.max_seconds * (SPOTTED if upload.interval else 1))
+    said = await labeller.labelled(upload)
+    if said.reason:
+        raise Refused(said.reason.replace(upload.path.name, "the clip"))
+    return {**said.as_json(), "clip": upload.name}
+
+
+async def _spotted(labeller: Labeller, spotter: Spotter, upload: Upload) -> dict[str, Any]:
+    await labeller.preparing.check(upload, SPOTTED * labeller.limits.max_seconds)
+    return await spotter.spot(upload)
+
+
 def _rows(labeller: Labeller) -> dict[str, Any] | None:
     try:
         return form_of(labeller.trained).document()
@@ -203,9 +231,4 @@ async def _within(answer: Awaitable[T], limits: Limits) -> T:
     except TimeoutError:
         raise HTTPException(504, f"no answer within {limits.deadline_seconds:g} s") from None
     except Refused as refusal:
-        raise HTTPException(422, str(refusal)) from None
-
-
-def _hidden(reason: str, upload: Upload) -> str:
-    """A reason without where the upload lies here."""
-    return reason.replace(str(upload.path), "the clip").replace(upload.path.name, "the clip")
+        raise HTTPException(422, PLACE.sub(r"\1", str(refusal))) from None

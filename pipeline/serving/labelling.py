@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from io import StringIO
+from dataclasses import dataclass
 
-from pebble import ProcessExpired
 from rich.console import Console
 
 from pipeline import machine
-from pipeline.corpus.intervals import part
-from pipeline.corpus.manifest import Home
-from pipeline.decoding.video import headers, not_asked
-from pipeline.errors import ClipError, UserError
+from pipeline.corpus.manifest import Binding, Home, Manifest
+from pipeline.errors import UserError
+from pipeline.extraction import plan
 from pipeline.extraction._engine import Engine, Work
 from pipeline.extraction.extract import Options
+from pipeline.extraction.preparing.jobs import Prepared
 from pipeline.extraction.progress import Progress
 from pipeline.runs._clips import ROOT
 from pipeline.runs.predict import Prediction, Tools, label, predictor_for
 from pipeline.runs.trained import Trained
-from pipeline.serving.uploads import Limits, Refused, Upload
+from pipeline.serving.preparing import DECODER_BYTES, Preparing
+from pipeline.serving.uploads import Limits, Upload
 from pipeline.types import Sample
 
 BATCH = 16
@@ -36,6 +36,7 @@ KEPT_CLIPS = 1000
 @dataclass(frozen=True)
 class _Asked:
     upload: Upload
+    ready: Prepared | None
     answer: Future[Prediction]
 
 
@@ -45,8 +46,8 @@ class Counts:
 
     batches: int = 0
     clips: int = 0
-    decoded: int = 0
-    """Clips whose rows were not found again by content."""
+    largest: int = 0
+    """Clips of a batch."""
 
 
 class Labeller:
@@ -57,31 +58,32 @@ class Labeller:
         self.modality = modality_of(trained)
         self.counts = Counts()
         cores = machine.cores()
-        work = Work({}, {}, {}, machine.chosen_device(device), cores, cores, "zarr")
-        self.engine = Engine(work)
-        options = Options(device=device, deadline_seconds=limits.deadline_seconds, retry_failed=True, engine=self.engine)
-        self.tools = Tools(options, _Counting(self.counts), predictor_for(trained, device))
+        decoders = 2 * cores  # some may hang, and the others go on
+        work = Work({}, {}, {}, machine.chosen_device(device), cores, decoders, "zarr")
+        self.engine = Engine(work, decoder_bytes=DECODER_BYTES)
+        self.preparing = Preparing(trained, self.engine, limits, _known(home, trained) if keeps else set())
+        self.device, self.predictor = device, predictor_for(trained, device)
         self.waiting: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._run, name="labeller", daemon=True)
         self.thread.start()
 
-    def ask(self, upload: Upload) -> Future[Prediction]:
-        """The label of an upload, once it is there; cancelled before its turn it costs nothing."""
+    def ask(self, upload: Upload, ready: Prepared | None = None) -> Future[Prediction]:
+        """The label of an upload, once it is there; cancelled before its turn it costs nothing. `ready` is what was prepared of it."""
         answer: Future[Prediction] = Future()
-        self.waiting.put(_Asked(upload, answer))
+        self.waiting.put(_Asked(upload, ready, answer))
         return answer
 
-    def check(self, upload: Upload, max_seconds: float) -> None:
-        """Raise Refused where a video is too long or large, by its headers, read in a decode process, which may crash on them."""
-        if self.modality != "rgb":
-            return
-        try:
-            facts = self.engine.pool.schedule(headers, args=[upload.path, not_asked], timeout=self.limits.deadline_seconds)
-            packets, rate_hz, frame_bytes = facts.result()
-        except (ClipError, ProcessExpired, TimeoutError) as error:
-            reason = str(error) if isinstance(error, ClipError) else "its headers crash or hang a decoder"
-            raise Refused(reason.replace(upload.path.name, "the clip")) from error
-        _refuse(packets, rate_hz, frame_bytes, replace(self.limits, max_seconds=max_seconds))
+    async def labelled(self, upload: Upload) -> Prediction:
+        """The label of an upload, decoded by itself and labelled with others. Raises Refused."""
+        async with self.preparing.prepared(upload) as ready:
+            answer = self.ask(upload, ready)
+            waiting = asyncio.wrap_future(answer)
+            try:
+                return await asyncio.shield(waiting)
+            except asyncio.CancelledError:
+                if not answer.cancel():  # its turn has come, and its files are read
+                    await asyncio.wait([waiting])
+                raise
 
     def close(self) -> None:
         """What was asked is answered first."""
@@ -97,37 +99,33 @@ class Labeller:
                 asked.append(self.waiting.get())
             is_open = None not in asked
             self._answer([each for each in asked if each and each.answer.set_running_or_notify_cancel()])
-            if not self.keeps and self.counts.decoded >= KEPT_CLIPS:
+            if not self.keeps and len(self.preparing.known) >= KEPT_CLIPS:
+                self.preparing.known.clear()
                 shutil.rmtree(self.home.cache, ignore_errors=True)
-                self.counts.decoded = 0
 
     def _answer(self, asked: Sequence[_Asked]) -> None:
         if not asked:
             return
-        clips = [Sample(str(each.upload.path), {self.modality: (_media(each.upload),)}, None, "test", None) for each in asked]
-        self.counts.batches, self.counts.clips = self.counts.batches + 1, self.counts.clips + len(asked)
+        clips = [Sample(str(each.upload.path), {self.modality: (_below_root(each.upload),)}, None, "test", None) for each in asked]
+        counts = self.counts
+        counts.batches, counts.clips, counts.largest = counts.batches + 1, counts.clips + len(asked), max(counts.largest, len(asked))
+        self.engine.ready = {(each.upload.media,): each.ready for each in asked if each.ready}
         try:
-            said = label(self.home, self.trained, clips, tools=self.tools)
+            said = label(self.home, self.trained, clips, tools=self._tools())
         except Exception as error:  # whatever it is, the next batch is to be labelled
             for each in asked:
                 each.answer.set_exception(error)
         else:
             for each, prediction in zip(asked, said, strict=True):
+                if each.ready and not prediction.reason:
+                    self.preparing.known.add(each.ready.content)
                 each.answer.set_result(prediction)
 
-
-@dataclass
-class _Counting(Progress):
-    """Says nothing, and counts the clips that are decoded."""
-
-    own: Counts = field(default_factory=Counts)
-
-    def __init__(self, own: Counts) -> None:
-        super().__init__(Console(file=StringIO()))
-        self.own = own
-
-    def advance(self, name: str, *, frames: int, failed: bool) -> None:
-        self.own.decoded += 1
+    def _tools(self) -> Tools:
+        """Anew for each batch: options remember what was hashed."""
+        seconds = self.limits.deadline_seconds
+        options = Options(device=self.device, deadline_seconds=seconds, retry_failed=True, engine=self.engine)
+        return Tools(options, Progress(Console(quiet=True, force_terminal=False)), self.predictor, seconds)
 
 
 def modality_of(trained: Trained) -> str:
@@ -139,16 +137,13 @@ def modality_of(trained: Trained) -> str:
     return trained.modalities[0]
 
 
-def _media(upload: Upload) -> str:
-    path = upload.path.absolute().relative_to(ROOT).as_posix()
-    return part(path, upload.interval) if upload.interval else path
+def _below_root(upload: Upload) -> str:
+    return upload.media.absolute().relative_to(ROOT).as_posix()
 
 
-def _refuse(packets: int, rate_hz: float, frame_bytes: int, limits: Limits) -> None:
-    """Raise Refused where a video is longer or larger than is allowed; a rate that is none, or too good, tells no length."""
-    seconds = packets / min(rate_hz or limits.max_rate_hz, limits.max_rate_hz)
-    if seconds > limits.max_seconds:
-        raise Refused(f"it lasts {seconds:.0f} s, at most {limits.max_seconds:g} s are read")
-    pixels = frame_bytes // (3 * packets)
-    if pixels > limits.max_pixels:
-        raise Refused(f"its frames have {pixels} pixels, at most {limits.max_pixels} are read")
+def _known(home: Home, trained: Trained) -> set[str]:
+    """The contents of which a cache has rows of every stage that reads media."""
+    none = Manifest(trained.name, Binding("folder", ROOT, "official", 0), (), ())
+    roots = [stage for stage in trained.chain if stage.upstream is None]
+    found = [plan.plan(home, none, [stage])[stage.name].done.rows.columns["content"].tolist() for stage in roots]
+    return {content.decode() for content in set[bytes].intersection(*map(set, found))}

@@ -159,7 +159,9 @@ def picture(content: Message, max_pixels: int) -> Array:
             if image.width * image.height > max_pixels:
                 raise Refused(f"a frame has {image.width * image.height} pixels, at most {max_pixels} are read")
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise Refused(f"a frame has far more than the {max_pixels} pixels that are read at most") from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise Refused("a frame is no whole JPEG") from error
 
 

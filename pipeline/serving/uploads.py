@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
-from pipeline.corpus.intervals import Interval
+from pipeline.corpus.intervals import Interval, part
 
 CHUNK = 1 << 20
 ENVELOPE_BYTES = 64 << 10
@@ -55,6 +55,11 @@ class Upload:
     name: str
     interval: Interval | None = None
     """The part of it that is asked about, where that is not the whole."""
+
+    @property
+    def media(self) -> Path:
+        """What is asked about, as media."""
+        return Path(part(str(self.path), self.interval)) if self.interval else self.path
 
 
 class Refused(Exception):

@@ -47,20 +47,21 @@ class Serving:
             with error:
                 return error.code, json.load(error)
 
-    def decoded(self) -> float:
-        found = re.search(r"^signcache_labelled_decoded (\S+)", self.get("/metrics"), re.MULTILINE)
+    def counted(self, name: str) -> float:
+        """A value of `/metrics`."""
+        found = re.search(rf"^signcache_{name} (\S+)", self.get("/metrics"), re.MULTILINE)
         assert found
         return float(found[1])
 
 
 @contextmanager
-def started(package: Path, root: Path, *options: str) -> Iterator[Serving]:
-    """A server with these options, its temporary files in `root/tmp`; it has ended when this ends."""
+def started(package: Path, root: Path, *options: str, code: Path = ROOT) -> Iterator[Serving]:
+    """A server of this code with these options, its temporary files in `root/tmp`; it has ended when this ends."""
     (root / "tmp").mkdir()
     words = ["serve", str(package), "--port", "0", "--device", "cpu", "--deadline", str(PATIENCE), *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(root / "tmp"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(code), "TMPDIR": str(root / "tmp"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pipeline", "--cache", str(root / "served"), *words]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=code, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     line = process.stdout.readline()
     assert line.startswith(f"signcache serves {package} at http://127.0.0.1:"), line

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +20,16 @@ RUN = SimpleNamespace(model="lstm_late", dataset="signs")
 
 def app(folder: Path, limits: Limits) -> Any:
     """An interface whose labeller never answers."""
-    counts = SimpleNamespace(batches=0, clips=0, decoded=0)
+
+    async def fine(*_: object) -> None:
+        pass
+
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    counts, preparing = SimpleNamespace(batches=0, clips=0, largest=0), SimpleNamespace(decoded=0, lost=0, check=fine)
     trained = SimpleNamespace(run=RUN)
-    labeller = SimpleNamespace(limits=limits, modality="rgb", counts=counts, trained=trained, check=lambda *_: None, ask=lambda _: Future())
+    labeller = SimpleNamespace(limits=limits, modality="rgb", counts=counts, trained=trained, preparing=preparing, labelled=never)
     return app_of(labeller, SimpleNamespace(), SimpleNamespace(), folder)  # type: ignore[arg-type]
 
 
@@ -68,6 +74,15 @@ def test_a_body_without_a_length_is_cut_at_the_limit(tmp_path: Path) -> None:
     first = iter([{"type": "http.request", "body": BODY[:80], "more_body": True}])
     parts = (message for source in (first, endless) for message in source)
     assert asyncio.run(asked(app(tmp_path, Limits(max_bytes=1000)), parts)) == (413, "at most 1000 bytes a clip")
+
+
+def test_bodies_that_come_slowly_take_no_place_of_those_that_wait(tmp_path: Path) -> None:
+    async def many() -> list[tuple[int, str]]:
+        served = app(tmp_path, Limits(waiting=1, deadline_seconds=0.2))
+        slow = [iter([{"type": "http.request", "body": BODY[:20], "more_body": True}]) for _ in range(3)]
+        return list(await asyncio.gather(*(asked(served, body) for body in [*slow, whole()])))
+
+    assert sorted(status for status, _ in asyncio.run(many())) == [408, 408, 408, 504]
 
 
 def test_more_than_may_wait_are_429(tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ def test_an_upload_is_labelled_as_predict_labels_it_and_found_again_by_its_conte
     (expected,) = json.loads(run(home, "predict", serving.package, clip, "--json", "--device", "cpu").stdout)
     status, answer = serving.send(clip.read_bytes(), name="mine.mp4")
     assert (status, answer) == (200, {**expected, "clip": "mine.mp4"})
-    before = serving.decoded()
+    before = serving.counted("labelled_decoded")
     assert serving.send(clip.read_bytes(), name="again.mov") == (200, {**expected, "clip": "again.mov"})
-    assert serving.decoded() == before > 0
+    assert serving.counted("labelled_decoded") == before > 0
 
 
 def test_several_clients_get_their_own_answers(serving: Serving) -> None:
@@ -117,9 +117,9 @@ def test_a_part_of_a_video_is_labelled_as_a_clip_of_these_frames_is(serving: Ser
     alone = write_clip(tmp_path / "alone.mp4", 10, options=SAME, pixels="yuv444p", draw=lambda number, size: numbered(10 + number, size))
     expected = serving.send(alone.read_bytes(), name="video.mp4")
     assert serving.send(video.read_bytes(), name="video.mp4", path="/predict?start=0.4&end=0.8") == expected
-    decoded = serving.decoded()
+    decoded = serving.counted("labelled_decoded")
     assert serving.send(video.read_bytes(), name="video.mp4", path="/predict?start=0.4&end=0.8") == expected
-    assert serving.decoded() == decoded
+    assert serving.counted("labelled_decoded") == decoded
     for asked, reason in [
         ("start=2", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),
         ("start=2&end=1", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),

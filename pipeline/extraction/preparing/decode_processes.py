@@ -7,12 +7,15 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -32,6 +35,10 @@ PAUSED = 0.25
 """Share of a deadline that a process must have stood still for it to count no more."""
 
 
+Ready: TypeAlias = Mapping[tuple[Path, ...], Prepared]
+"""What was prepared before, by the clip's files."""
+
+
 class _Process(ForkServerProcess):
     @property
     def exitcode(self) -> int | None:
@@ -43,8 +50,11 @@ class _Context(ForkServerContext):
     Process = _Process
 
 
-def start_pool(decoders: int) -> ProcessPool:
-    """Decode processes, forked from a server that never sees Ctrl-C: while it imports it would print its traceback."""
+def start_pool(decoders: int, most_bytes: int = 0) -> ProcessPool:
+    """Decode processes, forked from a server that never sees Ctrl-C: while it imports it would print its traceback.
+
+    Each may take `most_bytes` of memory for itself, or any where that is 0.
+    """
     context = _Context()
     context.set_forkserver_preload(
         ["pipeline.extraction.preparing._decoder_start", "pipeline.extraction.preparing.decode_processes", "PIL.Image"]
@@ -55,7 +65,7 @@ def start_pool(decoders: int) -> ProcessPool:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    return ProcessPool(max_workers=decoders, initializer=start_decoder, context=context)
+    return ProcessPool(max_workers=decoders, initializer=start_decoder, initargs=(most_bytes,), context=context)
 
 
 class Pulse(threading.Thread):
@@ -91,11 +101,11 @@ class _Done:
 class Decoding:
     """Prepared clips as they get ready, never more than `ahead` of the device nor, once it has work, SPOOL_BYTES on disk.
 
-    None is given in the place of a clip where there was none for PATIENCE seconds.
+    None is given in the place of a clip where there was none for PATIENCE seconds. Clips that were prepared before are `ready`, by paths.
     """
 
-    def __init__(self, pool: ProcessPool, pulse: Pulse, jobs: Iterator[Job], *, ahead: int) -> None:
-        self.pool, self.pulse, self.jobs, self.ahead = pool, pulse, jobs, ahead
+    def __init__(self, pool: ProcessPool, pulse: Pulse, jobs: Iterator[Job], *, ahead: int, ready: Ready = MappingProxyType({})) -> None:
+        self.pool, self.pulse, self.jobs, self.ahead, self.ready = pool, pulse, jobs, ahead, ready
         self.done: queue.SimpleQueue[_Done | None] = queue.SimpleQueue()
         self.stopped: type[KeyboardInterrupt] | None = None
         self.running = 0
@@ -135,6 +145,9 @@ class Decoding:
     def _start(self, job: Job) -> None:
         self.running += 1
         lost = self.pulse.lost_seconds()
+        if job.paths in self.ready:
+            self.done.put(_Done(job, _given(self.ready[job.paths]), 0, lost))
+            return
         self.pool.schedule(prepare_sent, args=(pickle.dumps(job),)).add_done_callback(lambda future: self._ready(job, future, lost))
 
     def _ready(self, job: Job, future: Future[Prepared], lost: float) -> None:
@@ -151,7 +164,7 @@ class Decoding:
         except BrokenProcessPool as error:
             raise UserError(f"decode processes die as they start ({error}); what they said is above; mend it") from error
         except ProcessExpired as error:
-            return self._crashed(done, 0 if error.exitcode == ENDED else error.exitcode)
+            return self._crashed(done, error.exitcode)
 
     def _crashed(self, done: _Done, status: int | None) -> Prepared | None:
         """After a crash each stage of the clip is tried alone once, without decord; after that it has failed."""
@@ -163,12 +176,19 @@ class Decoding:
             for name, extractor in job.stages.items():
                 self._start(replace(job, stages={name: extractor}, decord=False))
             return None
-        return Prepared(job.content, job.stat, failures=dict.fromkeys(job.stages, _death(job, status)))
+        return Prepared(job.content, job.stat, failures=dict.fromkeys(job.stages, death(status, job.deadline_seconds)))
 
 
-def _death(job: Job, status: int | None) -> str:
+def _given(prepared: Prepared) -> Future[Prepared]:
+    future = Future[Prepared]()
+    future.set_result(prepared)
+    return future
+
+
+def death(status: int | None, deadline_seconds: float) -> str:
+    """Why a decode process is gone, by its exit status."""
     if status == -signal.SIGALRM:
-        return f"its decoding made no progress for {job.deadline_seconds:g} s"
+        return f"its decoding made no progress for {deadline_seconds:g} s"
     if status is not None and status < 0:
         return f"its decoding process was killed by {signal.Signals(-status).name}"
-    return f"its decoding process ended with status {status}"
+    return f"its decoding process ended with status {0 if status == ENDED else status}"

@@ -35,6 +35,8 @@ class Job:
     content: str = ""
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
     """What its stages are: no other code makes its items."""
+    max_pixels: int = 0
+    """Of a frame; 0 where any are read."""
 
     def items_path(self, stage: str) -> Path:
         """The spool file of a stage's items."""

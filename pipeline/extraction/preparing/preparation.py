@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import signal
 from functools import partial
 
@@ -17,10 +18,13 @@ from pipeline.extraction.preparing._feed import Feed, phrase
 from pipeline.extraction.preparing.jobs import Job, Prepared
 from pipeline.extraction.preparing.whole_files import whole_digest, whole_timeline
 from pipeline.machine import die_with_parent
+from pipeline.types import Frame
 
 
-def start_decoder() -> None:
-    """Runs first in every decode process: it dies with its parent, and leaves Ctrl-C to it."""
+def start_decoder(most_bytes: int = 0) -> None:
+    """Runs first in every decode process: it dies with its parent, leaves Ctrl-C to it, and takes no more memory than it may."""
+    if most_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     die_with_parent()
@@ -84,6 +88,7 @@ def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:
     end: BaseException | None = None
     try:
         for index, frame in zip(wanted.tolist(), clip.frames(wanted), strict=True):
+            _refuse_large(frame, job.max_pixels)
             for feed in feeds:
                 feed.give(index, frame)
     except BaseException as error:
@@ -97,6 +102,14 @@ def _run_stages(job: Job, clip: Clip, prepared: Prepared) -> None:
             raise feed.refused
     prepared.items = {feed.stage: feed.items() for feed in feeds if not feed.failure}
     prepared.failures = failures | {feed.stage: feed.failure for feed in feeds if feed.failure}
+
+
+def _refuse_large(frame: Frame, most: int) -> None:
+    """Frames may be larger than the headers say, which were looked at before."""
+    for image in frame:
+        pixels = image.shape[0] * image.shape[1] if image.ndim == 3 else 0
+        if most and pixels > most:
+            raise ClipError(f"its frames have {pixels} pixels, at most {most} are read")
 
 
 def _feeds(job: Job, clip: Clip) -> tuple[list[Feed], dict[str, str]]:
