@@ -124,7 +124,7 @@ def test_a_part_of_a_video_is_labelled_as_a_clip_of_these_frames_is(serving: Ser
         ("start=2", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),
         ("start=2&end=1", "a part has a start and an end in seconds, the start first, as in start=1.2&end=2.5"),
         ("start=0&end=11", "the part lasts 11.0 s, at most 10 s are read"),
-        ("start=20&end=21", "radar_cnn: 20 to 21 s of the clip goes beyond its end; it has 300 frames, 12.000 s"),
+        ("start=20&end=21", "radar_cnn: 20 to 21 s of the clip, which has 300 frames, 12.000 s: that is beyond its end"),
     ]:
         assert serving.send(video.read_bytes(), path=f"/predict?{asked}") == (422, {"detail": reason})
     assert list((serving.root / "tmp").glob("signcache-serve-*/uploads/*")) == []
