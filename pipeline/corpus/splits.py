@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import xxhash
 
+from pipeline.corpus.intervals import Interval, interval_of, parted
 from pipeline.errors import UserError
 from pipeline.types import SPLITS, Dataset, Grouping, Sample, Split, SplitRule
 
@@ -204,6 +205,31 @@ def crossing_duplicates(samples: Sequence[Sample], contents: Mapping[str, Hashab
         if sample.id in contents and sample.split != "unassigned":
             groups.setdefault(contents[sample.id], []).append(sample)
     return [group for group in groups.values() if len({sample.split for sample in group}) > 1]
+
+
+def crossing_overlaps(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Clips that show moments of one in another split, after it: intervals of one file that overlap, both in seconds or both in frames."""
+    intervals: dict[tuple[str, str], list[tuple[Interval, Sample]]] = {}
+    for sample in samples:
+        for file, written in {parted(path) for paths in sample.media.values() for path in paths}:
+            if written and sample.split != "unassigned":
+                interval = interval_of(written)
+                intervals.setdefault((file, interval.unit), []).append((interval, sample))
+    found = list[tuple[Sample, Sample]]()
+    for together in intervals.values():
+        last: dict[Split, tuple[float, Sample]] = {}
+        for interval, sample in sorted(together, key=lambda pair: (pair[0].start, pair[1].id)):
+            others = [before for split, (end, before) in last.items() if split != sample.split and end > interval.start]
+            found += [(before, sample) for before in others[:1]]
+            last[sample.split] = max(last.get(sample.split, (0.0, sample)), (interval.end, sample), key=lambda pair: pair[0])
+    return found
+
+
+def overlap_line(samples: Sequence[Sample], kind: str = "split") -> list[str]:
+    """A line where clips show moments of one in another split, or another `kind` of part."""
+    pairs = crossing_overlaps(samples)
+    first = " and ".join(f"{sample.split} {sample.id}" for sample in pairs[0]) if pairs else ""
+    return [f"{len(pairs)} clips show moments of a clip of another {kind}, so scores flatter (first: {first})"] if pairs else []
 
 
 def describe(samples: Sequence[Sample]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.cache.stage import default_stages
 from pipeline.corpus.manifest import groupings
 from pipeline.corpus.presets import preset_of
-from pipeline.corpus.splits import crossing_duplicates, crossing_groups, crossing_signers
+from pipeline.corpus.splits import crossing_duplicates, crossing_groups, crossing_signers, overlap_line
 from pipeline.extraction.plan import StagePlan
 from pipeline.machine import shown_size
 
@@ -86,7 +86,9 @@ def print_lacking(table: Manifest) -> None:
 
 
 def print_crossing(table: Manifest) -> None:
-    """A line for each signer, and one for each kind of group that the corpus declares, whose clips are in more than one split."""
+    """A line for each signer, each kind of group that the corpus declares, and intervals that overlap, in more than one split."""
+    for line in overlap_line(table.samples):
+        click.echo(f"warning: {line}", err=True)
     for signer, parts in crossing_signers(table.samples).items():
         click.echo(f"warning: signer {signer} is in {' and '.join(parts)}", err=True)
     for kind, grouping in groupings(table.dataset).items():

@@ -16,7 +16,7 @@ from pipeline.cache.provenance import Origin
 from pipeline.cache.publishing import Features
 from pipeline.corpus.folds import kept_together
 from pipeline.corpus.manifest import Home, Manifest
-from pipeline.corpus.splits import crossing_duplicates, crossing_signers, with_cut
+from pipeline.corpus.splits import crossing_duplicates, crossing_signers, overlap_line, with_cut
 from pipeline.data.lacking import modalities, refuse_missing, sparing, without_features
 from pipeline.data.leakage import Leak, leaks
 from pipeline.data.opening import open_stages
@@ -153,12 +153,13 @@ class Reading:
         return [f"clips without {stage}, as their corpus says they may be, and read without it: {said}" for stage, said in every.items()]
 
     def crossings(self, kind: str = "split") -> Iterable[str]:
-        """A line for clips of the same bytes, and one for signers, in more than one split, or in more than one of another `kind`."""
+        """A line for clips of the same bytes, one for the same moments, one for signers, in more than one split, or other `kind` of part."""
         groups = crossing_duplicates(self.samples, {sample.id: tuple(self.contents(sample)) for sample in self.samples})
         if groups:
             first = " = ".join(f"{sample.split} {sample.id}" for sample in groups[0])
             clips = sum(map(len, groups))
             yield f"{clips} clips have the same bytes as one of another {kind}, so scores flatter (first: {first})"
+        yield from overlap_line(self.samples, kind)
         crossing = crossing_signers(self.samples)
         if self.part:  # its validation was cut from train, clip by clip where signers are few
             crossing = {signer: splits for signer, splits in crossing.items() if self.scored in splits}

@@ -9,8 +9,10 @@ import pytest
 
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
+from pipeline.corpus.splits import crossing_overlaps
 from pipeline.errors import UserError
 from pipeline.types import Sample
+from tests.commands import said
 from tests.datasets.test_corpora import listed
 
 
@@ -109,3 +111,15 @@ def test_two_rows_of_one_interval_without_ids_are_one_line(tmp_path: Path) -> No
     (tmp_path / "table.csv").write_text("file,label,start,end\na.mp4,yes,0,1\na.mp4,no,0,1.0\n")
     with pytest.raises(UserError, match=r"two clips below .* have the id 'a#t=0,1'"):
         manifest.bind(Home(tmp_path / "cache", tmp_path / "manifests"), "signs", corpus="table", root=tmp_path)
+
+
+def test_intervals_that_overlap_in_two_splits_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    rows = ["w,0,2,,,train", "x,1.5,3,,,test", "y,3,4,,,val", "z,,,0,9,test", "v,,,8,10,val", "u,1,2,,,train"]
+    (tmp_path / "table.csv").write_text(
+        "file,label,id,start,end,start_frame,end_frame,split\n" + "".join(f"a.mp4,yes,{row}\n" for row in rows)
+    )
+    told = said(Home(tmp_path / "cache", tmp_path / "manifests"), "manifest", "signs", "--corpus", "table", "--root", tmp_path)
+    assert "warning: 2 clips show moments of a clip of another split, so scores flatter (first: train w and test x)" in told
+    found = {(a.id, b.id) for a, b in crossing_overlaps([*listed("table", tmp_path).values()])}
+    assert found == {("w", "x"), ("z", "v")}
