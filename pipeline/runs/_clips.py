@@ -23,10 +23,14 @@ def clips_at(places: Sequence[Path], modalities: Sequence[str], endings: Endings
 
     By the `endings` that a corpus declares, files that are called alike before them are of one clip; a file brings those beside
     it. Without, each file is a clip of the one modality that is wanted, or files that are called alike but for their view, where views
-    are. Raises UserError where a place holds none.
+    are; a part of a file (`talk.mp4#t=12.5,14`) always is such a clip. Raises UserError where a place holds none.
     """
     found: dict[str, dict[str, tuple[str, ...]]]
-    if all(modality in endings for modality in modalities):
+    parts = [place for place in places if parted(place)[1]] if len(modalities) == 1 else []
+    places = [place for place in places if place not in parts]
+    if not places:
+        found = {}
+    elif all(modality in endings for modality in modalities):
         found = dict(_called_alike(places, modalities, endings))
     elif {*modalities} <= VIEWS.keys() and [*modalities] != ["rgb"]:
         found = dict(_views(places, modalities))
@@ -36,6 +40,7 @@ def clips_at(places: Sequence[Path], modalities: Sequence[str], endings: Endings
         raise UserError(
             f"the run reads {' and '.join(modalities)} media of every clip, and its corpus does not say how the files of one are called"
         )
+    found |= {str(file): {modalities[0]: (str(file),)} for place in parts for file in _files(place)}
     return tuple(
         Sample(clip, {modality: tuple(map(_below_root, files)) for modality, files in media.items()}, None, "test", None)
         for clip, media in found.items()

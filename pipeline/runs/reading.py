@@ -153,7 +153,7 @@ class Reading:
         return [f"clips without {stage}, as their corpus says they may be, and read without it: {said}" for stage, said in every.items()]
 
     def crossings(self, kind: str = "split") -> Iterable[str]:
-        """A line for clips of the same bytes, one for the same moments, one for signers, in more than one split, or other `kind` of part."""
+        """A line for clips of the same bytes, for moments and for signers in more than one split, or in more than one of another `kind`."""
         groups = crossing_duplicates(self.samples, {sample.id: tuple(self.contents(sample)) for sample in self.samples})
         if groups:
             first = " = ".join(f"{sample.split} {sample.id}" for sample in groups[0])

@@ -107,3 +107,15 @@ def test_what_holds_no_clip_is_one_line(tmp_path: Path, place: str, modalities: 
     touched(tmp_path, "empty/readme.md", "other.mp4")
     with pytest.raises(UserError, match=text):
         clips_at([tmp_path / place], modalities, endings)
+
+
+@pytest.mark.parametrize("endings", [imigue.Imigue.endings, {}])
+def test_a_part_of_a_file_is_a_clip_beside_others_whatever_files_are_called(endings: Any, tmp_path: Path) -> None:
+    other = "b.1.jpg" if endings else "b.mp4"
+    root = touched(tmp_path, "talk.mp4", other)
+    found = media_of([root / "talk.mp4#t=1.50,2.0", root / other, root / "talk.mp4#frames=3,9"], ["rgb"], endings)
+    assert found[f"{root}/talk.mp4#t=1.50,2.0"] == {"rgb": [f"{root}/talk.mp4#t=1.5,2"]}
+    assert found[f"{root}/talk.mp4#frames=3,9"] == {"rgb": [f"{root}/talk.mp4#frames=3,9"]}
+    assert len(found) == 3
+    with pytest.raises(UserError, match=r"no file or folder .*gone\.mp4#t=1,2; name clips, or folders that hold clips"):
+        media_of([root / "gone.mp4#t=1,2"], ["rgb"], endings)
