@@ -44,6 +44,20 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+PIECE = 4 << 20
+"""Bytes of a file that are summed at once."""
+
+
+def file_sum(path: Path) -> tuple[str, int]:
+    """32 hex digits for the bytes of a file, and how many they are."""
+    hasher, size = xxhash.xxh3_128(), 0
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            hasher.update(piece)
+            size += len(piece)
+    return hasher.hexdigest(), size
+
+
 def seal(content: Mapping[str, Any], *, indent: int | None = None) -> bytes:
     """The bytes of a JSON file with these values and their seal."""
     return json.dumps({**content, SEAL: _sum(content)}, indent=indent).encode()

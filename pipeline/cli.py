@@ -94,10 +94,10 @@ def _tell(line: str) -> None:
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="signcache")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder of features and runs [default: cache/ of the checkout].")
+@click.option("--cache", help="Folder of features and runs, or s3://bucket/prefix [default: cache/ of the checkout].")
 @click.option("--manifests", type=click.Path(path_type=Path), help="Folder of sample and length tables [default: manifests/].")
 @click.pass_context
-def main(ctx: click.Context, cache: Path | None, manifests: Path | None) -> None:
+def main(ctx: click.Context, cache: str | None, manifests: Path | None) -> None:
     """Train sign-language and gesture recognisers on cached features; rebuild only what changed."""
     gc.set_threshold(100_000, 20, 100)  # large tables hold no cycles: looking for some takes a tenth of a run with nothing to do
     ctx.obj = (cache, manifests)

@@ -24,6 +24,7 @@ class Line(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind, self.faults, self.seen = port, deque[str](), list[str]()
         self.closing = threading.Event()
+        self.heeds_conditions = True
 
     @property
     def url(self) -> str:
@@ -48,6 +49,7 @@ class Line(ThreadingHTTPServer):
         self.ask("POST", "/moto-api/reset")
         self.ask("PUT", "/lab")
         self.faults.clear()
+        self.heeds_conditions = True
         self.seen.clear()
         return self
 
@@ -92,7 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.behind, timeout=60)
-        connection.request(self.command, self.path, body, dict(self.headers))
+        headers = dict(self.headers)
+        if not self.server.heeds_conditions:
+            headers = {name: value for name, value in headers.items() if name.lower() not in ("if-match", "if-none-match")}
+        connection.request(self.command, self.path, body, headers)
         answer = connection.getresponse()
         found = answer.status, dict(answer.getheaders()), answer.read()
         connection.close()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline.atomic import seal, unseal
-from pipeline.cache import index
+from pipeline.cache import index, mirror
 from pipeline.cache._finished_rows import DISPUTED as DISPUTED
 from pipeline.cache._finished_rows import INDEX_PREFIX as INDEX_PREFIX
 from pipeline.cache._finished_rows import Finished as Finished
@@ -93,6 +93,8 @@ def _put(folder: Path, content: Mapping[str, Any], table: Index) -> None:
     name = f"{INDEX_PREFIX}{secrets.token_hex(6)}.npz"
     atomic.replace(folder / name, index.to_bytes(table))
     said = seal({**content, "index": name, "shards": [shard.name for shard in table.shards], "at": time.time()}, indent=1)
+    if there := mirror.of(folder):
+        there.publish(folder, name, said)
     atomic.replace(folder / COPY, said)
     atomic.replace(folder.parent / "published.json", said)
     for old in folder.glob(f"{INDEX_PREFIX}*.npz"):
@@ -136,7 +138,7 @@ def open_stage(
 
     Raises UserError, one sentence with what is stale and what to run, where they are not those of today's stage.
     """
-    home = Home.at(cache, manifests)
+    home = Home.at(mirror.folder_of(cache), manifests)
     features = opened(home, dataset, stage)
     if stale == "refuse":
         reason = staleness(configure(home, manifest.read(home, dataset, clips=False), stage), features.said)

@@ -15,7 +15,8 @@ import numpy as np
 import xxhash
 
 from pipeline import registry
-from pipeline.atomic import SEAL, replace, seal, sync, unseal
+from pipeline.atomic import SEAL, file_sum, replace, seal, sync, unseal
+from pipeline.cache import mirror
 from pipeline.errors import NewerFormat, UserError
 from pipeline.types import Array
 
@@ -26,8 +27,6 @@ SHARD_BYTES = 64 << 20
 MARKER_SUFFIX = ".json"
 KEYS = frozenset({"format", "name", "shard", "store", "dtype", "row_shape", "rows", "failures", "checksums", "made"})
 """Of a marker without a seal."""
-PIECE = 4 << 20
-"""Bytes of a file that are summed at once."""
 ASKED_BYTES = 128 << 10
 """At a time: Linux reads no more ahead, however much it is asked for, unless a disk is set otherwise."""
 
@@ -117,16 +116,8 @@ def write_marker(folder: Path, record: Record) -> None:
     """Let a marker land beside the synced files of its shard."""
     content = {"format": FORMAT, **asdict(record.marker), "checksums": dict(record.checksums), "made": dict(record.made)}
     replace(folder / (record.marker.name + MARKER_SUFFIX), seal(content))
-
-
-def file_sum(path: Path) -> tuple[str, int]:
-    """32 hex digits for the bytes of a file, and how many they are."""
-    hasher, size = xxhash.xxh3_128(), 0
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            hasher.update(piece)
-            size += len(piece)
-    return hasher.hexdigest(), size
+    if there := mirror.of(folder):
+        there.send(folder, record.marker.name + MARKER_SUFFIX)
 
 
 def _files(path: Path) -> Iterable[Path]:
@@ -177,6 +168,8 @@ def marker_names(folder: Path) -> list[str]:
 
 def open_shard(folder: Path, marker_store: str, shard: str) -> Array:
     """The `(rows, *row_shape)` of a shard; raises UserError where its file is missing or damaged."""
+    if there := mirror.of(folder):
+        there.bring(folder, shard)
     try:
         values: Array = registry.create("store", marker_store).open(folder / shard)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError, MemoryError) as error:

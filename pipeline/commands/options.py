@@ -14,10 +14,22 @@ if TYPE_CHECKING:
 
 def home_of(ctx: click.Context) -> Home:
     """The folders given before the command, else the checkout's."""
+    from pipeline.cache.mirror import folder_of
     from pipeline.corpus.manifest import Home
 
-    home = Home.at(*ctx.obj)
+    cache, manifests = ctx.obj
+    home = Home.at(folder_of(cache), manifests)
     return Home(home.cache.absolute(), home.manifests.absolute())
+
+
+def folder_home_of(ctx: click.Context) -> Home:
+    """As `home_of`, for what looks after a folder; raises UserError where the cache lies in a bucket."""
+    from pipeline.errors import UserError
+
+    cache = str(ctx.obj[0] or "")
+    if "://" in cache:
+        raise UserError(f"{ctx.info_name} looks after a cache in a folder, and {cache} is none; name one: --cache DIR")
+    return home_of(ctx)
 
 
 settings_option = click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import device_option, home_of, json_option, print_json
+from pipeline.commands.options import device_option, folder_home_of, json_option, print_json
 
 if TYPE_CHECKING:
     from pipeline.cache.upkeep.verify import Damage, Report
@@ -34,7 +34,7 @@ def verify(ctx: click.Context, name: str | None, stage: str | None, again: bool,
     from pipeline.cache.upkeep.verify import Report
     from pipeline.cache.upkeep.verify import verify as look
 
-    home, report, say = home_of(ctx), Report(), _Lines()
+    home, report, say = folder_home_of(ctx), Report(), _Lines()
     for dataset, each in chosen(home, name, stage):
         look(home, dataset, each, again=again, say=say, report=report)
     if as_json:
@@ -109,7 +109,7 @@ def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: 
     from pipeline.extraction.adopt import adopt as run
     from pipeline.extraction.progress import Progress
 
-    home = home_of(ctx)
+    home = folder_home_of(ctx)
     table = manifest.read(home, name)
     made = run(home, table, configure(home, table, stage), Trial(**given), Progress())
     said = "byte for byte" if made.evidence["equal_bytes"] else f"within {made.evidence['largest_difference']:.3g} of the largest value"
@@ -138,7 +138,7 @@ def gc(ctx: click.Context, name: str | None, stage: str | None, yes: bool, runs_
     from pipeline.cache.upkeep.places import chosen
     from pipeline.machine import shown_size
 
-    home = home_of(ctx)
+    home = folder_home_of(ctx)
     found = list(collect(home, chosen(home, name, stage), yes=yes, runs_too=runs_too))
     for item in found:
         where = f"{item.dataset}/{item.stage}".strip("/")
@@ -164,7 +164,7 @@ def drop(ctx: click.Context, name: str, stage: str | None, yes: bool) -> None:
     from pipeline.cache.upkeep.drop import drop as remove
     from pipeline.machine import shown_size
 
-    found = remove(home_of(ctx), name, stage, yes=yes)
+    found = remove(folder_home_of(ctx), name, stage, yes=yes)
     for item in found:
         click.echo(f"{name}/{item.stage}  {len(item.identities)} identities, {shown_size(item.size)}")
         if item.runs:
@@ -185,7 +185,7 @@ def compact(ctx: click.Context, name: str | None, stage: str | None) -> None:
     from pipeline.cache.upkeep.places import chosen
     from pipeline.machine import shown_size
 
-    home = home_of(ctx)
+    home = folder_home_of(ctx)
     for dataset, each in chosen(home, name, stage):
         packed = pack(home, dataset, each)
         if packed is None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.cache import mirror
 from pipeline.cache.publishing import Features, open_stage
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
@@ -196,7 +197,7 @@ def batches(
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; use {', '.join(SPLITS)}")
-    home = Home.at(cache, manifests)
+    home = Home.at(mirror.folder_of(cache), manifests)
     files = [home.manifests / f"{dataset}.json", home.manifests / f"{dataset}.csv"]
     files += [home.cache / dataset / stage / "published.json" for stage in stages]
     stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None for file in files)

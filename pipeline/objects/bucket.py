@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +24,7 @@ PIECE = 8 << 20
 """Bytes of an object that are asked for at once: what breaks off is asked for again from there."""
 SILENT_SECONDS = 20
 """After which a connection that says nothing is given up, and tried again."""
+CONNECTIONS = 8
 RETRIES = 4
 """Of a request that the server refuses for now: by the library, which knows those that may be sent twice."""
 PATIENCE_SECONDS = 60
@@ -73,6 +76,60 @@ class Bucket:
             return self.read(name) == content  # of a try whose answer was lost
         return True
 
+    def read_stamped(self, name: str) -> tuple[bytes, str]:
+        """All of an object, and what its store calls these very bytes."""
+
+        def work() -> tuple[bytes, str]:
+            found = self.obstore.get(self.store, name)
+            return bytes(found.bytes()), _stamp(found.meta)
+
+        return self._tried(work)
+
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
+        """All of each object, several at a time."""
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            yield from pool.map(self.read, names)
+
+    def stamps(self) -> dict[str, str]:
+        """`{name: stamp}` of every object."""
+        return self._tried(lambda: {str(found["path"]): _stamp(found) for page in self.obstore.list(self.store) for found in page})
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            self._tried(lambda: self.obstore.head(self.store, name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """Take an object away, where it is there."""
+        with suppress(FileNotFoundError):
+            self._tried(lambda: self.obstore.delete(self.store, name))
+
+    def swap(self, name: str, content: bytes, stamp: str) -> str:
+        """The new stamp of an object put where that of this `stamp` is, or none if it is empty; else raises FileExistsError."""
+        mode = {"e_tag": f'"{stamp}"'} if stamp else "create"
+        try:
+            return _stamp(self._tried(lambda: self.obstore.put(self.store, name, content, mode=mode, use_multipart=False)))
+        except FileNotFoundError:
+            raise FileExistsError(f"{name} was deleted") from None
+        except FileExistsError:
+            there, now = self.read_stamped(name)
+            if there != content:
+                raise
+            return now  # of a try whose answer was lost
+
+    @cached_property
+    def is_conditional(self) -> bool:
+        """Whether the store heeds conditions of a PUT; some take them and overwrite all the same."""
+        probe = f"leases/probe-{secrets.token_hex(8)}"
+        try:
+            self.write(probe, b"1", only_new=True)
+            return not self.write(probe, b"2", only_new=True)
+        finally:
+            self.delete(probe)
+
     def fetch(self, name: str, file: Path) -> None:
         size, done = self._tried(lambda: int(self.obstore.head(self.store, name)["size"])), 0
         with open(file, "wb") as out:
@@ -113,6 +170,10 @@ class Bucket:
             raise FileExistsError(_line(error)) from error
         except errors.BaseError as error:
             raise Unanswered(f"{self.place} does not answer as it should ({_line(error)}); run the same line again when it does") from error
+
+
+def _stamp(said: Mapping[str, Any]) -> str:
+    return str(said["e_tag"]).strip('"')
 
 
 def _obstore() -> Any:

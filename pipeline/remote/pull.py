@@ -17,7 +17,7 @@ from pipeline.cache import index, shards
 from pipeline.cache.index import Entry, Index
 from pipeline.cache.locking import locked
 from pipeline.cache.publishing import Finished
-from pipeline.cache.shards import MARKER_SUFFIX, PIECE, Record, Row
+from pipeline.cache.shards import MARKER_SUFFIX, Record, Row
 from pipeline.cache.stage import Stage
 from pipeline.cache.upkeep.garbage import delete
 from pipeline.corpus.manifest import Home, Manifest
@@ -146,12 +146,8 @@ def _fetched(remote: ObjectStore, name: str, file: Path, said: tuple[str, int]) 
 
 
 def _sum(file: Path) -> tuple[str, int]:
-    seal, size = hashlib.sha256(), 0
     with open(file, "rb") as opened:
-        while piece := opened.read(PIECE):
-            seal.update(piece)
-            size += len(piece)
-    return seal.hexdigest(), size
+        return hashlib.file_digest(opened, "sha256").hexdigest(), os.fstat(opened.fileno()).st_size
 
 
 def _wrong(staging: Path, held: Holding, stage: Stage) -> str:

@@ -9,11 +9,10 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import xxhash
-
 from pipeline import __version__
+from pipeline.atomic import file_sum
 from pipeline.cache import shards
-from pipeline.cache.shards import MARKER_SUFFIX, PIECE, Record
+from pipeline.cache.shards import MARKER_SUFFIX, Record
 from pipeline.cache.stage import Stage
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
@@ -73,25 +72,15 @@ def _sent(folder: Path, record: Record, stage: Stage, remote: ObjectStore) -> Ho
     digest = stage.fingerprint.digest
 
     def send(file: str) -> tuple[str, tuple[str, int]]:
-        fast, sha256, size = _sums(folder / file)
-        if fast != record.checksums[file]:
+        found, size = file_sum(folder / file)
+        if found != record.checksums[file]:
             raise UserError(f"{folder / file} differs from its checksum and stays here; run: {shards.mending(folder)}, then extract again")
         remote.send(folder / file, file_place(digest, file))
-        return file, (sha256, size)
+        with open(folder / file, "rb") as opened:
+            return file, (hashlib.file_digest(opened, "sha256").hexdigest(), size)
 
     files: dict[str, tuple[str, int]] = dict(at_once(send, sorted(record.checksums)))
     marker = replace(record.marker, failures=())
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     pushed = {"by": by, "at": time.time(), "dataset": stage.dataset, "signcache": __version__}
     return Holding(Record(marker, record.checksums, record.made), files, pushed, "")
-
-
-def _sums(file: Path) -> tuple[str, str, int]:
-    """What its marker here says of a file, its SHA-256, and its bytes."""
-    fast, seal, size = xxhash.xxh3_128(), hashlib.sha256(), 0
-    with open(file, "rb") as opened:
-        while piece := opened.read(PIECE):
-            fast.update(piece)
-            seal.update(piece)
-            size += len(piece)
-    return fast.hexdigest(), seal.hexdigest(), size

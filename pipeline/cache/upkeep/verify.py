@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from pipeline.atomic import digest_of
+from pipeline.atomic import digest_of, file_sum
 from pipeline.cache import index, shards
 from pipeline.cache.index import Index
 from pipeline.cache.shards import MARKER_SUFFIX, Record
@@ -189,7 +189,7 @@ def _wrong_files(folder: Path, record: Record) -> tuple[int, list[str]]:
     size, wrong = 0, []
     for part, expected in record.checksums.items():
         try:
-            found, length = shards.file_sum(folder / part)
+            found, length = file_sum(folder / part)
         except OSError as error:
             wrong.append(f"{part} is missing" if isinstance(error, FileNotFoundError) else f"{part} cannot be read ({error.strerror})")
             continue
