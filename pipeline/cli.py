@@ -31,6 +31,7 @@ from pipeline.commands import (
     tuning,
     upkeep,
 )
+from pipeline.machine import wait_briefly
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 SECTIONS = {
@@ -99,6 +100,7 @@ def _tell(line: str) -> None:
 @click.pass_context
 def main(ctx: click.Context, cache: str | None, manifests: Path | None) -> None:
     """Train sign-language and gesture recognisers on cached features; rebuild only what changed."""
+    wait_briefly()
     gc.set_threshold(100_000, 20, 100)  # large tables hold no cycles: looking for some takes a tenth of a run with nothing to do
     ctx.obj = (cache, manifests)
 

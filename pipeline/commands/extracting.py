@@ -16,6 +16,7 @@ from pipeline.commands.options import (
     root_option,
     sample_option,
     settings_option,
+    threads_option,
     trust_option,
 )
 
@@ -96,6 +97,7 @@ def plan(
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Local worker processes; 0 is this process.")
 @click.option("--scheduler", default="", metavar="ADDRESS|FILE", help="Workers of a Dask scheduler: tcp://..., or the file that it wrote.")
 @device_option
+@threads_option
 @click.option("--limit", type=click.IntRange(min=1), help="Extract at most N clips of each stage.")
 @click.option("--only", multiple=True, metavar="ID", help="Extract only this clip. Repeats.")
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed before.")

@@ -16,6 +16,7 @@ from pipeline.commands.options import (
     print_json,
     root_option,
     settings_option,
+    threads_option,
 )
 
 
@@ -29,6 +30,7 @@ from pipeline.commands.options import (
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--folds", type=int, metavar="K", help="One network for each of K folds of train and val, which never saw that fold.")
 @device_option
+@threads_option
 @click.option("--devices", "count", type=click.IntRange(min=1), metavar="N", help="Train on N devices, in a process each. [default: 1]")
 @click.option("--max-memory", metavar="SIZE", help="Take at most so much of the device, as in 5G; batches are computed in parts.")
 @allow_missing_option

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +59,24 @@ sample_option = click.option(
 )
 trust_option = click.option("--trust", "is_trusted", is_flag=True, help="Try no rows of a remote: right checksums are enough.")
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+
+
+def _set_threads(ctx: click.Context, parameter: click.Parameter, number: int | None) -> None:
+    """For this process, where torch is there already too, and for those that it starts."""
+    if number is not None:
+        os.environ["OMP_NUM_THREADS"] = str(number)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(number)
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    expose_value=False,
+    callback=_set_threads,
+    metavar="N",
+    help="Processor threads a process computes with [default: OMP_NUM_THREADS, else all; 1 is faster for small models beside other work].",
+)
 
 
 def pairs(settings: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.options import device_option, home_of, json_option, print_json, stale_option
+from pipeline.commands.options import device_option, home_of, json_option, print_json, stale_option, threads_option
 
 EXIT_FAILURES = 1
 
@@ -21,6 +21,7 @@ EXIT_FAILURES = 1
 @click.option("--out", type=click.Path(path_type=Path), metavar="CSV", help="Write a table; of splits, the corpus' submission file.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels to say of each clip.")
 @device_option
+@threads_option
 @stale_option
 @json_option
 @click.pass_context

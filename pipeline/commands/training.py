@@ -17,6 +17,7 @@ from pipeline.commands.options import (
     root_option,
     settings_option,
     stale_option,
+    threads_option,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--folds", type=int, metavar="K", help="Score every clip of train and val once, by models of the other folds of K.")
 @device_option
+@threads_option
 @click.option("--devices", "count", type=click.IntRange(min=1), metavar="N", help="Train on N devices, in a process each. [default: 1]")
 @stale_option
 @allow_missing_option

@@ -15,6 +15,7 @@ from pipeline.commands.options import (
     print_json,
     settings_option,
     stale_option,
+    threads_option,
 )
 
 
@@ -26,6 +27,7 @@ from pipeline.commands.options import (
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the search and of every training in it.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Start no trial after this time.")
 @device_option
+@threads_option
 @stale_option
 @allow_missing_option
 @json_option

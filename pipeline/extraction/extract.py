@@ -122,7 +122,7 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
         folders={name: stage.folder(home) for name, stage in stages.items()},
         attempts={(name, item.sample.id): item.attempts for name, result in todo.items() for item in result.todo if item.attempts},
         device=_device(options) if needs_device else "cpu",
-        threads=options.threads or share,
+        threads=options.threads or machine.threads(share),
         decoders=share,
         store=options.store,
     )

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from pipeline import machine
 from pipeline.errors import UserError
-from pipeline.machine import cores, die_with_parent
 
 LOST = 75
 """Exit status of a process that ends because another has."""
@@ -47,11 +47,11 @@ def supervise(count: int) -> int:
 
 def _start(rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
     """One of the processes, told as torchrun tells; Ctrl-C reaches it through this one alone."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(cores() // count, 1)))
+    threads = str(machine.threads(max(machine.cores() // count, 1)))
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
     told = {**{name: str(number) for name, number in numbers.items()}, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": threads}
     command = [sys.executable, *_program(), *sys.argv[1:]]
-    return subprocess.Popen(command, env={**os.environ, **told}, process_group=0, preexec_fn=die_with_parent)
+    return subprocess.Popen(command, env={**os.environ, **told}, process_group=0, preexec_fn=machine.die_with_parent)
 
 
 def _program() -> list[str]:

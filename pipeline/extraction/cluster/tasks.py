@@ -20,12 +20,14 @@ from pipeline import atomic
 from pipeline.cache.shards import Failure
 from pipeline.extraction._engine import Engine, Work
 from pipeline.extraction.preparing.jobs import Job
+from pipeline.machine import wait_briefly
 
 Told: TypeAlias = tuple[str, int, Failure | None]
 """Of a clip: the stage, how many items it had, and its failure."""
 _engines: dict[str, Engine] = {}
 """The one of this process: weights load once."""
 _turn = threading.Lock()
+wait_briefly()  # this process was started by another's command line
 
 
 def extract_task(sent: bytes, gpu: int | None) -> tuple[list[Told], float]:

@@ -1,9 +1,12 @@
-"""Loaded by the fork server alone: what it and the processes that it forks say when they cannot start."""
+"""Loaded by the fork server alone, first: the threads of the processes that it forks, and what they say when they cannot start."""
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
+
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")  # there is a process a core
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
