@@ -7,6 +7,7 @@ import ctypes
 import os
 import shutil
 import signal
+import stat
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -38,6 +39,12 @@ def wait_briefly() -> None:
     """
     if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
         os.environ.update(WAITING)
+
+
+def share_with_group(folder: Path) -> None:
+    """From now on what this process makes may be changed by its group, where the folder may."""
+    if folder.is_dir() and folder.stat().st_mode & stat.S_IWGRP:
+        os.umask(os.umask(0) & ~stat.S_IWGRP)
 
 
 def free_bytes(place: Path) -> int:

@@ -26,11 +26,11 @@ class Features(Mapping[str, Array]):
     spared: frozenset[str] = frozenset()
     """Clips that may have no rows at all."""
 
-    def __init__(self, home: Home, dataset: str, name: str, said: Published) -> None:
+    def __init__(self, home: Home, dataset: str, name: str, said: Published, table: Index | None = None) -> None:
         self.dataset, self.name, self.row_shape, self.dtype, self.digest = dataset, name, said.row_shape, said.dtype, said.digest
         self.home, self.folder = home, home.cache / dataset / name / said.digest
         self.said, self.row_bytes = said, said.row_bytes
-        self.index = index.read(self.folder / said.index)
+        self.index = index.read(self.folder / said.index) if table is None else table
         """Which rows every clip has; where they lie, `compact` may have changed since."""
         self._read: dict[str, Array] = {}
         self._opened: tuple[Index, dict[int, Array]] = self.index, {}

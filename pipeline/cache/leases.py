@@ -9,9 +9,9 @@ A listing is trusted that was made after this host changed the folder: until the
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
+import pwd
 import secrets
 import socket
 import time
@@ -227,6 +227,6 @@ def kernel() -> str:
 
 def _user() -> str:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in containers
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user without a name, as in containers
         return str(os.getuid())

@@ -172,16 +172,29 @@ def giver(made: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def given(features: Features) -> Iterator[str]:
-    """A line for each who gave some of these rows: how many clips, from where, pushed when."""
+    """A line for each who gave some of these rows, how many clips, pushed when; and for each adoption."""
     clips, when = Counter[tuple[str, ...]](), dict[tuple[str, ...], list[float]]()
+    adopted = Counter[str]()
     every = Counter(features.index.shard_of[[*features.index.position.values()]].tolist())
     for number, count in every.items():
         made = shards.read_record(features.folder / (features.index.shards[number].name + shards.MARKER_SUFFIX)).made
+        if evidence := made.get("adopted"):
+            adopted[taken_over(evidence)] += count
         if who := giver(made):
             clips[who] += count
             when.setdefault(who, []).append(float(made["pulled"]["pushed_at"]))
     for who, count in sorted(clips.items()):
         yield f"{count} of {len(features)} clips from {who[0]}, pushed by {who[1]} on {day(max(when[who]))}, signed by {who[2][:16]}..."
+
+    for said, count in sorted(adopted.items()):
+        yield f"{count} of {len(features)} clips {said}"
+
+
+def taken_over(evidence: Mapping[str, Any]) -> str:
+    """`adopted from 1a2b3c4d on 2026-11-21 (code of stages/colour.py): 3 clips tried, equal byte for byte`."""
+    equal = "byte for byte" if evidence["equal_bytes"] else f"within {evidence['largest_difference']:.3g} of the largest value"
+    origin = f"adopted from {evidence['from'][:8]} on {day(evidence['at'])} ({evidence['because']})"
+    return f"{origin}: {len(evidence['sample'])} clips tried, equal {equal}"
 
 
 def day(at: float) -> str:

@@ -185,6 +185,7 @@ def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> 
     from pipeline.corpus import manifest
     from pipeline.errors import UserError
     from pipeline.extraction import plan as planning
+    from pipeline.extraction.sharing.working import working
     from pipeline.reports.looking.health import health
     from pipeline.reports.looking.health import line as health_line
     from pipeline.reports.printed import print_status
@@ -201,9 +202,11 @@ def status(ctx: click.Context, name: str | None, looks: bool, as_json: bool) -> 
         parts = {stage: planning.status_json(result) for stage, result in plans.items()}
         for stage, found in healths.items():
             parts[stage]["health"] = found
-        documents.append({"dataset": each, "stages": parts})
+        at_work = working(home, each)
+        runs = {stage: [run.as_json() for run in found] for stage, found in at_work.items()}
+        documents.append({"dataset": each, "stages": parts, "runs": runs})
         if not as_json:
-            print_status(table, plans, {stage: health_line(found) for stage, found in healths.items()})
+            print_status(table, plans, {stage: health_line(found) for stage, found in healths.items()}, at_work)
     if as_json:
         print_json(documents[0] if name else documents)
 

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 def home_of(ctx: click.Context) -> Home:
-    """The folders given before the command, else the checkout's."""
+    """The folders given before the command, else the checkout's. What is written into a group's cache is the group's."""
     from pipeline.cache.mirror import folder_of
     from pipeline.corpus.manifest import Home
+    from pipeline.machine import share_with_group
 
     cache, manifests = ctx.obj
     home = Home.at(folder_of(cache), manifests)
+    share_with_group(home.cache)
     return Home(home.cache.absolute(), home.manifests.absolute())
 
 

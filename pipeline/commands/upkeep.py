@@ -101,7 +101,8 @@ def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: 
     """Keep the features of a stage whose code changed but not its numbers.
 
     K random clips are extracted with today's code; if they agree with what is published, that becomes today's, and the runs
-    that were trained on it are evaluated on it as before.
+    that were trained on it are evaluated on it as before. So does what an extraction made that was left unfinished to mend the
+    code, if that is younger; it goes on from there, and tries again what failed.
     """
     from pipeline.cache.stage import configure
     from pipeline.corpus import manifest
@@ -114,6 +115,8 @@ def adopt(ctx: click.Context, /, name: str, stage: str, as_json: bool, **given: 
     made = run(home, table, configure(home, table, stage), Trial(**given), Progress())
     said = "byte for byte" if made.evidence["equal_bytes"] else f"within {made.evidence['largest_difference']:.3g} of the largest value"
     click.echo(f"{name}/{stage}: {made.clips} clips adopted; {len(made.evidence['sample'])} tried, equal {said}", err=as_json)
+    if made.is_unfinished:
+        click.echo(f"go on with the line that was left, or: signcache extract {name} {stage}", err=True)
     for each in made.derived:
         click.echo(
             f"{each} derives from it and is stale by that; keep it with: signcache adopt {name} {each} --sample {given['sample']}", err=True

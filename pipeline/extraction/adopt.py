@@ -19,16 +19,18 @@ from pipeline.cache.locking import locked
 from pipeline.cache.publishing import Features
 from pipeline.cache.shards import MARKER_SUFFIX, Failure
 from pipeline.cache.stage import Published, Stage, published, published_names, staleness
-from pipeline.cache.upkeep.restamp import restamp
+from pipeline.cache.upkeep.restamp import relabel, restamp
 from pipeline.corpus.manifest import Home, Manifest
 from pipeline.corpus.media import stat_of
 from pipeline.errors import UserError
 from pipeline.extraction.extract import Options, extract
 from pipeline.extraction.inputs import derived_content, derived_stat
 from pipeline.extraction.progress import Progress
+from pipeline.extraction.unfinished import unfinished
 from pipeline.types import Array
 
 SCRATCH = ".adopt-"
+LEFT = "its extraction was left unfinished"
 
 
 @dataclass(frozen=True)
@@ -44,37 +46,45 @@ class Trial:
 
 @dataclass(frozen=True)
 class Adopted:
-    """What became today's, on which evidence; `derived` stages are stale by it."""
+    """What became today's, on which evidence; `derived` stages are stale by it. Of an unfinished extraction, which may go on, nothing is
+    published yet."""
 
     clips: int
     evidence: Mapping[str, Any]
     derived: tuple[str, ...]
+    is_unfinished: bool
 
 
 def adopt(home: Home, table: Manifest, stage: Stage, trial: Trial, progress: Progress) -> Adopted:
-    """Make the published rows of a stage today's, if a sample agrees with what today's code extracts.
+    """Make the rows of a stage today's, if a sample agrees with what today's code extracts: those of an extraction that was left
+    unfinished after what is published, else the published ones.
 
     Raises UserError, with the largest difference and its clip, where it does not: then nothing has changed.
     """
-    said = published(home, table.name, stage.name)
+    left = unfinished(home, table, stage.name)
+    said = left.features.said if left else published(home, table.name, stage.name)
     if said is None:
         raise UserError(f"nothing of {table.name}/{stage.name} is published; run: signcache extract {table.name} {stage.name}")
+    stage = left.stage if left else stage
     _check_adoptable(home, stage, said)
     with locked(home, table.name, [stage.name]):
-        old = _Old(home, table, stage, said)
+        old = _Old(home, table, stage, left.features if left else Features(home, table.name, stage.name, said))
         clips = old.drawn(trial)
         evidence = {
             "from": said.digest,
-            "because": staleness(stage, said),
+            "because": LEFT if left else staleness(stage, said),
             "sample": clips,
             **_compared(old, _extracted(home, table, old, clips, trial, progress), trial),
             "tolerance": trial.tolerance,
             "seed": trial.seed,
             "at": time.time(),
         }
-        restamp(home, stage, old.features, old.rows, evidence)
+        if left:
+            relabel(home, stage, old.features, lambda marker: replace(marker, failures=()), evidence)
+        else:
+            restamp(home, stage, old.features, old.rows, evidence)
     derived = [name for name in published_names(home, table.name) if _derives(home, table.name, name, said.digest)]
-    return Adopted(len(old.rows), evidence, tuple(derived))
+    return Adopted(len(old.rows), evidence, tuple(derived), left is not None)
 
 
 def _check_adoptable(home: Home, stage: Stage, said: Published) -> None:
@@ -100,11 +110,10 @@ def _derives(home: Home, dataset: str, name: str, digest: str) -> bool:
 class _Old:
     """The published rows, and `rows`: each of them with the input that today's identity knows it by."""
 
-    def __init__(self, home: Home, table: Manifest, stage: Stage, said: Published) -> None:
-        self.home, self.table, self.stage = home, table, stage
-        self.features = Features(home, table.name, stage.name, said)
+    def __init__(self, home: Home, table: Manifest, stage: Stage, features: Features) -> None:
+        self.home, self.table, self.stage, self.features = home, table, stage, features
         entries = {clip: self.features.index.entry(number) for clip, number in self.features.index.position.items()}
-        self.rows = self._rederived(entries, said) if stage.upstream else entries
+        self.rows = self._rederived(entries, features.said) if stage.upstream else entries
 
     def _rederived(self, entries: Mapping[str, Entry], said: Published) -> dict[str, Entry]:
         """Rows of a derived stage whose upstream row is still the one that they were made from, by its new key."""
@@ -131,7 +140,7 @@ class _Old:
         if not self.stage.upstream:
             same = [clip for clip in same if stat_of(self.table.paths(samples[clip], source)).token == self.rows[clip].row.stat]
         if not same:
-            raise UserError(f"no published clip of {self.table.name}/{self.stage.name} is as it was when it was extracted; run extract")
+            raise UserError(f"no finished clip of {self.table.name}/{self.stage.name} is as it was when it was extracted; run extract")
         return sorted(random.Random(trial.seed).sample(same, min(trial.sample, len(same))))  # noqa: S311
 
     def made_alike(self, clips: Sequence[str]) -> dict[tuple[str, int], list[str]]:

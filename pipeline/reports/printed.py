@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.corpus.manifest import Manifest
     from pipeline.extraction.estimate import Estimate
     from pipeline.extraction.extract import Outcome
+    from pipeline.extraction.sharing.working import Working
     from pipeline.remote.pull import Pulled
     from pipeline.reports.comparison import Compared
 
@@ -130,8 +131,10 @@ def _repeated(done: Index) -> dict[str, bytes]:
     return {ids[number]: contents[number] for number in often.tolist()}
 
 
-def print_status(table: Manifest, plans: Mapping[str, StagePlan], healths: Mapping[str, str]) -> None:
-    """Every stage of a name: what is published, what an extraction would do, what failed."""
+def print_status(
+    table: Manifest, plans: Mapping[str, StagePlan], healths: Mapping[str, str], at_work: Mapping[str, Sequence[Working]]
+) -> None:
+    """Every stage of a name: what is published, what an extraction would do, who is at one, what failed."""
     click.echo(f"{table.name}  ({table.binding.corpus} at {table.binding.root}, {len(table.samples)} clips)")
     width = max(map(len, plans), default=0)
     for name, result in plans.items():
@@ -144,6 +147,9 @@ def print_status(table: Manifest, plans: Mapping[str, StagePlan], healths: Mappi
             click.echo(f"    failed: {failure.id!r}: {failure.reason}")
         if len(result.failed) > FAILURES_SHOWN:
             click.echo(f"    and {len(result.failed) - FAILURES_SHOWN} more; all of them with --json")
+    for name, runs in at_work.items():
+        for run in runs:
+            click.echo(f"  at work on {name}: {run}")
     for line in duplicate_lines(table, plans):
         click.echo(f"  warning: {line}")
 

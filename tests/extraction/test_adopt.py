@@ -152,3 +152,42 @@ def test_killed_while_adopting_nothing_is_lost_and_it_goes_on(checkout: Checkout
     assert f"identity {old}" in said(home, "gc", "tiny", "colour", "--yes")
     assert checkout.rows("colour") == before
     assert checkout.plan("colour")["colour"]["fresh"] == 6
+
+
+@pytest.fixture
+def left(checkout: Checkout) -> Checkout:
+    """A checkout whose published features are stale, and whose extraction by newer code was left after four of six clips."""
+    checkout.edit("stages/colour.py", "* palette.SCALE", "* palette.SCALE * 2")
+    checkout.run("extract", "tiny", "colour", "--limit", "4")
+    return checkout
+
+
+def test_an_unfinished_extraction_goes_on_after_its_code_was_mended(left: Checkout) -> None:
+    left.edit("stages/colour.py", *REFACTOR)
+    assert left.plan("colour")["colour"]["fresh"] == 0
+    done = left.ok("adopt", "tiny", "colour", "--sample", "2")
+    assert "tiny/colour: 4 clips adopted; 2 tried, equal byte for byte" in done.stdout
+    assert "go on with the line that was left, or: signcache extract tiny colour" in done.stderr
+    plan = left.plan("colour")["colour"]
+    assert (plan["fresh"], plan["failed"]) == (4, 0), "what failed is tried again by the mended code"
+    again = left.run("extract", "tiny", "colour", "--json")
+    assert json.loads(again.stdout.splitlines()[-1])["extracted"] == {"colour": 2}
+    rows, line = left.rows("colour"), "adopted from "
+    shown = [left.ok("show", "tiny", "colour", clip).stdout for clip in rows]
+    assert sum("its extraction was left unfinished" in text for text in shown) == 4, "each row says whose it is"
+    assert f"4 of 6 clips {line}" in left.run("doctor").stdout
+    fresh = left.folder / "fresh"
+    left.run("--cache", fresh, "extract", "tiny", "colour")
+    (left.folder / "cache").rename(left.folder / "adopted")
+    fresh.rename(left.folder / "cache")
+    assert left.rows("colour") == rows
+
+
+def test_an_unfinished_extraction_of_other_numbers_is_refused(left: Checkout) -> None:
+    left.edit("stages/colour.py", *REFACTOR)
+    left.edit("stages/colour.py", "* palette.SCALE * 2", "* palette.SCALE * 2.5")
+    before = tree(left)
+    done = left.run("adopt", "tiny", "colour", "--sample", "2")
+    assert done.returncode == 2
+    assert "today's code gives other numbers: the largest difference is " in done.stderr.splitlines()[-1]
+    assert tree(left) == before

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +21,7 @@ from tests.checkout import PATIENCE, Checkout
 from tests.extraction.test_kill import CLIPS, emptied, finished_clips, unharmed
 
 __all__ = ["unharmed"]  # the fixture
+GROUP = 23456
 LOOP = "        for (image,) in frames:"
 WAIT = """        import contextlib, os, time
         def may_pass():
@@ -51,10 +57,18 @@ def until(is_true: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def begun(checkout: Checkout, *line: object) -> subprocess.Popen[str]:
-    """A run that has claimed clips, and waits at the first of them."""
+def begun(checkout: Checkout, *words: str) -> subprocess.Popen[str]:
+    """A run that has claimed clips, and waits at the first of them; `words` come before its command."""
     before = claims(checkout)
-    process = checkout.start(*(line or LINE))
+    process = subprocess.Popen(
+        [*words, sys.executable, "-m", "pipeline", *LINE],
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     until(lambda: claims(checkout) - before or process.poll() is not None)
     assert process.poll() is None, process.communicate()
     return process
@@ -132,3 +146,43 @@ def test_a_stopped_run_loses_its_clips_and_harms_nothing_when_it_goes_on(checkou
     ended(stopped)
     assert checkout.rows("colour") == before
     as_one_run(checkout, unharmed)
+
+
+def test_status_tells_who_works_on_what(checkout: Checkout) -> None:
+    (checkout.folder / "tickets/0").touch()
+    run = begun(checkout)
+    until(lambda: not (checkout.folder / "tickets/0").exists())
+    (said,) = json.loads(checkout.ok("status", "tiny", "--json").stdout)["runs"]["colour"]
+    assert (said["host"], said["pid"], said["user"]) == (socket.gethostname(), run.pid, pwd.getpwuid(os.getuid()).pw_name)
+    assert said["holds"] > 0
+    assert said["age_seconds"] < PATIENCE
+    line = f"at work on colour: {socket.gethostname()} {run.pid} ("
+    assert line in checkout.ok("status", "tiny").stdout
+    go(checkout)
+    ended(run)
+    assert "at work" not in checkout.ok("status", "tiny").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="another user's process needs root and setpriv")
+def test_two_users_fill_a_cache_of_their_group(checkout: Checkout, unharmed: Checkout) -> None:
+    (checkout.folder / "cache").mkdir(exist_ok=True)
+    for path in [*checkout.folder.glob("cache"), *(checkout.folder / "manifests").rglob("*"), checkout.folder / "manifests"]:
+        os.chown(path, 0, GROUP)
+        path.chmod(0o2775 if path.is_dir() else 0o664)
+    runs = [begun(checkout, *as_user(user)) for user in (12345, 12346)]
+    go(checkout)
+    for run in runs:
+        ended(run)
+    every = [*(checkout.folder / "cache").rglob("*")]
+    assert {path.stat().st_uid for path in every} == {12345, 12346}
+    assert all(path.stat().st_mode & 0o020 and path.stat().st_gid == GROUP for path in every)
+    as_one_run(checkout, unharmed)
+    command = [*as_user(12346), sys.executable, "-m", "pipeline", "drop", "tiny", "colour", "--yes"]
+    subprocess.run(command, cwd=checkout.folder, env=checkout.environment, check=True, capture_output=True)
+    assert not checkout.markers("colour")
+
+
+def as_user(user: int) -> list[str]:
+    """The words for a command of another user of the group, who may read anything, and write as the folders allow."""
+    may_read = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    return ["setpriv", "--reuid", str(user), "--regid", str(GROUP), "--clear-groups", *may_read]

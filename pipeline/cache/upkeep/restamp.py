@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pipeline.atomic import sync
 from pipeline.cache import index, publishing, shards
 from pipeline.cache.index import Entry
 from pipeline.cache.publishing import Features, finished
-from pipeline.cache.shards import MARKER_SUFFIX, Record
+from pipeline.cache.shards import MARKER_SUFFIX, Marker, Record
 from pipeline.cache.stage import Stage
 from pipeline.corpus.manifest import Home
 
@@ -24,24 +24,31 @@ def restamp(home: Home, stage: Stage, features: Features, rows: Mapping[str, Ent
 
     Killed anywhere, what was published stays so, and every marker that landed is true; the next adoption goes on.
     """
+    current = {_key(features.index.entry(features.index.position[clip])): entry.row for clip, entry in rows.items()}
+
+    def restated(marker: Marker) -> Marker:
+        rows = tuple(current.get(_key(entry), entry.row) for entry in index.of_marker(marker))
+        return replace(marker, rows=rows, failures=marker.failures if stage.upstream is None else ())
+
+    relabel(home, stage, features, restated, evidence)
+    failures = [] if stage.upstream else list(features.index.failures.values())
+    publishing.publish(home, stage, finished(stage, home), index.build(list(rows.values())), failures)
+
+
+def relabel(home: Home, stage: Stage, features: Features, restated: Callable[[Marker], Marker], evidence: Mapping[str, Any]) -> None:
+    """Link every shard of these features into the folder of today's identity, and let its marker land, as `restated`, with the evidence."""
     folder = stage.folder(home)
     folder.mkdir(parents=True, exist_ok=True)
-    current = {_key(features.index.entry(features.index.position[clip])): entry.row for clip, entry in rows.items()}
     for shard in features.index.shards:
         record = shards.read_record(features.folder / (shard.name + MARKER_SUFFIX))
         if shard.file is not None:
             _link(features.folder / shard.file, folder / shard.file)
             sync(folder)
-        marker = replace(
-            record.marker,
-            rows=tuple(current.get(_key(Entry(row, shard)), row) for row in record.marker.rows),
-            failures=record.marker.failures if stage.upstream is None else (),
-        )
         before = record.made.get("adopted")
         earlier = [before["from"], *before.get("earlier", ())] if before else []
-        shards.write_marker(folder, Record(marker, record.checksums, {**record.made, "adopted": {**evidence, "earlier": earlier}}))
-    failures = [] if stage.upstream else list(features.index.failures.values())
-    publishing.publish(home, stage, finished(stage, home), index.build(list(rows.values())), failures)
+        shards.write_marker(
+            folder, Record(restated(record.marker), record.checksums, {**record.made, "adopted": {**evidence, "earlier": earlier}})
+        )
 
 
 def _key(entry: Entry) -> tuple[str, int, str]:

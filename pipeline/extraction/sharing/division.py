@@ -79,7 +79,9 @@ class Division:
         self.began, self.done = time.monotonic(), dict.fromkeys(plans, 0)
         self.failed = dict.fromkeys(plans, 0)
         self.lock, self.ended = threading.Lock(), threading.Event()
-        self.parts = {name: self._part(table, result, folders[name], name) for name, result in plans.items()}
+        self.parts: dict[str, _Part] = {}
+        for name, result in plans.items():
+            self.parts[name] = self._part(table, result, folders[name], name)
         self.ready: dict[int, dict[str, list[str]]] = {}
         self.thread = threading.Thread(target=self._beat, name="leases", daemon=True)
 
@@ -95,7 +97,8 @@ class Division:
 
     def _said(self, name: str) -> dict[str, Any]:
         """What this run's file says of a stage."""
-        return {"clips": self.done[name], "failed": self.failed[name], "seconds": round(time.monotonic() - self.began, 1)}
+        holds = sum(map(len, list(self.parts[name].taken.values()))) if name in self.parts else 0
+        return {"clips": self.done[name], "failed": self.failed[name], "holds": holds, "seconds": round(time.monotonic() - self.began, 1)}
 
     def __enter__(self) -> Division:
         self.thread.start()

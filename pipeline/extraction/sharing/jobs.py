@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +29,8 @@ def spooled(home: Home, dataset: str, tokens: Mapping[str, str]) -> Iterator[Pat
     folders = [home.cache / dataset / name for name in tokens]
     _clear(folders)
     first, token = next(iter(tokens.items()))
-    spool = Path(tempfile.mkdtemp(prefix=f"{SPOOL_PREFIX}{token}-", dir=home.cache / dataset / first))
+    spool = home.cache / dataset / first / f"{SPOOL_PREFIX}{token}"
+    spool.mkdir()
     try:
         yield spool
     finally:
@@ -42,7 +42,7 @@ def _clear(folders: Sequence[Path]) -> None:
     for folder in folders:
         living = {path.name.removeprefix(RUN) for path, _ in runs(folder, "*/")}
         for leftover in folder.glob(f"{SPOOL_PREFIX}*"):
-            if leftover.name.removeprefix(SPOOL_PREFIX).partition("-")[0] not in living:
+            if leftover.name.removeprefix(SPOOL_PREFIX) not in living:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 

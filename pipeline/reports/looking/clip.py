@@ -41,6 +41,8 @@ class Seen:
     length: int
     pulled: Mapping[str, Any] | None
     """Where the rows came from, if not from here."""
+    adopted: Mapping[str, Any] | None
+    """On what evidence they were taken over from an earlier identity, if they were."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with each dimension's figures."""
@@ -57,6 +59,7 @@ class Seen:
             "digest": self.features.digest,
             "weights": [{"stage": o.stage, "weights": o.phrase, "learned_from": o.story} for o in origins(self.features)],
             "pulled": self.pulled,
+            "adopted": self.adopted,
             "stale": self.stale,
             "decoder": row.decoder,
             "source_length": row.source_length,
@@ -94,7 +97,9 @@ def look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
     files = table.paths(sample, modality)
     made = shards.read_record(features.folder / (entry.shard.name + shards.MARKER_SUFFIX)).made
     stale = staleness(configure(home, table, stage), features.said)
-    return Seen(sample, features, entry, rows, stale, chosen, root, modality, files, frames, length, made.get("pulled"))
+    return Seen(
+        sample, features, entry, rows, stale, chosen, root, modality, files, frames, length, made.get("pulled"), made.get("adopted")
+    )
 
 
 def _as_published(said: Published, stage: Stage) -> Extractor:

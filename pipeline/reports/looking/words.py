@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cache.provenance import day, origins, tale
+from pipeline.cache.provenance import day, origins, taken_over, tale
 from pipeline.corpus.media import exists, stat_of
 from pipeline.machine import shown_size
 from pipeline.reports.looking._statistics import Sums, by_dimension
@@ -39,6 +39,8 @@ def lines(seen: Seen) -> Iterator[str]:
         tried = f"{len(seen.pulled['sample'])} clips of its shard tried" if seen.pulled["sample"] else "trusted"
         pushed = f"pushed by {seen.pulled['by']} on {day(seen.pulled['pushed_at'])}"
         yield f"  pulled    from {seen.pulled['from']}, {pushed}, taken on {day(seen.pulled['at'])}, {tried}"
+    if seen.adopted:
+        yield f"  adopted   {taken_over(seen.adopted).removeprefix('adopted ')}"
     if seen.stale:
         yield f"  stale     {seen.stale}; run: signcache extract {seen.features.dataset} {seen.features.name}"
     yield from _figures(seen)
