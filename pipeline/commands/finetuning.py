@@ -1,4 +1,4 @@
-"""Between the stages: train the network of an extractor."""
+"""Train on what was trained: the network of an extractor, and the last layer of a run for one signer."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from pipeline.commands.options import (
     settings_option,
     threads_option,
 )
+
+EXIT_FAILURES = 1
 
 
 @click.command()
@@ -79,4 +81,35 @@ def size_of(text: str) -> int:
     return found
 
 
-COMMANDS = (finetune,)
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("places", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
+@click.option(
+    "--strength", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Larger holds on to the run more."
+)
+@device_option
+@json_option
+@click.pass_context
+def personalise(ctx: click.Context, /, run: Path, places: tuple[Path, ...], as_json: bool, **given: Any) -> None:
+    """Adapt a run to one signer by a few of their clips, in folders that are called by their labels.
+
+    Only the last layer changes. Makes a run of its own, which says what that was worth: each clip is scored by a layer that learned from
+    the others. Exit status 1 where a clip could not be read.
+    """
+    from pipeline.commands.training import reported
+    from pipeline.runs.personal.personalise import personalise as adapted
+
+    home = home_of(ctx)
+    found = adapted(home, run, places, **given)
+    page = reported(home, found.run)
+    for clip, reason in found.failed.items():
+        click.echo(f"{clip}  failed: {reason}", err=True)
+    if as_json:
+        print_json({**found.run.scores, "report": str(page), "failed": found.failed})
+    else:
+        click.echo(f"run: {found.run.folder}")
+    if found.failed:
+        ctx.exit(EXIT_FAILURES)
+
+
+COMMANDS = (finetune, personalise)
