@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import shlex
 import sys
 import time
@@ -26,6 +27,7 @@ class Log:
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             _rotate(self.folder, self.path)
+            self.path = _its_own(self.path)
         self.add(f"signcache {without_secrets(shlex.join(sys.argv[1:]))}")
 
     def add(self, *lines: str) -> None:
@@ -51,6 +53,15 @@ def logged(home: Home, dataset: str, plan: Sequence[str]) -> Iterator[Log]:
         log.end(f"stopped by {type(error).__name__}: {error}".rstrip(": "))
         raise
     log.end("done")
+
+
+def _its_own(path: Path) -> Path:
+    """The file, made now; under another name where another run of this second has it."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return path.with_name(f"{path.stem}-{secrets.token_hex(4)}.log")
+    return path
 
 
 def without_secrets(words: str) -> str:

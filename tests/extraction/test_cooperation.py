@@ -133,6 +133,50 @@ def test_a_run_that_is_terminated_seals_what_is_whole_and_gives_its_clips_back(c
     as_one_run(checkout, unharmed)
 
 
+STUCK = """
+
+    def load(self, device):
+        import pathlib, threading
+        rows = []
+
+        def forward(items):
+            if len(rows) >= 16:
+                pathlib.Path(STUCK).touch()
+                threading.Event().wait()
+            rows.extend(items)
+            return items
+
+        return forward
+
+
+stage = Colour
+"""
+
+
+def test_what_is_whole_is_sealed_though_a_computation_does_not_end(checkout: Checkout) -> None:
+    stuck = checkout.folder / "stuck"
+    checkout.edit("stages/colour.py", "\n\nstage = Colour\n", STUCK.replace("STUCK", repr(str(stuck))))
+    checkout.edit("pipeline/extraction/_stopping.py", "SEAL_SECONDS = 4.0", "SEAL_SECONDS = 0.2")
+    checkout.edit("pipeline/cache/shards.py", "SHARD_CLIPS = 4", "SHARD_CLIPS = 64")
+    go(checkout)
+    process = checkout.start(*LINE)
+    until(lambda: stuck.exists() or process.poll() is not None)
+    process.terminate()
+    ended(process, 143)
+    assert len(finished_clips(checkout, "colour")) == 4, "16 rows of 4 a clip"
+    assert not claims(checkout)
+
+
+def test_a_clip_that_fails_in_one_run_is_a_failure_of_all(checkout: Checkout) -> None:
+    checkout.clip(5).write_text("no video")
+    runs = [begun(checkout), begun(checkout)]
+    go(checkout)
+    for run in runs:
+        assert "failed: 'class1/clip 05': clip 05.mp4 cannot be decoded" in ended(run, 1)
+    assert checkout.plan("colour", "--set", "max_frames=4")["colour"]["failed"] == 1
+    assert [len(marker["failures"]) for marker in checkout.markers("colour").values()].count(1) == 1, "it was tried once"
+
+
 def test_a_stopped_run_loses_its_clips_and_harms_nothing_when_it_goes_on(checkout: Checkout, unharmed: Checkout) -> None:
     checkout.edit("pipeline/cache/leases.py", "BEAT, EXPIRY = 2.0, 30.0", "BEAT, EXPIRY = 0.2, 2.0")
     checkout.edit("pipeline/extraction/sharing/division.py", "LOOK_SECONDS = 1.0", "LOOK_SECONDS = 0.1")
@@ -186,3 +230,31 @@ def as_user(user: int) -> list[str]:
     """The words for a command of another user of the group, who may read anything, and write as the folders allow."""
     may_read = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
     return ["setpriv", "--reuid", str(user), "--regid", str(GROUP), "--clear-groups", *may_read]
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0,
+    reason="a mount namespace of its own needs unshare -m, and the right to it",
+)
+def test_what_a_host_had_that_vanished_is_taken_over_by_its_silence(checkout: Checkout, unharmed: Checkout, tmp_path: Path) -> None:
+    checkout.edit("pipeline/cache/leases.py", "BEAT, EXPIRY = 2.0, 30.0", "BEAT, EXPIRY = 0.2, 2.0")
+    checkout.edit("pipeline/extraction/sharing/division.py", "LOOK_SECONDS = 1.0", "LOOK_SECONDS = 0.1")
+    checkout.edit(
+        "pipeline/cache/leases.py",
+        "def kernel() -> str:",
+        "def kernel() -> str:\n    return os.readlink('/proc/self/ns/mnt')\n\n\ndef _() -> str:",
+    )
+    place = tmp_path / "the same folder"
+    place.mkdir()
+    mounted = f'mount --bind "{checkout.folder}" "{place}" && cd "{place}" && exec "$@"'
+    elsewhere = begun(checkout, "unshare", "-m", "sh", "-c", mounted, "sh")
+    here = begun(checkout)
+    (said,) = [run for run in json.loads(checkout.ok("status", "tiny", "--json").stdout)["runs"]["colour"] if run["pid"] == elsewhere.pid]
+    assert said["age_seconds"] == 0, "a beat was seen"
+    os.killpg(elsewhere.pid, signal.SIGKILL)
+    elsewhere.communicate()
+    go(checkout)
+    assert f"{CLIPS} clips extracted" in ended(here)
+    assert checkout.rows("colour") == unharmed.rows("colour")
+    assert "leftover of a killed run" in checkout.ok("gc", "tiny", "--yes").stdout
+    as_one_run(checkout, unharmed)
