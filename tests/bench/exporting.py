@@ -6,6 +6,7 @@ At published sizes, with LIS' 126 classes and clips of 64 rows. The bar is that 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,10 @@ MODELS: Mapping[str, dict[str, Any]] = {
     "bilstm_attention": {},
     "transformer": {},
     "inception_time": {},
+    "attention_fusion": {},
+    "feature_fuser": {},
+    "two_stream": {},
+    "self_learning_fusion": {},
     "late_fusion": {"members": [{"model": "transformer"}, {"model": "bilstm_attention", "settings": SOURCE}]},
 }
 
@@ -55,7 +60,7 @@ def measured(recipe: Recipe, folder: Path, rounds: int) -> tuple[dict[str, float
     folder.mkdir(parents=True)
     shapes = {stage: registry.create("stage", stage).row_shape for stage in recipe.stages}
     signature = Signature(tuple(shapes), tuple(shapes.values()))
-    predictor = recipe.predictor({stage: shape[0] for stage, shape in shapes.items()}, CLASSES)
+    predictor = recipe.predictor({stage: math.prod(shape) for stage, shape in shapes.items()}, CLASSES)
     network = Exported(predictor.network(), signature.stages, range(CLASSES))
     files = {"whole": None, "int8": "int8"}
     for form, quantize in files.items():
