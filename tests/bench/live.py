@@ -32,12 +32,12 @@ def rows(quick: bool, folder: Path) -> Iterator[Row]:
     clips = folder / "clips"
     unseen = list(_drawn(folder / "drawn", clips, glosses, takes))
     truth = compose(unseen, folder / "long.mp4", seed=0)
-    _said(folder, "manifest", "signs", "--corpus", "folder", "--root", clips)
-    _said(folder, "extract", "signs", "holistic", "--set", f"frames={FRAMES}")
-    _said(folder, "extract", "signs", "kinematics", "--set", f"aspect={4 / 3}")
-    run = _said(folder, "train", "signs", "bilstm_attention", *SETTINGS, "--json")["run"]
-    _said(folder, "calibrate", run, "--json")
-    found = _said(folder, "live", run, "--source", folder / "long.mp4", "--text", "--json")
+    said(folder, "manifest", "signs", "--corpus", "folder", "--root", clips)
+    said(folder, "extract", "signs", "holistic", "--set", f"frames={FRAMES}")
+    said(folder, "extract", "signs", "kinematics", "--set", f"aspect={4 / 3}")
+    run = said(folder, "train", "signs", "bilstm_attention", *SETTINGS, "--json")["run"]
+    said(folder, "calibrate", run, "--json")
+    found = said(folder, "live", run, "--source", folder / "long.mp4", "--text", "--json")
     what = f"{len(truth)} signs of 640x480 at 25 Hz, MediaPipe and BiLSTM"
     for name, percent in (("median", "p50_ms"), ("99 %", "p99_ms")):
         yield _measured(f"a frame until it is known, {name}; {what}", "ms", found[percent])
@@ -79,7 +79,7 @@ def _drawn(drawn: Path, clips: Path, glosses: Sequence[str], takes: int) -> Iter
     (clips / "split.csv").write_text("\n".join(lines) + "\n")
 
 
-def _said(folder: Path, *words: object) -> Any:
+def said(folder: Path, *words: object) -> Any:
     """The JSON document of a command, or nothing where it was not asked for one."""
     command = [sys.executable, "-m", "pipeline", "--cache", folder / "cache", "--manifests", folder / "manifests", *words]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
