@@ -14,7 +14,7 @@ SHOWN = 5
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("clip", metavar="ID|FILE")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Where the page, picture and figures go.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Where the page, picture, film and figures go.")
 @click.option("--label", default="", help="Explain this label instead of the likeliest.")
 @json_option
 @click.pass_context

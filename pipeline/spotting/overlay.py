@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 DARK, LIGHT = (24, 24, 24), (255, 255, 255)
+USUAL_HZ = 25.0
+"""Of a video that does not say."""
 LINES = 16
 """Lines of text that would fill the height of a picture."""
 
@@ -30,30 +32,36 @@ def write(out: Path, video: Path, glosses: Sequence[Gloss], sentence: str = "") 
 
     It is whole or not there; raises UserError where it cannot be written. One frame is in memory at a time.
     """
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        decoded([video], lambda clip: _draw(part, clip, glosses, sentence))
-        os.replace(part, out)
+        decoded([video], lambda clip: encoded(out, _captions(clip, glosses, sentence), clip.rate_hz or USUAL_HZ))
     except ClipError as error:
         raise UserError(f"cannot write {out}: {error}") from error
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}; name another file with --out") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _draw(part: Path, clip: Clip, glosses: Sequence[Gloss], sentence: str) -> None:
+def _captions(clip: Clip, glosses: Sequence[Gloss], sentence: str) -> Iterator[Array]:
+    rate = clip.rate_hz or USUAL_HZ
+    for number, (image,) in enumerate(clip.frames(np.arange(clip.length))):
+        yield captioned(image, said_at(glosses, number / rate), sentence)
+
+
+def encoded(out: Path, pictures: Iterable[Array], rate_hz: float) -> None:
+    """An MP4 (H.264, no sound) of `(H, W, 3)` uint8 pictures, whole or not there; an odd last line or column is left out."""
     import av
 
-    rate = Fraction(clip.rate_hz or 25).limit_denominator(60_000)
-    with av.open(str(part), "w", format="mp4") as container:
-        stream: Any = None
-        for number, (image,) in enumerate(clip.frames(np.arange(clip.length))):
-            stream = stream or _stream(container, rate, image)
-            shown = captioned(image, said_at(glosses, number / float(rate)), sentence)
-            frame = av.VideoFrame.from_ndarray(shown[: stream.height, : stream.width], format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    part, rate = out.with_name(f".{out.name}.{secrets.token_hex(4)}"), Fraction(rate_hz).limit_denominator(60_000)
+    try:
+        with av.open(str(part), "w", format="mp4") as container:
+            stream: Any = None
+            for image in pictures:
+                stream = stream or _stream(container, rate, image)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[: stream.height, : stream.width]), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _stream(container: OutputContainer, rate: Fraction, image: Array) -> VideoStream:

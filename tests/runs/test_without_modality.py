@@ -16,6 +16,7 @@ from pipeline.cache import open_stage
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.datasets.lis import Lis
+from pipeline.decoding.video import headers, not_asked
 from pipeline.errors import UserError
 from tests.commands import run, said
 from tests.video_files import write_clip
@@ -232,6 +233,7 @@ def test_a_file_is_explained_over_the_pictures_that_its_networks_saw(declared: C
         assert set(found["stages"]) == stages
         assert ("the clip has no rows of radar_cnn" in found["notes"]) == (name == "SAMPLE_81")
         assert (out / "explanation.html").read_text().count("data:image/jpeg") == len(stages)
+        assert headers(out / "explanation.mp4", not_asked)[0] > 0
         with Image.open(out / "explanation.png") as picture:
             assert picture.width > picture.height / 8
     both = run(declared.home, "explain", folder, tmp_path / "new", "--out", tmp_path / "out")

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import atomic
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
-from pipeline.reports.explaining import page
+from pipeline.reports.explaining import film, page
 from pipeline.reports.explaining.overlay import overlays
 from pipeline.reports.explaining.subject import subject_of
 from pipeline.reports.explaining.why import explained
@@ -23,6 +23,7 @@ def explain(home: Home, place: Path, clip: str, out: Path, *, label: str = "") -
         try:
             out.mkdir(parents=True, exist_ok=True)
             written = page.write(out, subject, why, drawn, notes)
+            film.write(out, drawn, why)
             found = {"run": str(place), "page": str(written), **page.figures(subject, why), "notes": [*why.notes, *notes]}
             atomic.replace(out / "explanation.json", json.dumps(found, indent=1).encode())
         except OSError as error:
