@@ -154,7 +154,9 @@ def read_record(path: Path) -> Record:
 
 
 def mending(folder: Path) -> str:
-    """The command that sets damaged shards of this identity's folder aside."""
+    """The command that sets damaged shards of this identity's folder aside, or, of a bucket's, has them fetched anew."""
+    if mirror.of(folder):
+        return f"rm -r {folder.parent}"
     return f"signcache verify {folder.parent.parent.name} {folder.parent.name} --mend"
 
 

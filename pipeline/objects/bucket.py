@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 PIECE = 8 << 20
-"""Bytes of an object that are asked for at once: what breaks off is asked for again from there."""
+"""Bytes of an object that are in memory at once."""
 SILENT_SECONDS = 20
 """After which a connection that says nothing is given up, and tried again."""
+NO_BUCKET = "NoSuchBucket"
+METADATA = "169.254.169.254"
+"""Where a machine in a cloud finds its own credentials, which is asked where the environment has none."""
 CONNECTIONS = 8
 RETRIES = 4
 """Of a request that the server refuses for now: by the library, which knows those that may be sent twice."""
@@ -43,7 +47,7 @@ class Bucket:
     def __init__(self, url: str) -> None:
         obstore = _obstore()
         self.place = url.rstrip("/")
-        client: ClientConfig = {"timeout": timedelta(minutes=10), "read_timeout": timedelta(seconds=SILENT_SECONDS)}
+        client: ClientConfig = {"timeout": timedelta(hours=6), "read_timeout": timedelta(seconds=SILENT_SECONDS)}
         if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
             client["allow_http"] = True
         wait = timedelta(milliseconds=100)
@@ -59,11 +63,11 @@ class Bucket:
         self.obstore = obstore
 
     def names(self, prefix: str) -> Iterator[str]:
-        yield from self._tried(lambda: self._names(prefix))
+        yield from (str(found["path"]) for found in self._listed(prefix))
 
-    def _names(self, prefix: str) -> list[str]:
-        pages = self.obstore.list(self.store, prefix.rstrip("/") or None, chunk_size=1000)
-        return [str(found["path"]) for page in pages for found in page]
+    def _listed(self, prefix: str) -> list[Mapping[str, Any]]:
+        with self._bucket_missing():
+            return self._tried(lambda: [found for page in self.obstore.list(self.store, prefix.rstrip("/") or None) for found in page])
 
     def read(self, name: str) -> bytes:
         return self._tried(lambda: bytes(self.obstore.get(self.store, name).bytes()))
@@ -71,7 +75,8 @@ class Bucket:
     def write(self, name: str, content: bytes, *, only_new: bool = False) -> bool:
         mode = "create" if only_new else "overwrite"
         try:
-            self._tried(lambda: self.obstore.put(self.store, name, content, mode=mode, use_multipart=False))
+            with self._bucket_missing():
+                self._tried(lambda: self.obstore.put(self.store, name, content, mode=mode, use_multipart=False))
         except FileExistsError:
             return self.read(name) == content  # of a try whose answer was lost
         return True
@@ -92,7 +97,7 @@ class Bucket:
 
     def stamps(self) -> dict[str, str]:
         """`{name: stamp}` of every object."""
-        return self._tried(lambda: {str(found["path"]): _stamp(found) for page in self.obstore.list(self.store) for found in page})
+        return {str(found["path"]): _stamp(found) for found in self._listed("")}
 
     def has(self, name: str) -> bool:
         """Whether there is such an object."""
@@ -131,18 +136,24 @@ class Bucket:
             self.delete(probe)
 
     def fetch(self, name: str, file: Path) -> None:
-        size, done = self._tried(lambda: int(self.obstore.head(self.store, name)["size"])), 0
-        with open(file, "wb") as out:
-            while done < size:
-                part = {"start": done, "end": min(done + PIECE, size)}
-                piece = self._tried(partial(self.obstore.get_range, self.store, name, **part))
-                if not piece:
-                    raise UserError(f"{self.place}/{name} changed while it was read; run the same line again")
-                out.write(piece)
-                done += len(piece)
+        def work() -> None:
+            with open(file, "wb") as out:  # anew: not every store goes on in the middle of an object
+                for piece in self.obstore.get(self.store, name).stream(min_chunk_size=PIECE):
+                    out.write(piece)
+
+        self._tried(work)
 
     def send(self, file: Path, name: str) -> None:
-        self._tried(lambda: self.obstore.put(self.store, name, file))
+        with self._bucket_missing():
+            self._tried(lambda: self.obstore.put(self.store, name, file))
+
+    @contextmanager
+    def _bucket_missing(self) -> Iterator[None]:
+        """What is asked for here is not there only where the bucket itself is not."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise UserError(f"{self.place} lies in no bucket that is there ({error}); make the bucket, or name another") from None
 
     def _tried(self, work: Callable[[], Found]) -> Found:
         """What `work` finds; tried again where the line breaks, which obstore itself does for few requests."""
@@ -160,7 +171,7 @@ class Bucket:
         errors = self.obstore.exceptions
         try:
             yield
-        except errors.NotFoundError as error:
+        except (errors.NotFoundError, FileNotFoundError) as error:
             raise FileNotFoundError(_line(error)) from error
         except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
             raise UserError(
@@ -169,6 +180,12 @@ class Bucket:
         except (errors.AlreadyExistsError, errors.PreconditionError) as error:
             raise FileExistsError(_line(error)) from error
         except errors.BaseError as error:
+            if NO_BUCKET in str(error):  # of a list the library makes no such thing of it
+                raise FileNotFoundError(NO_BUCKET) from error
+            if METADATA in str(error):
+                raise UserError(
+                    f"{self.place} needs credentials in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                ) from error
             raise Unanswered(f"{self.place} does not answer as it should ({_line(error)}); run the same line again when it does") from error
 
 
@@ -188,4 +205,6 @@ def _obstore() -> Any:
 
 def _line(error: Exception) -> str:
     """The first words of what a library says, on one line."""
-    return " ".join(str(error).partition("Debug source")[0].split())[:200]
+    said = " ".join(str(error).partition("Debug source")[0].split())
+    code = re.search(r"<Code>(\w+)</Code>", said)
+    return code[1] if code else said.partition(" after ")[0][:200]

@@ -183,6 +183,18 @@ def test_a_flipped_byte_in_the_bucket_is_one_line(machine: Machine, table: Manif
     assert not list(yours.cache.rglob(".*.zarr.*"))
 
 
+def test_rows_damaged_on_a_machine_are_fetched_anew(machine: Machine, table: Manifest) -> None:
+    publish(machine("mine"), table, signals(table))
+    yours = machine("yours")
+    read(yours)
+    file = next(path for path in yours.cache.glob("*/*/*/*.zarr/c/**/*") if path.is_file())
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(UserError, match=r"; run: rm -r .*/signs/resnet50, then extract again") as raised:
+        read(yours)
+    shutil.rmtree(str(raised.value).partition("rm -r ")[2].partition(",")[0])
+    assert read(machine("yours")) == bytes_of(signals(table))
+
+
 def test_a_name_in_the_bucket_that_leads_elsewhere_is_left_alone(machine: Machine, table: Manifest, tmp_path: Path) -> None:
     publish(machine("mine"), table, signals(table))
     for name in ("signs/resnet50/0123456789abcdef/notes.json", "signs/.hidden/0123456789abcdef/0000000-0123456789ab.json"):

@@ -101,6 +101,22 @@ def test_a_line_that_stays_down_is_one_sentence(line: Line, monkeypatch: pytest.
         opened("s3://lab/x").read("it")
 
 
+def test_no_bucket_and_no_credentials_are_one_sentence(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened("s3://nobody/x")
+    (tmp_path / "file").write_bytes(b"1")
+    for work in (lambda: list(store.names("")), lambda: store.write("it", b"1"), lambda: store.send(tmp_path / "file", "it")):
+        with pytest.raises(
+            UserError, match=r"^s3://nobody/x lies in no bucket that is there \(NoSuchBucket\); make the bucket, or name another$"
+        ):
+            work()
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setattr(bucket, "METADATA", "http://127.0.0.1:9/")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="s3://lab/x needs credentials in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        opened("s3://lab/x").read("it")
+
+
 def test_credentials_in_a_url_are_refused_and_not_said_again() -> None:
     with pytest.raises(UserError, match="s3://lab/x: credentials stand in no URL") as raised:
         opened("s3://me:secret@lab/x")
