@@ -211,21 +211,21 @@ def content_of(paths: Sequence[Path], whole: Callable[[Path], str] | None = None
 
 
 def hashed(paths: Sequence[Path], moved: Callable[[], object], whole: Callable[[Path], str] | None = None) -> str:
-    """As `content_of`; `moved` is called after each part that is read, and `whole` may know the hash of a file that parts are of.
+    """As `content_of`; `moved` is called after each part that is read, and `whole` may know the hash of a track that parts are of.
 
     Raises OSError.
     """
     digests = []
     for track in paths:
-        file, part = parted(track)
-        files = files_of(Path(file))
-        digests += [whole(each) if part and whole else file_digest(each, moved) for each in files]
+        name, part = parted(track)
         if part:
-            digests.append(f"#{part}")
+            digests += [whole(Path(name)) if whole else hashed([Path(name)], moved), f"#{part}"]
+        else:
+            digests += [_digest(file, moved) for file in files_of(track)]
     return digests[0] if len(digests) == 1 else xxhash.xxh3_128_hexdigest("".join(digests).encode())
 
 
-def file_digest(file: Path, moved: Callable[[], object]) -> str:
+def _digest(file: Path, moved: Callable[[], object]) -> str:
     """32 hex digits for the bytes of a file; raises OSError."""
     digest = xxhash.xxh3_128()
     with open(file, "rb", buffering=0) as opened:

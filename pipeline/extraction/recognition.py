@@ -11,18 +11,18 @@ from threading import Lock
 from pipeline.cache.index import Entry
 from pipeline.cache.publishing import DISPUTED
 from pipeline.corpus.manifest import Manifest
-from pipeline.corpus.media import content_of, file_digest, stat_of
+from pipeline.corpus.media import content_of, hashed, stat_of
 from pipeline.extraction.inputs import derived_content
 from pipeline.extraction.plan import CHANGED, FAILED_BEFORE, StagePlan, Todo
 from pipeline.extraction.preparing.whole_files import leave_digest
 
 
 class Digests:
-    """The hash of a file, read once however many clips are parts of it, by the thread that asks first."""
+    """The hash of a track, read once however many clips are parts of it, by the thread that asks first."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[Path, int], Future[str]] = {}
-        """`{(file, state): hash}`"""
+        """`{(track, state): hash}`"""
         self.lock = Lock()
 
     def __call__(self, file: Path) -> str:
@@ -33,7 +33,7 @@ class Digests:
             future = self.found.setdefault(key, Future())
         if is_first:
             try:
-                future.set_result(file_digest(file, lambda: None))
+                future.set_result(hashed([file], lambda: None))
             except OSError as error:
                 future.set_exception(error)
         return future.result()

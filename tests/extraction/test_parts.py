@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
+from pipeline.corpus.media import stat_of
 from pipeline.decoding.decode import Clip, decoded
+from pipeline.extraction.preparing import whole_files
+from pipeline.extraction.preparing.jobs import Job
+from pipeline.extraction.preparing.preparation import prepare_clip
 from pipeline.types import Array, evenly
 from tests.checkout import Checkout
+from tests.extraction.test_prepare import Means
 from tests.video_files import coloured, write_clip
 
 ROWS = [
@@ -80,7 +88,7 @@ def test_a_changed_interval_rebuilds_its_clip_alone(talk: Checkout) -> None:
 
 
 def test_a_video_is_read_once_for_all_its_intervals(talk: Checkout, tmp_path: Path) -> None:
-    for function in ("pipeline/corpus/media.py:def file_digest(", "pipeline/decoding/timeline.py:def _by_packets("):
+    for function in ("pipeline/corpus/media.py:def _digest(", "pipeline/decoding/timeline.py:def _by_packets("):
         file, _, line = function.partition(":")
         text = (talk.folder / file).read_text()
         begin = text.index('"""\n', text.index('"""', text.index(line)) + 3) + 4
@@ -90,7 +98,7 @@ def test_a_video_is_read_once_for_all_its_intervals(talk: Checkout, tmp_path: Pa
     write_table(talk.folder / "clips", parts)
     shutil.rmtree(talk.folder / "cache")
     assert talk.extracted("colour", "palette") == {"colour": 3, "palette": 3}
-    once = ["def _by_packets(", "def file_digest("]
+    once = ["def _by_packets(", "def _digest("]
     assert sorted((tmp_path / "reads").read_text().splitlines()) == once
     (tmp_path / "reads").write_text("")
     write_table(talk.folder / "clips", [*parts, {**ROWS[0], "id": "second", "start": "0.2"}])
@@ -159,3 +167,47 @@ def test_a_clip_of_an_interval_is_shown_verified_and_collected_as_any_other(talk
     assert talk.extracted("colour") == {}
     talk.ok("gc", "--yes")
     assert talk.rows("colour") == before
+
+
+def job_of(folder: Path, interval: str) -> Job:
+    """A part of a video of 24 frames."""
+    clip = folder / "clip.mp4"
+    if not clip.exists():
+        write_clip(clip)
+        (folder / "spool").mkdir()
+    return Job(0, "clip", {"stage": Means()}, folder / "spool", stat_of([clip]), 60.0, (Path(f"{clip}#{interval}"),))
+
+
+def test_a_disk_that_refuses_what_is_found_out_of_a_video_ends_the_run_and_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    job = job_of(tmp_path, "t=0,0.2")
+    with monkeypatch.context() as patched:
+        patched.setattr(whole_files.atomic, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            prepare_clip(job)
+    assert len(prepare_clip(job).items["stage"]) == 5
+
+
+def test_who_waits_for_another_process_says_that_it_is_not_hung_and_takes_what_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, told = job_of(tmp_path, "frames=3,9"), list[int]()
+    monkeypatch.setattr(whole_files, "WAIT_SECONDS", 0.01)
+    first = prepare_clip(job)
+    (known,) = job.spool.glob("digest-*[!k]")
+    content = known.read_bytes()
+    known.unlink()
+    held = FileLock(f"{known}.lock")
+    held.acquire()
+
+    def moved(self: Job) -> None:
+        told.append(1)
+        if len(told) == 20:
+            known.write_bytes(content)
+
+    monkeypatch.setattr(Job, "moved", moved)
+    monkeypatch.setattr(whole_files, "hashed", pytest.fail)
+    assert prepare_clip(job).content == first.content
+    held.release()

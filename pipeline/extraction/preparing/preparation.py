@@ -16,7 +16,7 @@ from pipeline.decoding.video import media_errors
 from pipeline.errors import ClipError, UserError
 from pipeline.extraction.preparing._feed import Feed, phrase
 from pipeline.extraction.preparing.jobs import Job, Prepared
-from pipeline.extraction.preparing.whole_files import whole_digest, whole_timeline
+from pipeline.extraction.preparing.whole_files import whole_digests, whole_timeline
 from pipeline.machine import die_with_parent
 from pipeline.types import Frame
 
@@ -52,8 +52,9 @@ def prepare_clip(job: Job) -> Prepared:
         if job.rows:
             _run_stages(job, job.rows, prepared)
         else:
+            whole = whole_digests(job)
             with media_errors(job.paths[0]):
-                prepared.content = hashed(job.paths, job.moved, partial(whole_digest, job))
+                prepared.content = hashed(job.paths, job.moved, whole.__getitem__)
             source, timelines = next(iter(job.stages.values())).source, partial(whole_timeline, job)
             take = partial(_run_stages, job, prepared=prepared)
             decoded(job.paths, take, modality=source, decord=job.decord, moved=job.moved, timelines=timelines)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import xxhash
 
 from pipeline import atomic
-from pipeline.corpus.media import file_digest, stat_of
+from pipeline.corpus.intervals import parted
+from pipeline.corpus.media import hashed, stat_of
 from pipeline.decoding.timeline import Timeline, timeline_of
-from pipeline.decoding.video import Moved
+from pipeline.decoding.video import Moved, media_errors
 from pipeline.extraction.preparing.jobs import Job
 
 DIGEST = "digest"
@@ -24,9 +26,15 @@ def leave_digest(spool: Path, file: Path, token: int, digest: str) -> None:
     atomic.replace(_place(spool, file, token, DIGEST), digest.encode())
 
 
-def whole_digest(job: Job, file: Path) -> str:
-    """The hash of a file that the job's clip is a part of; raises OSError."""
-    return _once(job, file, DIGEST, lambda: file_digest(file, job.moved).encode()).decode()
+def whole_digests(job: Job) -> dict[Path, str]:
+    """The hash of each track that the job's clip is a part of; raises ClipError, and OSError where the spool cannot be written."""
+    tracks = [Path(name) for name, part in map(parted, job.paths) if part]
+    return {track: _once(job, track, DIGEST, partial(_digest, track, job.moved)).decode() for track in tracks}
+
+
+def _digest(track: Path, moved: Moved) -> bytes:
+    with media_errors(track):
+        return hashed([track], moved).encode()
 
 
 def whole_timeline(job: Job, path: Path, moved: Moved, *, exact: bool = False) -> Timeline:
