@@ -184,7 +184,7 @@ def test_a_disk_that_refuses_what_is_found_out_of_a_video_ends_the_run_and_no_cl
 
     job = job_of(tmp_path, "t=0,0.2")
     with monkeypatch.context() as patched:
-        patched.setattr(whole_files.atomic, "replace", full)
+        patched.setattr("pipeline.atomic.replace", full)
         with pytest.raises(OSError, match="No space left"):
             prepare_clip(job)
     assert len(prepare_clip(job).items["stage"]) == 5
