@@ -88,6 +88,7 @@ def size_of(text: str) -> int:
     "--strength", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Larger holds on to the run more."
 )
 @device_option
+@threads_option
 @json_option
 @click.pass_context
 def personalise(ctx: click.Context, /, run: Path, places: tuple[Path, ...], as_json: bool, **given: Any) -> None:

@@ -27,8 +27,14 @@ COLUMNS = ("system", "as published", "claim", "ours", "figure", "differs")
 
 
 def rows() -> list[dict[str, str]]:
-    lines = [line for line in (ROOT / "models/README.md").read_text("utf-8").splitlines() if line.startswith("| ")]
-    return [dict(zip(COLUMNS, map(str.strip, line[1:-1].split("|")), strict=True)) for line in lines[1:]]
+    return table("five systems", COLUMNS)
+
+
+def table(heading: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of the table below a heading."""
+    text = (ROOT / "models/README.md").read_text("utf-8").partition(f"{heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [dict(zip(columns, map(str.strip, line[1:-1].split("|")), strict=True)) for line in lines[1:]]
 
 
 def lines_of(cell: str) -> list[str]:
@@ -72,6 +78,18 @@ def test_every_line_of_the_table_is_one_that_the_code_takes(line: str, tmp_path:
         assert configured(table, given["model"], settings)
     else:
         assert wanted_stages(Home(tmp_path, tmp_path), table, given.get("stages") or (), settings, given.get("second_name") or "")
+
+
+def test_gains_are_the_differences_of_their_figures_and_their_lines_are_taken() -> None:
+    for row in table("What single parts gain", ("part", "line", "seeds", "gain")):
+        _, given = parsed(row["line"].strip("`"))
+        assert configured(of_one_clip(given["name"]), given["model"], pairs(given["settings"])).stages
+        figures = [tuple(map(float, pair)) for pair in re.findall(r"\d: (\d+\.\d), (\d+\.\d)", row["seeds"])]
+        gains = re.findall(r"([+-]\d+\.\d) \((-?\d+\.\d) to (-?\d+\.\d)\)", row["gain"])
+        assert len(figures) == len(gains) > 0
+        for (without, own), (gain, low, high) in zip(figures, gains, strict=True):
+            assert own - without == pytest.approx(float(gain), abs=0.11)
+            assert float(low) < float(gain) < float(high)
 
 
 def test_each_of_the_five_systems_has_a_line_as_published_and_one_of_ours() -> None:
