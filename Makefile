@@ -60,7 +60,7 @@ evaluate: $(READY)  ## score RUN (SPLIT)
 report: $(READY)  ## write the report page of RUN again; several runs are compared
 	$(RUN_SIGNCACHE) report $(RUN)
 
-bench: $(READY)  ## time every promise beside its rival (ONLY=reader|train|extract|plan|live|serve|export)
+bench: $(READY)  ## time every promise beside its rival (ONLY=reader|train|extract|threads|plan|live|serve|export)
 	$(BIN)/python -m tests.bench $(ONLY)
 
 lock: $(READY)  ## name the newest versions that pyproject.toml allows in .requirements.txt

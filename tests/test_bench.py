@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -22,7 +23,7 @@ from pipeline.data import _order
 from pipeline.decoding.decode import open_clip
 from pipeline.spotting.glosses import Gloss
 from tests.bench import __main__ as bench
-from tests.bench import extracting, extractor, gpu, learner, live, memory, million, planning, results, rivals
+from tests.bench import extracting, extractor, gpu, learner, live, memory, million, planning, results, rivals, threads
 from tests.bench.clips import Clips
 from tests.bench.contest import Contestant, ContestantFailed, in_turns
 from tests.bench.extractor import WAYS
@@ -188,6 +189,21 @@ def test_what_is_planned_is_held_to_seconds_and_to_memory(tmp_path: Path, monkey
     seconds, memory = planning.rows(True, tmp_path)
     assert (seconds.value, seconds.verdict) == (3.0, "below")
     assert (memory.value, memory.verdict) == (1024, "ok")
+
+
+def test_threads_are_held_against_the_best_setting_beside_a_busy_process_that_then_ends() -> None:
+    seen: list[bool] = []
+
+    def seconds(setting: threads.Setting, number: int) -> float:
+        seen.append(any(child.cmdline()[-1:] == ["while True: pass"] for child in psutil.Process().children()))
+        (name,) = (name for name, each in threads.SETTINGS.items() if each is setting)
+        return {"ours": 5.0, "one": 4.0}.get(name, 8.0)
+
+    beside, alone = threads.compared("work", seconds, 20, rounds=2)
+    assert beside.what == "work beside a busy process: the best setting of threads there (one)"
+    assert (beside.values, beside.verdict) == ((0.8, 0.8), "ok")
+    assert (alone.values, alone.rival) == ((1.6, 1.6), (2.5, 2.5))
+    assert seen == [True] * 8 + [False] * 4
 
 
 def test_ratios_are_of_each_round_and_their_median_counts() -> None:

@@ -1,6 +1,6 @@
 """`make bench`: every promise of speed beside its rival in one run.
 
-python -m tests.bench [reader|extract|plan|train|live|serve|export] [--quick] [--out DIR]
+python -m tests.bench [reader|extract|threads|plan|train|live|serve|export] [--quick] [--out DIR]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from pipeline.corpus.manifest import Home
-from tests.bench import exporting, extracting, gpu, live, memory, planning, reader, results, serving, training
+from tests.bench import exporting, extracting, gpu, live, memory, planning, reader, results, serving, threads, training
 from tests.bench.rows import Row
 
 WIDTH = 160
@@ -37,6 +37,7 @@ PARTS: Mapping[str, Part] = {
     "reader": _reader,
     "train": training.rows,
     "extract": _extract,
+    "threads": threads.rows,
     "plan": planning.rows,
     "live": live.rows,
     "serve": serving.rows,

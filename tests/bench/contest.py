@@ -22,9 +22,9 @@ class ContestantFailed(RuntimeError):
 class Contestant:
     """A Python process that runs `serve`; ends with this context."""
 
-    def __init__(self, python: str, module: str, *arguments: object, threads: int = 1) -> None:
+    def __init__(self, python: str, module: str, *arguments: object, threads: int = 1, waiting: Mapping[str, str] | None = None) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
-        environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+        environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", **(waiting or {})}
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with this
         command = [python, "-m", module, *map(str, arguments)]
         self.process = subprocess.Popen(

@@ -22,7 +22,7 @@ from pipeline.data.batch import Batch, fused
 from pipeline.learning.fitting import Fitting
 from pipeline.learning.network import Network
 from pipeline.learning.recipe import Training
-from pipeline.machine import chosen_device, cores
+from pipeline.machine import chosen_device, cores, threads
 from tests.bench.clips import CLASSES, Clips, number_of
 from tests.bench.contest import serve
 from tests.bench.readers import KINDS, Ours, Padded, Reader
@@ -96,7 +96,7 @@ class Learner:
     """A training whose batches come from the reader of `kind`."""
 
     def __init__(self, kind: str, model: str, folder: Path, clips: Clips) -> None:
-        torch.set_num_threads(cores())
+        torch.set_num_threads(threads(cores()))
         ours = Ours(folder / "ours-float32", clips)
         ours.open()
         table = ours.table
