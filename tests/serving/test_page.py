@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 from urllib.error import HTTPError
@@ -18,8 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
@@ -27,11 +24,11 @@ from pipeline.runs.training import train
 from pipeline.spotting.files import read
 from tests.checkout import PATIENCE
 from tests.commands import said
+from tests.serving.chromium import CHROMIUM, browsing
 from tests.serving.started import Serving, started
 from tests.video_files import Image as Picture
 from tests.video_files import write_clip
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is found; Debian's: apt-get install chromium")
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
@@ -83,17 +80,9 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def browser(serving: Serving) -> Iterator[Browser]:
     """Before its camera: a rest, WAVES and a rest, again and again."""
-    plays = serving.root / "camera.mjpeg"
-    with open(plays, "wb") as file:
-        for number, label in enumerate([REST] * 30 + [WAVES] * 75 + [REST] * 45):
-            content = BytesIO()
-            Image.fromarray(drawn(label, number, (320, 240))).save(content, "JPEG")
-            file.write(content.getvalue())
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={plays}"]
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=CHROMIUM, args=camera)
-        yield started
-        started.close()
+    plays = enumerate([REST] * 30 + [WAVES] * 75 + [REST] * 45)
+    with browsing((drawn(label, number, (320, 240)) for number, label in plays), serving.root) as found:
+        yield found
 
 
 @pytest.fixture
