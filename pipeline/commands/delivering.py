@@ -12,6 +12,7 @@ from pipeline.commands.options import device_option, home_of, json_option, print
 from pipeline.commands.spotting import sentence_options, way_of, writer_of
 
 AS_CALIBRATED = {"gate": None, "threshold": None, "window": None, "stride": 1}
+LANDMARKS_HELP = "Let the page make landmarks in the browser, so that no picture is sent: where npm put @mediapipe/holistic."
 ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
@@ -67,6 +68,7 @@ def export_model(ctx: click.Context, run: Path, form: str, out: Path, half: bool
 @click.option("--waiting", type=click.IntRange(min=1), default=32, show_default=True, help="Uploads at a time; more get status 429.")
 @click.option("--keep", is_flag=True, help="Keep rows of uploads in the cache, so that clips are found again after the end too.")
 @sentence_options
+@click.option("--landmarks", type=click.Path(path_type=Path), metavar="DIR", help=LANDMARKS_HELP)
 @stale_option
 @device_option
 @click.pass_context
@@ -85,7 +87,7 @@ def serve(ctx: click.Context, /, run: Path, host: str, port: int, max_mb: float,
         raise UserError(f"a server needs {error.name}, which is not installed; run: pip install 'signcache[serve]'") from error
 
     write = writer_of(given)
-    how = {name: given.pop(name) for name in ("keep", "stale", "device")}
+    how = {name: given.pop(name) for name in ("keep", "stale", "device", "landmarks")}
     sentence, _ = given.pop("sentence"), given.pop("context")
     manner = Manner(lambda folder: way_of(folder, AS_CALIBRATED), host, port, write=write if sentence else None, **how)
     serve(home_of(ctx), run, manner, Limits(max_bytes=int(max_mb * 1e6), **given), click.echo)

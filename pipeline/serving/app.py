@@ -24,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.runs.packaging.card import CARD
 from pipeline.serving import page
 from pipeline.serving.labelling import Labeller
+from pipeline.serving.landmarks import BrowserLandmarks
 from pipeline.serving.live import Sent, Sessions
 from pipeline.serving.rows import form_of
 from pipeline.serving.spotting import Spotter
@@ -108,14 +109,23 @@ Labels = Annotated[list[str], Query(min_length=1, max_length=100, description="I
 Write = Callable[[Sequence[str]], str]
 
 
-def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Path, write: Write | None = None) -> FastAPI:
-    """The interface of a labeller; uploads lie in a folder while they are looked at. `write` makes sentences of labels."""
+@dataclass(frozen=True)
+class Offered:
+    """What a server does besides labelling, where it was asked to: sentences of labels, and landmarks made in the browser."""
+
+    write: Write | None = None
+    landmarks: BrowserLandmarks | None = None
+
+
+def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Path, offered: Offered) -> FastAPI:
+    """The interface of a labeller; uploads lie in a folder while they are looked at."""
     limits, door, coming = labeller.limits, Door(labeller.limits.waiting), Door(COMING * labeller.limits.waiting)
     metrics = Metrics(labeller, door)
     described: dict[str, Any] = {"docs_url": None, "redoc_url": None}  # those pages load code from elsewhere
     app = FastAPI(**described, title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
     run, writer = labeller.trained.run, ThreadPoolExecutor(1, thread_name_prefix="sentences")
-    page.add(app)
+    page.add(app, offered.landmarks)
+    guards = page.headers(offered.landmarks)
 
     @app.middleware("http")
     async def counted(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -129,7 +139,7 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
         path = getattr(route, "path", "other")
         metrics.requests.labels(path, response.status_code).inc()
         metrics.seconds.labels(path).observe(time.monotonic() - began)
-        response.headers.update(page.HEADERS)
+        response.headers.update(guards)
         return response
 
     @asynccontextmanager
@@ -158,13 +168,13 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
     @app.get("/sentence", responses={422: {"description": "a label that the model never says"}})
     async def sentence(label: Labels) -> dict[str, str]:
         """English of labels, where the server was started with --sentence."""
-        if write is None:
+        if offered.write is None:
             raise HTTPException(404, "this server makes no sentences; start it with --sentence rules, or a language model")
         strange = next((each for each in label if each not in run.record["learned"]), None)
         if strange is not None:
             raise HTTPException(422, f"{strange[:50]!r} is no label of the model; GET /card says which are")
         async with door.passed():
-            return {"sentence": await _within(asyncio.wrap_future(writer.submit(write, label)), limits)}
+            return {"sentence": await _within(asyncio.wrap_future(writer.submit(offered.write, label)), limits)}
 
     @app.websocket("/live")
     async def live(socket: WebSocket, rate_hz: float = 30.0, send: Sent = "frames") -> None:
@@ -193,7 +203,8 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
         scores = {name: run.scores[name] for name in ("split", "n", "top1", "top5", "macro_f1") if name in run.scores}
         text = next((place / CARD for place in (run.folder, run.folder.parents[1]) if (place / CARD).is_file()), None)
         own = {"model": run.model, "dataset": run.dataset, "classes": list(run.record["learned"]), "scores": scores}
-        more = {"sentences": write is not None, "limits": {"max_bytes": limits.max_bytes, "max_seconds": limits.max_seconds}}
+        extra = {"sentences": offered.write is not None, "landmarks": offered.landmarks and offered.landmarks.document()}
+        more = {**extra, "limits": {"max_bytes": limits.max_bytes, "max_seconds": limits.max_seconds}}
         return {**own, **more, "rows": _rows(labeller), "card": text.read_text(encoding="utf-8") if text else ""}
 
     return app

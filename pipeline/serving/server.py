@@ -15,8 +15,9 @@ import uvicorn
 from pipeline.corpus.manifest import Home
 from pipeline.machine import chosen_device
 from pipeline.runs.packaging.reading import opened, unfolded
-from pipeline.serving.app import Write, app_of
+from pipeline.serving.app import Offered, Write, app_of
 from pipeline.serving.labelling import Labeller
+from pipeline.serving.landmarks import landmarks_of
 from pipeline.serving.live import Sessions
 from pipeline.serving.spotting import Spotter
 from pipeline.serving.uploads import Limits
@@ -37,6 +38,8 @@ class Manner:
     """Whether rows stay in the cache that it is given, in place of one that ends with it."""
     write: Write | None = None
     """What makes sentences of labels, where sentences are made."""
+    landmarks: Path | None = None
+    """Where npm's MediaPipe lies, where browsers are to make the landmarks."""
 
 
 def serve(home: Home, place: Path, manner: Manner, limits: Limits, say: Callable[[str], None]) -> None:
@@ -44,6 +47,7 @@ def serve(home: Home, place: Path, manner: Manner, limits: Limits, say: Callable
     with ExitStack() as stack:
         folder = stack.enter_context(unfolded(place))
         trained = stack.enter_context(opened(home, folder, stale=manner.stale))
+        offered = Offered(manner.write, landmarks_of(trained, manner.landmarks) if manner.landmarks else None)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signcache-serve-")))
         (scratch / "uploads").mkdir()
         own = home if manner.keep else Home(scratch / "cache", home.manifests)
@@ -51,7 +55,7 @@ def serve(home: Home, place: Path, manner: Manner, limits: Limits, say: Callable
         stack.callback(labeller.close)
         sessions = Sessions(trained, manner.way(trained.run.folder), chosen_device(manner.device), limits)
         config = uvicorn.Config(
-            app_of(labeller, Spotter(own, folder, manner.device), sessions, scratch / "uploads", manner.write),
+            app_of(labeller, Spotter(own, folder, manner.device), sessions, scratch / "uploads", offered),
             host=manner.host,
             port=manner.port,
             log_level="warning",

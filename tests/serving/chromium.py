@@ -18,7 +18,7 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
-def browsing(plays: Iterable[Array], scratch: Path) -> Iterator[Browser]:
+def browsing(plays: Iterable[Array], scratch: Path, *switches: str) -> Iterator[Browser]:
     """A browser whose camera shows these `(H, W, 3)` uint8 pictures, 30 a second, and which pages may use unasked."""
     video = scratch / "camera.mjpeg"
     with open(video, "wb") as file:
@@ -26,6 +26,6 @@ def browsing(plays: Iterable[Array], scratch: Path) -> Iterator[Browser]:
             Image.fromarray(picture).save(file, "JPEG")
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={video}"]
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=camera)
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=[*camera, *switches])
         yield browser
         browser.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pipeline.serving.app import app_of
+from pipeline.serving.app import Offered, app_of
 from pipeline.serving.uploads import Limits
 
 MARK = "x"
@@ -30,7 +30,7 @@ def app(folder: Path, limits: Limits) -> Any:
     counts, preparing = SimpleNamespace(batches=0, clips=0, largest=0), SimpleNamespace(decoded=0, lost=0, check=fine)
     trained = SimpleNamespace(run=RUN)
     labeller = SimpleNamespace(limits=limits, modality="rgb", counts=counts, trained=trained, preparing=preparing, labelled=never)
-    return app_of(labeller, SimpleNamespace(), SimpleNamespace(), folder)  # type: ignore[arg-type]
+    return app_of(labeller, SimpleNamespace(), SimpleNamespace(), folder, Offered())  # type: ignore[arg-type]
 
 
 async def asked(served: Any, messages: Iterator[dict[str, Any]]) -> tuple[int, str]:

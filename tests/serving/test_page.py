@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.runs.training import train
+from pipeline.serving.app import COMING
 from pipeline.spotting.files import read
 from tests.checkout import PATIENCE
 from tests.commands import said
@@ -203,7 +204,7 @@ def test_what_the_server_refuses_is_said_in_words(page: Page, serving: Serving) 
         expect(alert).to_contain_text(words)
     page.get_by_label("Choose a video").set_input_files({"name": "a.mp4", "mimeType": "video/mp4", "buffer": good})
     expect(alert).to_be_empty()
-    with unfinished_upload(serving):
+    with unfinished_uploads(serving):
         page.get_by_role("button", name="Label as one clip").click()
         expect(alert).to_have_text("The server is busy. Try again in a moment. (too much is waiting; ask again later)")
     for status, words in [
@@ -222,13 +223,15 @@ def test_what_the_server_refuses_is_said_in_words(page: Page, serving: Serving) 
 
 
 @contextmanager
-def unfinished_upload(serving: Serving) -> Iterator[None]:
-    """While inside, a clip is under way that does not come whole."""
+def unfinished_uploads(serving: Serving) -> Iterator[None]:
+    """While inside, as many clips as may be on their way do not come whole."""
     place = urlsplit(serving.url)
     head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
-    with socket.create_connection((place.hostname, place.port)) as upload:
-        upload.sendall(head.encode())
-        while "signcache_under_way 1.0" not in serving.get("/metrics"):
+    with ExitStack() as stack:
+        for _ in range(COMING):
+            upload = stack.enter_context(socket.create_connection((place.hostname, place.port)))
+            upload.sendall(head.encode())
+        while serving.send(b"")[0] != 429:
             pass
         yield
 

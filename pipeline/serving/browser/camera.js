@@ -34,7 +34,8 @@ export class Camera {
     return this.stream !== null;
   }
 
-  async start(deviceId) {
+  /** Frames of a camera go to the server, or, with `landmarks`, only the rows made of them here. */
+  async start(deviceId, landmarks = null) {
     if (!navigator.mediaDevices) {
       this.told.failed("Browsers give a camera only to pages over https, or from this very machine (localhost).");
       return;
@@ -49,7 +50,9 @@ export class Camera {
     this.video.srcObject = this.stream;
     const [track] = this.stream.getVideoTracks();
     track.addEventListener("ended", () => this.stop());
+    this.landmarks = landmarks;
     await this.video.play();
+    if (landmarks && !(await this.#ready(landmarks))) return;
     this.#connect(Math.min(120, Math.max(1, track.getSettings().frameRate || 30)));
   }
 
@@ -63,8 +66,19 @@ export class Camera {
     this.told.stopped();
   }
 
+  async #ready(landmarks) {
+    this.told.state("Loading MediaPipe into this browser …");
+    try {
+      await landmarks.start();
+    } catch (error) {
+      this.told.failed(`Landmarks cannot be made in this browser (${error.message}).`);
+      this.stop();
+    }
+    return this.isOn;
+  }
+
   #connect(rate) {
-    const place = new URL(`live?rate_hz=${rate.toFixed(3)}`, location.href);
+    const place = new URL(`live?rate_hz=${rate.toFixed(3)}&send=${this.landmarks ? "rows" : "frames"}`, location.href);
     place.protocol = place.protocol.replace("http", "ws");
     const socket = new WebSocket(place);
     this.socket = socket;
@@ -99,17 +113,27 @@ export class Camera {
   }
 
   async #send(socket) {
+    if (!this.video.videoWidth) return;
+    this.isEncoding = true;
+    let message = null;
+    try {
+      message = await (this.landmarks ? this.landmarks.row(this.video) : this.#jpeg());
+    } catch (error) {
+      this.told.failed(`Landmarks cannot be made in this browser (${error.message}).`);
+      if (this.isOn) this.stop();
+    }
+    this.isEncoding = false;
+    if (!message || !this.isOn || socket.readyState !== WebSocket.OPEN) return;
+    this.flying += 1;
+    socket.send(message);
+  }
+
+  #jpeg() {
     const { videoWidth, videoHeight } = this.video;
-    if (!videoWidth) return;
     const scale = Math.min(1, LONGEST_SIDE / Math.max(videoWidth, videoHeight));
     this.canvas.width = Math.round(videoWidth * scale);
     this.canvas.height = Math.round(videoHeight * scale);
     this.canvas.getContext("2d").drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
-    this.isEncoding = true;
-    const frame = await new Promise((done) => this.canvas.toBlob(done, "image/jpeg", QUALITY));
-    this.isEncoding = false;
-    if (!frame || !this.isOn || socket.readyState !== WebSocket.OPEN) return;
-    this.flying += 1;
-    socket.send(frame);
+    return new Promise((done) => this.canvas.toBlob(done, "image/jpeg", QUALITY));
   }
 }

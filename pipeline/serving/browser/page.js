@@ -3,10 +3,12 @@
 import { card, send, sentence } from "./answers.js";
 import { Camera, cameras } from "./camera.js";
 import { bars, byId, element, percent, seconds } from "./elements.js";
+import { Landmarks } from "./landmarks.js";
 import { Timeline } from "./timeline.js";
 
 const UNKNOWN = "NA";
-let model = { limits: null, sentences: false };
+let model = { limits: null, sentences: false, landmarks: null };
+let landmarks = null;
 let file = null;
 
 const alarm = (error) => {
@@ -26,6 +28,8 @@ async function about() {
   byId("classes").textContent = `It may say: ${model.classes.join(", ")}`;
   byId("card").textContent = model.card;
   byId("sentences").hidden = !model.sentences;
+  byId("landmarks-choice").hidden = !model.landmarks;
+  landmarks = model.landmarks && new Landmarks(model.rows, model.landmarks);
 }
 
 async function write(labels) {
@@ -71,17 +75,19 @@ byId("camera-switch").addEventListener("click", async () => {
   calm();
   if (camera.isOn) return camera.stop();
   byId("camera-switch").disabled = true;
-  await camera.start(byId("devices").value);
+  await camera.start(byId("devices").value, byId("landmarks").checked ? landmarks : null);
   byId("camera-switch").disabled = false;
   if (camera.isOn) byId("camera-switch").textContent = "Stop the camera";
   await listDevices();
 });
 
-byId("devices").addEventListener("change", async () => {
-  if (!camera.isOn) return;
-  camera.stop();
-  byId("camera-switch").click();
-});
+for (const id of ["devices", "landmarks"]) {
+  byId(id).addEventListener("change", () => {
+    if (!camera.isOn) return;
+    camera.stop();
+    byId("camera-switch").click();
+  });
+}
 
 async function listDevices() {
   const chosen = byId("devices").value;
