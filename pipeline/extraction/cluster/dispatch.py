@@ -225,7 +225,7 @@ class _Dispatch:
         if task.deaths >= DEATHS and len(task.jobs) == 1:
             self.hopeless.append(repr(task.jobs[0].id))
         else:
-            self.queue.back.extend(task.halves() if task.deaths > 1 else [task])
+            self.queue.back.extend(task.halves() if task.deaths > 1 and len(task.jobs) > 1 else [task])
 
     def _was_expected(self, address: str) -> bool:
         """Whether a worker said that it leaves, as at the end of its `--lifetime`."""

@@ -31,9 +31,9 @@ class Task:
         return sum(map(_weight, self.jobs))
 
     def halves(self) -> list[Task]:
-        """Two tasks, where there are two clips."""
+        """Two tasks, which are halved again by the next death; that of a clip alone is its first."""
         middle = (len(self.jobs) + 1) // 2
-        return [Task(part, self.deaths) for part in (self.jobs[:middle], self.jobs[middle:]) if part]
+        return [Task(part, int(len(part) > 1)) for part in (self.jobs[:middle], self.jobs[middle:])]
 
 
 @dataclass
