@@ -9,16 +9,21 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
+from pipeline.corpus import manifest
+from pipeline.corpus.manifest import Home
 from pipeline.corpus.media import stat_of
 from pipeline.decoding.decode import Clip, decoded
 from pipeline.extraction.preparing import whole_files
 from pipeline.extraction.preparing.jobs import Job
 from pipeline.extraction.preparing.preparation import prepare_clip
+from pipeline.extraction.sharing.division import _places
 from pipeline.types import Array, evenly
 from tests.checkout import Checkout
 from tests.extraction.test_prepare import Means
@@ -211,3 +216,13 @@ def test_who_waits_for_another_process_says_that_it_is_not_hung_and_takes_what_i
     monkeypatch.setattr(whole_files, "hashed", pytest.fail)
     assert prepare_clip(job).content == first.content
     held.release()
+
+
+def test_runs_that_divide_the_clips_number_them_alike_whatever_is_left_to_do(tmp_path: Path) -> None:
+    rows = [("a", "one", "1", "2"), ("b", "two", "", ""), ("c", "one", "3", "4"), ("d", "three", "", "")]
+    write_table(tmp_path, [{"id": clip, "file": f"{file}.mp4", "start": start, "end": end} for clip, file, start, end in rows])
+    table = manifest.bind(Home(tmp_path / "cache", tmp_path / "manifests"), "signs", corpus="table", root=tmp_path)
+    stage = SimpleNamespace(extractor=Means())
+    for left in ("abcd", "bd", "b"):
+        todo = [Mock(sample=sample) for sample in table.samples if sample.id in left]
+        assert dict(_places(table, Mock(stage=stage, todo=todo))) == {"a": 0, "c": 1, "b": 2, "d": 3}

@@ -205,10 +205,11 @@ class Division:
 
 
 def _places(table: Manifest, result: StagePlan) -> Mapping[str, int]:
-    """Where each clip stands in the manifest, or where it would if parts of one file stood beside its first."""
+    """Where each clip stands in the manifest, or where it would if parts of one file stood beside its first: the same for all runs."""
     source = result.stage.extractor.source
-    if not any(parted(item.sample.media.get(source, ("",))[0])[1] for item in result.todo):
+    named = [parted(sample.media.get(source, ("",))[0]) for sample in table.samples]
+    if not any(part for _, part in named):
         return table.places
     first = dict[str, int]()
-    together = sorted((first.setdefault(parted(s.media.get(source, ("",))[0])[0] or s.id, n), n) for n, s in enumerate(table.samples))
+    together = sorted((first.setdefault(file or table.ids[n], n), n) for n, (file, _) in enumerate(named))
     return {table.ids[number]: place for place, (_, number) in enumerate(together)}
