@@ -97,7 +97,8 @@ def decoders(serving: Serving) -> list[psutil.Process]:
 def test_uploads_that_hang_or_kill_their_decoder_cost_their_own_request(serving: Serving, tmp_path: Path) -> None:
     bad = [filled(tmp_path, colour) for colour in (RED, GREEN, BLUE)]
     good = [clip(tmp_path, 60, number) for number in range(5)]
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(9) as pool:
+        spotted = pool.submit(serving.send, bad[0], path="/spot")
         answers = list(pool.map(serving.send, [*bad, *good]))
     assert [status for status, _ in answers] == [422] * 3 + [200] * 5
     assert [answer["detail"] for _, answer in answers[:3]] == [
@@ -106,6 +107,8 @@ def test_uploads_that_hang_or_kill_their_decoder_cost_their_own_request(serving:
         "its decoding process was killed by SIGSEGV",
     ]
     assert serving.counted("labelled_lost") == 6  # each was tried twice
+    assert spotted.result() == (504, {"detail": "no answer within 30 s"})
+    assert not any("spot" in child.cmdline() for child in psutil.Process(serving.process.pid).children())
     assert serving.counted("under_way") == 0
     again = serving.send(good[0])
     assert again == answers[3]
