@@ -131,7 +131,7 @@ class Leases:
     def release(self, unit: int) -> None:
         """Give a unit back, all of it finished or not; the claims before this run's go first."""
         for generation in range(self.held.pop(unit, -1) + 1):
-            self._claim(unit, generation).unlink(missing_ok=True)
+            _remove(self._claim(unit, generation))
 
     def close(self) -> None:
         """Give everything back; what this run has left in the folder is gone then, and the folder where it is empty."""
@@ -149,9 +149,9 @@ class Leases:
         for unit, last in seen.claims.items():
             for generation in range(last + 1):
                 if self._holder(unit, generation) in dead:
-                    self._claim(unit, generation).unlink(missing_ok=True)
+                    _remove(self._claim(unit, generation))
         for token in dead:
-            self._run(token).unlink(missing_ok=True)
+            _remove(self._run(token))
 
     def _is_dead(self, unit: int, generation: int) -> bool:
         """Whether nobody works on a claimed unit any more."""
@@ -189,6 +189,12 @@ class Leases:
 
     def _claim(self, unit: int, generation: int) -> Path:
         return self.folder / f"{CLAIM}{unit}-{generation}"
+
+
+def _remove(path: Path) -> None:
+    """What another user left in a sticky folder stays, and is passed over as that of a run that has ended."""
+    with suppress(FileNotFoundError, PermissionError):
+        path.unlink()
 
 
 def _content(path: Path) -> bytes:

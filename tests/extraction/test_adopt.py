@@ -176,6 +176,8 @@ def test_an_unfinished_extraction_goes_on_after_its_code_was_mended(left: Checko
     shown = [left.ok("show", "tiny", "colour", clip).stdout for clip in rows]
     assert sum("its extraction was left unfinished" in text for text in shown) == 4, "each row says whose it is"
     assert f"4 of 6 clips {line}" in left.run("doctor").stdout
+    left.ok("compact", "tiny", "colour")
+    assert f"4 of 6 clips {line}" in left.run("doctor").stdout, "packing mixes no rows of different origin"
     fresh = left.folder / "fresh"
     left.run("--cache", fresh, "extract", "tiny", "colour")
     (left.folder / "cache").rename(left.folder / "adopted")

@@ -96,12 +96,15 @@ class _Packing:
 
     def write(self) -> Index:
         """The new shards with their markers, and the index that names them in place of the old ones."""
-        said = {"compacted": [shard.name for shard in self.old], "signcache": __version__, **self.adopted}
+        said = {"compacted": [shard.name for shard in self.old], "signcache": __version__}
+        groups = self.groups or ([[]] if self._says_more else [])
+        if self.adopted and not any(self._adopted(group) for group in self.groups):
+            groups = [*self.groups, []]  # for the runs that were trained on what was adopted
         written: list[Shard] = []
         moved: dict[str, Entry] = {}
         try:
-            for number, group in enumerate(self.groups or ([[]] if self._says_more else [])):
-                made = {**said, **(self._made(group[0].shard) if group else {})}
+            for number, group in enumerate(groups):
+                made = {**said, **(self._made(group[0].shard) | self._adopted(group) if group else self.adopted)}
                 marker, values = self._joined(number, group)
                 written.append(Shard(marker.name, marker.shard, marker.store))
                 shards.write_shard(self.folder, marker, values, made)
@@ -120,7 +123,8 @@ class _Packing:
         kinds: dict[str, list[Entry]] = {}
         for entry in self.moving:
             made = self._made(entry.shard)
-            kinds.setdefault(f"{entry.shard.store} { ({**made, 'pulled': giver(made)}) }", []).append(entry)
+            origin = self._adopted([entry]).get("adopted", {}).get("from")
+            kinds.setdefault(f"{entry.shard.store} {origin} { ({**made, 'pulled': giver(made)}) }", []).append(entry)
         for entries in kinds.values():
             group: list[Entry] = []
             size = 0
@@ -136,6 +140,11 @@ class _Packing:
     def _made(self, shard: Shard) -> dict[str, Any]:
         """What tells how to make the same bytes again, and who gave them."""
         return {key: value for key, value in self.records[shard].made.items() if key in MADE}
+
+    def _adopted(self, group: Sequence[Entry]) -> dict[str, Any]:
+        """On what evidence rows were taken over that are packed together: all from one identity, or none."""
+        made = [self.records[shard].made for shard in dict.fromkeys(entry.shard for entry in group)]
+        return _joined_evidence([each["adopted"] for each in made if "adopted" in each])
 
     def _joined(self, number: int, group: Sequence[Entry]) -> tuple[Marker, Array]:
         """The marker and the values of one new shard, every row checked against its checksum; the first takes the failures."""
