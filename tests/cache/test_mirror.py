@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,18 @@ def test_a_flipped_byte_in_the_bucket_is_one_line(machine: Machine, table: Manif
     with pytest.raises(UserError, match=rf"{URL}/{name} differs from its checksum; delete its marker there, then extract again"):
         read(yours)
     assert not list(yours.cache.rglob(".*.zarr.*"))
+
+
+def test_what_a_killed_process_fetched_half_goes_after_a_day(machine: Machine, table: Manifest) -> None:
+    publish(machine("mine"), table, signals(table))
+    yours = machine("yours")
+    folder = next(yours.cache.glob("*/*/*/*.json")).parent
+    old, new = (folder / f".0000000-0123456789ab.zarr.{token}" for token in ("00000000", "11111111"))
+    for path in (old, new):
+        (path / "c").mkdir(parents=True)
+    os.utime(old, (1, 1))
+    machine("yours")
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_rows_damaged_on_a_machine_are_fetched_anew(machine: Machine, table: Manifest) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from pipeline.objects.bucket import Bucket
 
 LIMIT, DEFAULT_GB = "SIGNCACHE_WORK_GB", 50.0
 """In the environment: how many GB of shards a working folder holds."""
+FETCHED, DAY_SECONDS = re.compile(r"\.[0-9]{7}-[0-9a-f]{12}\.\w+\.[0-9a-f]{8}"), 86400.0
 KEPT = 0.9
 """Of the limit, after shards went."""
 
@@ -42,6 +45,13 @@ class Room:
                 remove(path)
                 held -= size
         return limit - held
+
+
+def sweep(root: Path) -> None:
+    """Remove what processes that were killed had fetched half; nothing is fetched for a day."""
+    for path in root.glob("*/*/*/.*.*.*"):
+        if FETCHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > DAY_SECONDS:
+            remove(path)
 
 
 def _limit() -> float:

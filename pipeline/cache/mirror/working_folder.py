@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import atomic
 from pipeline.atomic import digest_of, file_sum
 from pipeline.cache.mirror._publishing import swapped
-from pipeline.cache.mirror._room import Room, remove
+from pipeline.cache.mirror._room import Room, remove, sweep
 from pipeline.errors import UserError
 from pipeline.objects import opened
 from pipeline.objects.bucket import Bucket
@@ -75,6 +75,7 @@ class Mirror:
         for name, stamp in stamps.items():
             if PUBLISHEDS.fullmatch(name) and self._seen((self.root / name).parent) != stamp:
                 self._take_published(name)
+        sweep(self.root)
         for path in self._markers_here():
             if path.relative_to(self.root).as_posix() not in markers:
                 self.send(path.parent, path.name)
