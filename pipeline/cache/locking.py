@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError
 
-LOCK, GATE, PUBLISHING = ".lock", ".gate", ".publishing"
+LOCK, GATE, PUBLISHING, PULLING = ".lock", ".gate", ".publishing", ".pulling"
 GATE_SECONDS = 10.0
 """A start waits for another so long: who packs or drops keeps the gate until the end."""
 PUBLISHING_SECONDS = 3600.0
@@ -80,6 +80,12 @@ def publishing(home: Home, dataset: str, name: str) -> AbstractContextManager[No
     """One run at a time looks whether there is something to publish of a stage, and publishes it."""
     busy = f"another run has been publishing {dataset}/{name} for an hour; end it, then run this again"
     return alone(home.cache / dataset / name / PUBLISHING, busy, seconds=PUBLISHING_SECONDS)
+
+
+def pulling(home: Home, dataset: str, name: str) -> AbstractContextManager[None]:
+    """One run at a time takes rows of a stage from a remote: others of the same line wait, and then find them here."""
+    busy = f"another run has been pulling {dataset}/{name} for an hour; end it, then run this again"
+    return alone(home.cache / dataset / name / PULLING, busy, seconds=PUBLISHING_SECONDS)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline import atomic, machine, registry
 from pipeline.cache import index, shards
 from pipeline.cache.index import Entry, Index
-from pipeline.cache.locking import publishing, shared
+from pipeline.cache.locking import pulling, shared
 from pipeline.cache.publishing import Finished
 from pipeline.cache.shards import MARKER_SUFFIX, Record, Row
 from pipeline.cache.stage import Stage
@@ -59,8 +59,7 @@ def pull(here: Here, remote: ObjectStore, trust: Trust, only: Collection[str] = 
     Raises UserError where the remote cannot be read, where its format is newer, and where there is no room.
     """
     stage, pulled = here.stage, Pulled()
-    name = here.table.name
-    with shared(here.home, name, [stage.name]), publishing(here.home, name, stage.name):  # one of several runs takes what is there
+    with shared(here.home, here.table.name, [stage.name]), pulling(here.home, here.table.name, stage.name):
         wanted = settle(plan(here.home, here.table, [stage])[stage.name], here.table)
         wanted = replace(wanted, todo=[todo for todo in wanted.todo if not only or todo.sample.id in only])
         if not wanted.todo:

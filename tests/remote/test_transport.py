@@ -113,6 +113,17 @@ def test_two_who_push_at_once_do_no_harm(mine: Mine, yours: Home, remote: str) -
     assert same_rows(mine, yours)
 
 
+@pytest.mark.parametrize("remote", ["folder"], indirect=True)
+def test_of_several_runs_that_read_through_one_takes_and_the_others_find_it_here(mine: Mine, yours: Home, remote: str) -> None:
+    said(mine[0], "push", "signs", "resnet50", remote)
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(lambda _: said(yours, "pull", "ours", "resnet50", remote, "--trust"), range(3)))
+    assert sum("30 clips in 6 shards taken" in each for each in told) == 1
+    assert sum("nothing taken" in each for each in told) == 2
+    assert same_rows(mine, yours)
+    assert "0 things" in said(yours, "gc")
+
+
 @pytest.mark.parametrize("remote", ["bucket"], indirect=True)
 def test_a_bucket_whose_keys_only_read_is_one_line(mine: Mine, yours: Home, remote: str, server: Line) -> None:
     said(mine[0], "push", "signs", "resnet50", remote)

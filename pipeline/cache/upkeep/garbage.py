@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.atomic import TEMPORARY
 from pipeline.cache import shards
-from pipeline.cache.locking import LOCK, PUBLISHING, locked
+from pipeline.cache.locking import LOCK, PUBLISHING, PULLING, locked
 from pipeline.cache.publishing import COPY, INDEX_PREFIX
 from pipeline.cache.shards import MARKER_SUFFIX
 from pipeline.cache.stage import Published, configure, published
@@ -112,7 +112,7 @@ def _leftovers(home: Home, dataset: str, stage: str) -> Iterator[Garbage]:
     folder = home.cache / dataset / stage
     said = published(home, dataset, stage)
     for path in sorted(folder.iterdir()):
-        if path.name == ASIDE or (path.name.startswith(".") and path.name not in (LOCK, PUBLISHING, VERIFIED)):
+        if path.name == ASIDE or (path.name.startswith(".") and path.name not in (LOCK, PUBLISHING, PULLING, VERIFIED)):
             yield _garbage(dataset, stage, path, "set aside as damaged" if path.name == ASIDE else "leftover of a killed run")
     for digest in identities(home, dataset, stage):
         for path, what in _inside(folder / digest, said):
