@@ -155,14 +155,14 @@ def test_a_scheduler_of_another_version_is_refused_in_one_line(unharmed: Checkou
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ("tcp://127.0.0.1:9", "nothing to work with answers at tcp://127.0.0.1:9"),
+        ("127.0.0.1:9", "nothing to work with answers at tcp://127.0.0.1:9"),
         ("nowhere.json", "No such file or directory; expected an address"),
         ("pyproject.toml", "it holds no address; expected an address"),
     ],
 )
 def test_a_scheduler_that_is_none_is_one_line(unharmed: Checkout, tmp_path: Path, asked: str, reason: str) -> None:
     checkout = emptied(unharmed, tmp_path / "checkout")
-    checkout.edit("pipeline/extraction/cluster/connecting.py", "CONNECT_SECONDS = 10.0", "CONNECT_SECONDS = 1.0")
+    checkout.edit("pipeline/extraction/cluster/connecting.py", "CONNECT_SECONDS = 10.0", "CONNECT_SECONDS = 2.0")
     (checkout.folder / "pyproject.toml").touch()
     done = checkout.run(*COLOUR, "--scheduler", asked)
     assert done.returncode == 2

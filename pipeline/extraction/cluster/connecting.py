@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
+from distributed.core import rpc
 from distributed.versions import VersionMismatchWarning, get_versions
 
 from pipeline.errors import UserError
@@ -53,23 +56,35 @@ def connected(scheduler: str) -> Iterator[Client]:
     address = _address(scheduler)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in one line
     try:
+        packages = asyncio.run(asyncio.wait_for(_packages(address), CONNECT_SECONDS))
+        _refuse_other_versions(address, packages)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)
             client = Client(address, timeout=CONNECT_SECONDS, name="signcache")
-    except Exception as error:  # a scheduler of another version, or what is none, may answer anything
-        said = str(error).partition("\n")[0] or type(error).__name__
+    except UserError:
+        raise
+    except Exception as error:  # what is no scheduler may answer anything
+        said = str(error).partition("\n")[0] or f"no answer in {CONNECT_SECONDS:g} s"
         raise UserError(
             f"--scheduler {scheduler}: nothing to work with answers at {address} ({said}); start one: dask scheduler --scheduler-file FILE"
         ) from error
     with client:
-        _refuse_other_versions(client, address)
         yield client
 
 
+async def _packages(address: str) -> dict[str, Any]:
+    """The versions that a scheduler tells, of its own packages; those of other times do so as well."""
+    async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+        told = await scheduler.versions()
+    return dict(told["packages"])
+
+
 def _address(scheduler: str) -> str:
-    """`tcp://host:8786` as it is, or what a scheduler wrote in its file."""
+    """`tcp://host:8786` as it is, `host:8786` as that, or what a scheduler wrote in its file."""
     if "://" in scheduler:
         return scheduler
+    if re.fullmatch(r"[^/]+:[0-9]+", scheduler) and not Path(scheduler).exists():
+        return f"tcp://{scheduler}"
     try:
         return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -78,11 +93,7 @@ def _address(scheduler: str) -> str:
         raise UserError(f"--scheduler {scheduler}: {reason}; expected {wanted}") from error
 
 
-def _refuse_other_versions(client: Client, address: str) -> None:
-    try:
-        there = client.run_on_scheduler(get_versions)["packages"]
-    except Exception as error:
-        raise UserError(f"the scheduler at {address} does not tell its versions ({error}); start one of this environment") from error
+def _refuse_other_versions(address: str, there: Mapping[str, Any]) -> None:
     here = get_versions()["packages"]
     apart = [name for name in ALIKE if _release(name, there.get(name)) != _release(name, here.get(name))]
     if apart:
