@@ -22,7 +22,10 @@ from tests.checkout import PATIENCE, Checkout
 from tests.serving.started import Serving, started
 from tests.video_files import cut, write_clip
 
-MOODS = '''"""Mean colours; a clip that begins red hangs, one that begins green ends its process, one that begins blue crashes it."""
+MOODS = '''"""Mean colours; a clip that begins red hangs, one that begins green ends its process, one that begins blue crashes it.
+
+One that begins yellow asks for more memory than there is for it.
+"""
 
 import ctypes
 import os
@@ -49,12 +52,14 @@ class Moody(Extractor):
                 os._exit(0)
             if blue and not red:
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if red and green and not blue:
+                np.empty(5 << 30, np.uint8)
             yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
 
 
 stage = Moody
 '''
-RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
+RED, GREEN, BLUE, YELLOW = (230, 20, 20), (20, 230, 20), (20, 20, 230), (230, 230, 20)
 CLIPS = 12
 LEAK = re.compile(r"/|Traceback|[0-9a-f]{16}")
 LIMITS = ("--deadline", "30", "--max-mb", "1", "--max-seconds", "10", "--max-pixels", "10000", "--waiting", "16")
@@ -137,6 +142,7 @@ def test_files_that_lie_are_refused_in_one_line(serving: Serving, tmp_path: Path
         (grows, "moody: its frames have 12288 pixels, at most 10000 are read"),
         (cut(write_clip(tmp_path / "cut.mp4"), 0.6).read_bytes(), "the clip"),
         (many, "the clip"),
+        (filled(tmp_path, YELLOW), "Unable to allocate 5.00 GiB"),
         (b"\0\0\0\x18ftypisom" + bytes(300_000), "the clip"),
     ]:
         status, answer = serving.send(content)
