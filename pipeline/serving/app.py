@@ -25,7 +25,7 @@ from pipeline.runs.packaging.card import CARD
 from pipeline.serving import page
 from pipeline.serving.labelling import Labeller
 from pipeline.serving.landmarks import BrowserLandmarks
-from pipeline.serving.live import Sent, Sessions
+from pipeline.serving.live import PROTOCOL, Sent, Sessions
 from pipeline.serving.rows import form_of
 from pipeline.serving.spotting import Spotter
 from pipeline.serving.uploads import Limits, Refused, Upload, interval_asked, received
@@ -122,7 +122,9 @@ def app_of(labeller: Labeller, spotter: Spotter, sessions: Sessions, folder: Pat
     limits, door, coming = labeller.limits, Door(labeller.limits.waiting), Door(COMING * labeller.limits.waiting)
     metrics = Metrics(labeller, door)
     described: dict[str, Any] = {"docs_url": None, "redoc_url": None}  # those pages load code from elsewhere
-    app = FastAPI(**described, title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.")
+    app = FastAPI(
+        **described, title="signcache", version=__version__, description=f"Labels of signs by {labeller.trained.run.model}.\n{PROTOCOL}"
+    )
     run, writer = labeller.trained.run, ThreadPoolExecutor(1, thread_name_prefix="sentences")
     page.add(app, offered.landmarks)
     guards = page.headers(offered.landmarks)

@@ -1,9 +1,4 @@
-"""Live sessions: frames or rows in, what is seen in them out; what comes while another is looked at is dropped.
-
-A client opens `WS /live?rate_hz=25&send=frames|rows` and sends a message a frame: a JPEG, or a row of the form that `GET /card` tells under
-`rows` (see `RowForm`); then the text `end`. It is sent a JSON object after each that was looked at, `{"error": ...}` for what was none, and
-at last one with `"ended": true` and all glosses. Rows give the events that the frames would give that they were made of.
-"""
+"""Live sessions: frames or rows in, what is seen in them out; what comes while another is looked at is dropped."""
 
 from __future__ import annotations
 
@@ -31,6 +26,13 @@ from pipeline.spotting.spot import Way
 from pipeline.spotting.windows import Received, Streamed
 from pipeline.types import Array
 
+PROTOCOL = """
+A client opens `WS /live?rate_hz=25&send=frames|rows` and sends a message a frame: a JPEG, or a row of the values that `GET /card` tells
+under `rows`, as little-endian float32 or as a JSON array with null where there is none; then the text `end`. It is sent a JSON object after
+each that was looked at, `{"error": ...}` for what was none, and at last one with `"ended": true` and all glosses. Rows give the events that
+the frames would give that they were made of.
+"""
+"""As the description of the interface says it, which knows no WebSockets."""
 TRY_LATER, REFUSED = 1013, 1008
 """Why a WebSocket is closed, by RFC 6455's registry."""
 END = "end"

@@ -97,7 +97,9 @@ def test_it_says_how_it_is_and_what_it_may_say(serving: Serving) -> None:
     card = serving.get("/card")
     assert card["classes"] == ["sign0", "sign1"]
     assert "sign0" in card["card"]
-    described = serving.get("/openapi.json")["paths"]["/predict"]["post"]
+    interface = serving.get("/openapi.json")
+    assert "WS /live?rate_hz=25&send=frames|rows" in interface["info"]["description"]
+    described = interface["paths"]["/predict"]["post"]
     assert described["responses"]["200"]["content"]["application/json"]["example"]["label"] == "HELLO"
     assert {"408", "413", "415", "422", "429", "504"} <= described["responses"].keys()
     assert 'signcache_requests_total{path="/health",status="200"}' in serving.get("/metrics")
