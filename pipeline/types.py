@@ -35,6 +35,7 @@ IMPORT_PREFIX = "import:"
 class Sample:
     """One clip of a corpus: an id that stays, files relative to the corpus root, and what is known of it.
 
+    A medium that is an interval of a file is written `talk.mp4#t=12.5,14` or `talk.mp4#frames=300,420` (`pipeline.corpus.intervals`).
     `split` is "unassigned" where the corpus has no official list; `label` is None where it is withheld.
     """
 

@@ -25,8 +25,10 @@ class Table:
     """A row a clip, in the one `.csv` or `.jsonl` file right below the root, or in `table.csv`, `table.jsonl` where there are several.
 
     `file` is a path below the root. `start` and `end` in seconds, or `start_frame` and `end_frame`, make the clip that interval of it, from
-    the first to before the second, counted from 0 at the file's first frame. The label is withheld, the split and the signer are not known
-    where their cells are empty. Without `id` a clip is called by its file without suffix, and its interval. Other columns do not count.
+    the first to before the second, counted from 0 at the file's first frame. Seconds are compared with the time of each frame, to a
+    millisecond, so a varying rate does no harm; the rate that stages are told is the mean of the whole file. The label is withheld, the
+    split and the signer are not known where their cells are empty. Without `id` a clip is called by its file without suffix, and its
+    interval. Other columns do not count.
     """
 
     layout = (
