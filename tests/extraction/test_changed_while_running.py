@@ -59,12 +59,14 @@ def put_back(checkout: Checkout, texts: dict[str, str]) -> None:
         (checkout.folder / file).write_text(text)
 
 
-def refused(checkout: Checkout, *arguments: str, reason: str) -> None:
+def refused(checkout: Checkout, *arguments: str, reason: str) -> str:
+    """What it said."""
     done = checkout.run("extract", "tiny", *arguments)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("signcache: ")
     assert reason in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+    return done.stderr
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,9 @@ def refused(checkout: Checkout, *arguments: str, reason: str) -> None:
 def test_code_edited_after_planning_makes_no_rows(copy: Checkout, tmp_path: Path, file: str, old: str, new: str, workers: str) -> None:
     texts = {name: (copy.folder / name).read_text() for name in (file, "pipeline/extraction/extract.py")}
     edited_by_the_run(copy, file, old, new)
-    refused(copy, "colour", "--workers", workers, reason=f"stage 'colour' changed while it ran (code of {file}); finished clips are kept")
+    here = f"stage 'colour' changed while it ran (code of {file}); finished clips are kept"
+    said = refused(copy, "colour", "--workers", workers, reason=here if workers == "0" else "none of the 1 workers can take part")
+    assert workers == "0" or f"colour differs there (code of {file})" in said
     put_back(copy, texts)
     assert copy.extracted("colour") == {"colour": 1}, "put back, nothing of the other code is there"
 
