@@ -24,12 +24,23 @@ SMEAR = 4
 MARGIN = 64
 """Noise is drawn once a clip, larger than a map by this, and moved about at random: gamma numbers cost more than all the rest. Their
 shape is 4: the power of complex Gaussian noise, averaged over four chirps."""
+UNSTEADY_DB = 1.5
+"""Deviation of a receiver's noise from frame to frame, as its gain follows what it hears."""
+DISTURBED, DISTURBANCE_DB = 0.3, (3.0, 10.0)
+"""Share of a receiver's frames over which another radar sends, and by how much its chirps, which fit none of ours, raise the noise."""
+AIM_DB = 0.7
+"""Deviation of what a receiver hears of the room from clip to clip, as nobody stands twice in the middle of its beam."""
+FADING = 0.3
+"""Variance of a point's echo from frame to frame, where 1 is Swerling's (1960) of many small scatterers that turn, and 0 a sphere's."""
 FLOOR_DB, SPAN_DB = -6.0, 46.0
 """Gray 0, and what lies between it and gray 255, over the mean noise."""
 
 
 def maps(motion: Motion, signer: Signer, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(3, n, 128, 256) uint8, in dB: a frame every 1/20 s of each receiver; rows are ranges, columns radial speeds."""
+    """(3, n, 128, 256) uint8, in dB: a frame every 1/20 s of each receiver; rows are ranges, columns radial speeds.
+
+    As with real ones, noise, fading and aim change what no movement changed, so that a network has to learn what to look at.
+    """
     points, weights = scatterers(motion, signer)
     frames = round(motion.seconds * RADAR_HZ)
     ticks = TICK_HZ // RADAR_HZ
@@ -41,10 +52,13 @@ def maps(motion: Motion, signer: Signer, rng: np.random.Generator) -> NDArray[np
     with threadpool_limits(limits=1):  # the same sums in the same order, however many threads the caller has
         for number, receiver in enumerate(RECEIVERS):
             distance, speed = seen(points, np.array(receiver))
+            aim, noise = decibels(rng.normal(0, AIM_DB)), _noise(frames, rng)
             for frame, at in enumerate(instants):
-                power = _power(distance[at].ravel(), speed[at].ravel(), np.tile(weights, SMEAR) / SMEAR)
+                echoes = np.tile(weights * rng.gamma(1 / FADING, FADING, len(weights)), SMEAR) / SMEAR
+                power = _power(distance[at].ravel(), speed[at].ravel(), echoes)
                 down, right = rng.integers(0, MARGIN, 2)
-                shown[number, frame] = gray(power + standing + hiss[down : down + RANGES, right : right + DOPPLERS])
+                heard = noise[frame] * hiss[down : down + RANGES, right : right + DOPPLERS]
+                shown[number, frame] = gray(aim * (power + standing) + heard)
     return shown
 
 
@@ -60,7 +74,7 @@ def scatterers(motion: Motion, signer: Signer) -> tuple[Floats, Floats]:
     arms = [_along(arm, signer.size) for arm in (motion.right, motion.left)]
     points = np.concatenate([trunk, motion.head[:, None], *arms], axis=1)
     limb = [0.5] * 4 + [0.6] * 5 + [1.4] * 4
-    return points, 400.0 * np.array([2.0] * 6 + [1.0] + limb + limb)
+    return points, decibels(signer.echo) * 400.0 * np.array([2.0] * 6 + [1.0] + limb + limb)
 
 
 def _along(arm: Arm, size: float) -> Floats:
@@ -81,6 +95,17 @@ def _power(distance: Floats, speed: Floats, weights: Floats) -> NDArray[np.float
     rows = np.exp(-0.5 * ((ranges[:, None] - distance) / RANGE_SIGMA) ** 2) * (weights / distance**4)
     columns = np.exp(-0.5 * ((speeds - folded[:, None]) / SPEED_SIGMA) ** 2)
     return rows.astype(np.float32) @ columns.astype(np.float32)
+
+
+def _noise(frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(n,): the noise of each frame over its usual mean."""
+    raised = rng.uniform(*DISTURBANCE_DB, frames) * (rng.random(frames) < DISTURBED)
+    return decibels(rng.normal(0, UNSTEADY_DB, frames) + raised).astype(np.float32)
+
+
+def decibels(level: float | Floats) -> Floats:
+    """The power that is so many dB."""
+    return np.asarray(10 ** (np.asarray(level) / 10))
 
 
 def _clutter() -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A person: `size` scales the bones, `build` the widths, `tempo` the durations, `amplitude` the movements, `hold` in seconds.
+    `echo` is how much of a radar's wave comes back, in dB over the first signer's.
 
     `zoom` and `shift` (pixels of the 640x480 picture, right and down) are the camera's.
     """
@@ -46,6 +47,7 @@ class Signer:
     tempo: float
     amplitude: float
     hold: float
+    echo: float
     zoom: float
     shift: tuple[float, float]
 
@@ -60,11 +62,11 @@ _LOOKS = (  # one studio, lit a little differently each day, and dark clothes, a
 SIGNERS = {
     signer.name: signer
     for signer in (
-        Signer("signer1", "train", _LOOKS[0], 1.00, 1.00, 1.00, 1.00, 0.10, 1.00, (0.0, 0.0)),
-        Signer("signer2", "train", _LOOKS[1], 1.04, 1.10, 0.90, 1.08, 0.06, 0.97, (14.0, 6.0)),
-        Signer("signer3", "train", _LOOKS[2], 0.95, 0.92, 1.12, 0.92, 0.16, 1.05, (-16.0, 4.0)),
-        Signer("signer4", "val", _LOOKS[3], 0.97, 0.96, 1.06, 1.04, 0.12, 1.02, (8.0, -4.0)),
-        Signer("signer5", "test", _LOOKS[4], 1.02, 1.05, 0.96, 0.96, 0.08, 0.99, (-8.0, 8.0)),
+        Signer("signer1", "train", _LOOKS[0], 1.00, 1.00, 1.00, 1.00, 0.10, 0.0, 1.00, (0.0, 0.0)),
+        Signer("signer2", "train", _LOOKS[1], 1.04, 1.10, 0.90, 1.08, 0.06, 1.2, 0.97, (14.0, 6.0)),
+        Signer("signer3", "train", _LOOKS[2], 0.95, 0.92, 1.12, 0.92, 0.16, -1.0, 1.05, (-16.0, 4.0)),
+        Signer("signer4", "val", _LOOKS[3], 0.97, 0.96, 1.06, 1.04, 0.12, 0.6, 1.02, (8.0, -4.0)),
+        Signer("signer5", "test", _LOOKS[4], 1.02, 1.05, 0.96, 0.96, 0.08, -0.6, 0.99, (-8.0, 8.0)),
     )
 }
 
