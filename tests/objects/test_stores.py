@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.objects import ObjectStore, bucket, opened
+from pipeline.remote.signing import Key
 from tests.s3_server import FAULTS, Line, s3
 
 
@@ -126,3 +128,12 @@ def test_credentials_in_a_url_are_refused_and_not_said_again() -> None:
 def test_a_place_that_is_none_is_one_sentence() -> None:
     with pytest.raises(UserError, match=r"ftp://lab/x: no place for objects \(.*\); name a folder, or s3://bucket/prefix"):
         opened("ftp://lab/x")
+
+
+def test_without_its_library_a_bucket_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(UserError, match=r"^a bucket needs obstore: pip install -e '.\[remote\]'; a folder does without$"):
+        opened("s3://lab/x")
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    with pytest.raises(UserError, match=r"^shared features are signed, which needs cryptography: pip install -e '.\[remote\]'$"):
+        Key("a secret that only CI holds")
