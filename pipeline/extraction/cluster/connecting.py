@@ -54,7 +54,8 @@ def local(workers: int, threads: int, folder: Path) -> Iterator[Client]:
 def connected(scheduler: str) -> Iterator[Client]:
     """The cluster of a scheduler, given by its address or its file; raises UserError where there is none, or another version's."""
     address = _address(scheduler)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in one line
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said in one line
     try:
         packages = asyncio.run(asyncio.wait_for(_packages(address), CONNECT_SECONDS))
         _refuse_other_versions(address, packages)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from distributed import Client, Future, wait
 
@@ -18,6 +18,7 @@ from pipeline.extraction.cluster import connecting, preflight, tasks
 from pipeline.extraction.cluster.pace import Queue, Task
 from pipeline.extraction.sharing.jobs import Jobs
 
+Found = TypeVar("Found")
 LOOK_SECONDS = 0.5
 """Between two looks at which workers there are."""
 FETCH_SECONDS = 20.0
@@ -93,10 +94,7 @@ class _Dispatch:
         """Ask who joined, and take back the tasks of who left."""
         if time.monotonic() - self.looked < LOOK_SECONDS:
             return
-        try:
-            there = self.client.nthreads()
-        except Exception as error:  # of a connection that ended, whatever it was at
-            raise UserError(f"lost the scheduler ({error}); finished clips are kept, run the same line again once it is back") from error
+        there = self._answer(self.client.nthreads)
         self.looked = time.monotonic()
         for address in self.workers.keys() - there.keys():
             self._lost(self.workers.pop(address))
@@ -104,6 +102,13 @@ class _Dispatch:
             self.workers[address] = _Worker(address, None)
             self._submit(self.workers[address], preflight.look, self.asked)
         self._tell_who_is_missing()
+
+    def _answer(self, question: Callable[..., Found], *about: str) -> Found:
+        """What the scheduler answers; raises UserError where it is gone."""
+        try:
+            return question(*about)
+        except Exception as error:  # of a connection that ended, whatever it was at
+            raise UserError(f"lost the scheduler ({error}); finished clips are kept, run the same line again once it is back") from error
 
     def _tell_who_is_missing(self) -> None:
         if not self.workers:
@@ -124,9 +129,7 @@ class _Dispatch:
         """Run there and nowhere else: what a worker died at is no other's to die at without a word."""
         self.count += worker.task is not None
         key = f"signcache-{function.__name__}-{self.asked['probe'].split('/')[-2]}-{worker.address}-{self.count}"
-        worker.future = self.client.submit(
-            function, *arguments, workers=[worker.address], allow_other_workers=False, pure=False, key=key, retries=0
-        )
+        worker.future = self.client.submit(function, *arguments, workers=[worker.address], allow_other_workers=False, pure=False, key=key)
         worker.future.add_done_callback(lambda future, address=worker.address: self.ended.put((address, future)))
 
     def _hand_out(self) -> None:
@@ -229,7 +232,7 @@ class _Dispatch:
 
     def _was_expected(self, address: str) -> bool:
         """Whether a worker said that it leaves, as at the end of its `--lifetime`."""
-        events = self.client.get_events(address)
+        events = self._answer(self.client.get_events, address)
         return any(isinstance(event, dict) and event.get("action") == "remove-worker" and event.get("expected") for _, event in events)
 
     def _leave(self) -> None:
