@@ -70,6 +70,7 @@ export class Camera {
     this.told.state("Loading MediaPipe into this browser …");
     try {
       await landmarks.start();
+      await landmarks.row(this.video); // the first takes by far the longest, and the server waits for nobody
     } catch (error) {
       this.told.failed(`Landmarks cannot be made in this browser (${error.message}).`);
       this.stop();
