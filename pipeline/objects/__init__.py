@@ -3,5 +3,5 @@
 In: a folder or a URL as `s3://bucket/prefix`, credentials from the environment. Out: bytes, files, and UserError in one line.
 """
 
+from pipeline.objects.opening import opened as opened
 from pipeline.objects.store import ObjectStore as ObjectStore
-from pipeline.objects.store import opened as opened

@@ -1,4 +1,4 @@
-"""What every place for objects offers, and the one that a folder or a URL names."""
+"""What every place for objects offers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
-
-from pipeline.errors import UserError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 EXTRA = "pip install -e '.[remote]'"
@@ -43,21 +40,3 @@ class ObjectStore(Protocol):
     def send(self, file: Path, name: str) -> None:
         """Put a file's bytes as an object, in one step."""
         ...
-
-
-def opened(place: str) -> ObjectStore:
-    """The store at a folder or URL; nothing is asked of it yet. Raises UserError where the place cannot be one."""
-    from pipeline.objects.folder import Folder
-
-    if not URL.match(place):
-        return Folder(Path(place).expanduser().absolute())
-    parts = urlsplit(place)
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            f"{parts.scheme}://{parts.hostname}{parts.path}: credentials stand in no URL; set them in the environment: AWS_ACCESS_KEY_ID"
-        )
-    if parts.scheme == "file":
-        return Folder(Path(parts.path))
-    from pipeline.objects.bucket import Bucket
-
-    return Bucket(place)
