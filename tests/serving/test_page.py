@@ -80,8 +80,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 @pytest.fixture(scope="module")
 def browser(serving: Serving) -> Iterator[Browser]:
-    """Before its camera: a rest, WAVES and a rest, again and again."""
-    plays = enumerate([REST] * 30 + [WAVES] * 75 + [REST] * 45)
+    """Before its camera: WAVES and a rest, again and again, both so long that a slow machine sees them."""
+    plays = enumerate([WAVES] * 150 + [REST] * 90)
     with browsing((drawn(label, number, (320, 240)) for number, label in plays), serving.root) as found:
         yield found
 

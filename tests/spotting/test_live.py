@@ -135,6 +135,8 @@ def test_a_sentence_ends_after_so_many_frames_without_a_word(signs: Signs) -> No
         assert live._sentence(NA) == ("RED", "BLUE")
         assert {live._sentence(NA) for _ in range(50)} == {()}
         live._sentence("BLUE")
+        assert live._sentence(NA, MERGE_FRAMES) == ("BLUE",), "frames that were dropped have passed"
+        live._sentence("BLUE")
         assert live.finished() == ("BLUE",)
         assert live.finished() == ()
 

@@ -91,7 +91,8 @@ class Live:
         for number, came, image in self.source.frames():
             if first < 0:
                 first, began = number, came
-            self.tally.dropped += number - first - self.stream.stop
+            passed = number - first + 1 - self.stream.stop
+            self.tally.dropped += passed - 1
             self.stream.give((image,), number - first)
             before = self.watch.word
             self._guess()
@@ -101,7 +102,7 @@ class Live:
             is_new = word not in (NA, before)
             if is_new:
                 self.tally.words.append(Word(word, self.clock.now() - began, self.guess.probability))
-            yield Moment((number - first) / self.source.rate_hz, image, self.guess, word, is_new, self._sentence(word))
+            yield Moment((number - first) / self.source.rate_hz, image, self.guess, word, is_new, self._sentence(word, passed))
         self._close(self.watch.end())
 
     def finished(self) -> tuple[str, ...]:
@@ -126,12 +127,15 @@ class Live:
             rate = self.source.rate_hz
             self.tally.glosses = merged([*self.tally.glosses, gloss_of(streak, self.window, rate)], MERGE_FRAMES / rate)
 
-    def _sentence(self, word: str) -> tuple[str, ...]:
-        """As Insignia's notebook: a word that follows itself is one, and MERGE_FRAMES frames without a word end a sentence."""
+    def _sentence(self, word: str, passed: int = 1) -> tuple[str, ...]:
+        """As Insignia's notebook: a word that follows itself is one, and MERGE_FRAMES frames without a word end a sentence.
+
+        Frames that were dropped have `passed` too: a sentence ends at the same time on a slow machine.
+        """
         if word != NA:
             self.quiet = 0
             if self.said[-1:] != [word]:
                 self.said.append(word)
             return ()
-        self.quiet += 1
+        self.quiet += passed
         return self.finished() if self.quiet >= MERGE_FRAMES and self.said else ()
