@@ -14,7 +14,7 @@ from pipeline.cache import shards
 from pipeline.cache.index import Entry
 from pipeline.cache.provenance import origins
 from pipeline.cache.publishing import Features, opened
-from pipeline.cache.stage import Published, Stage, as_published, configure, staleness
+from pipeline.cache.stage import Published, Stage, as_published, configure, of_published, staleness
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.errors import UserError, did_you_mean
@@ -77,6 +77,10 @@ class Seen:
 
 def look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
     """What is known of a clip; raises UserError where it does not exist, or has no features, with the reason."""
+    return of_published(home, dataset, stage, lambda _: _look(home, dataset, stage, clip))
+
+
+def _look(home: Home, dataset: str, stage: str, clip: str) -> Seen:
     table = manifest.read(home, dataset)
     sample = next((sample for sample in table.samples if sample.id == clip), None)
     if sample is None:
