@@ -148,7 +148,8 @@ def _run(home: Home, table: Manifest, plans: Mapping[str, StagePlan], options: O
         finally:
             progress.stop()
     for name, part in division.parts.items():
-        outcome.failed.setdefault(name, []).extend(part.failed)
+        if part.failed:
+            outcome.failed.setdefault(name, []).extend(part.failed)
         outcome.others[name] = part.others
 
 
