@@ -27,8 +27,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what 
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: commands in processes of their own wait for their disk and for one another."""
-    return int(cpu_count()) + 1
+    """Two more than there are cores: commands in processes of their own wait for their disk and for one another."""
+    return int(cpu_count()) + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, else all wait for it at the end (xdist's own order begins with the files of most tests)."""
+    items.sort(key=lambda item: item.path.name != "test_histories.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
