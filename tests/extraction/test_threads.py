@@ -11,6 +11,7 @@ import pytest
 from pipeline import machine
 from tests.checkout import Checkout
 
+NAMES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "GOMP_SPINCOUNT")
 TOLD = '''"""What the processes of a run are told of threads."""
 
 import os
@@ -19,7 +20,7 @@ import numpy as np
 
 from pipeline.types import Extractor
 
-NAMES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "GOMP_SPINCOUNT")
+NAMES = SAID
 
 
 def told():
@@ -47,7 +48,7 @@ class Told(Extractor):
 
 
 stage = Told
-'''
+'''.replace("SAID", repr(NAMES))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def telling(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def row_of(checkout: Checkout, monkeypatch: pytest.MonkeyPatch, *arguments: object, **said: str) -> list[float]:
     """The row of a new extraction whose user said so much in the environment."""
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+    for name in (*NAMES, "OMP_WAIT_POLICY", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in said.items():
         monkeypatch.setenv(name, value)

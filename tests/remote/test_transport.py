@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import objects
 from pipeline.cache.publishing import opened
+from pipeline.cache.stage import configure
 from pipeline.corpus import manifest
 from pipeline.corpus.manifest import Home
 from pipeline.corpus.media import content_of
+from pipeline.extraction.progress import Progress
 from pipeline.objects.folder import Folder
 from pipeline.remote import pull as pulling
+from pipeline.remote.push import push
+from pipeline.remote.signing import key
 from tests.commands import run, said
 from tests.feature_cache import publish
 from tests.remote.conftest import Mine
@@ -104,10 +109,12 @@ def test_two_who_push_at_once_do_no_harm(mine: Mine, yours: Home, remote: str) -
     rows = {there.content(clip): there[clip] for clip in there}
     contents = {s.id: content_of(table.paths(s, "rgb")) for s in table.samples}
     publish(yours, table, {clip: rows[content] for clip, content in contents.items() if content in rows}, shard_clips=7)
-    lines = [(mine[0], "signs"), (mine[0], "signs"), (yours, "ours")]
+    theirs = configure(mine[0], manifest.read(mine[0], "signs"), "resnet50")
+    place, signer = objects.opened(remote), key()
+    lines = [(mine[0], theirs), (mine[0], theirs), (yours, configure(yours, table, "resnet50"))]
     with ThreadPoolExecutor(3) as pool:
-        ended = list(pool.map(lambda each: run(each[0], "push", each[1], "resnet50", remote).exit_code, lines))
-    assert ended == [0, 0, 0]
+        ended = list(pool.map(lambda each: push(each[0], each[1], place, signer), lines))
+    assert {each.clips + each.known > 0 for each in ended} == {True}
     said(yours, "drop", "ours", "--yes")
     said(yours, "pull", "ours", "resnet50", remote, "--trust")
     assert same_rows(mine, yours)
@@ -116,10 +123,13 @@ def test_two_who_push_at_once_do_no_harm(mine: Mine, yours: Home, remote: str) -
 @pytest.mark.parametrize("remote", ["folder"], indirect=True)
 def test_of_several_runs_that_read_through_one_takes_and_the_others_find_it_here(mine: Mine, yours: Home, remote: str) -> None:
     said(mine[0], "push", "signs", "resnet50", remote)
+    table, place = manifest.read(yours, "ours"), Folder(Path(remote))
+    here = pulling.Here(yours, table, configure(yours, table, "resnet50"), Progress())
+    trust = pulling.Trust.of(None, is_trusted=True)
     with ThreadPoolExecutor(3) as pool:
-        told = list(pool.map(lambda _: said(yours, "pull", "ours", "resnet50", remote, "--trust"), range(3)))
-    assert sum("30 clips in 6 shards taken" in each for each in told) == 1
-    assert sum("nothing taken" in each for each in told) == 2
+        taken = list(pool.map(lambda _: pulling.pull(here, place, trust), range(3)))
+    assert sorted((each.clips, each.shards) for each in taken) == [(0, 0), (0, 0), (30, 6)]
+    assert "nothing taken" in said(yours, "pull", "ours", "resnet50", remote, "--trust")
     assert same_rows(mine, yours)
     assert "0 things" in said(yours, "gc")
 
