@@ -10,6 +10,7 @@ import click
 
 from pipeline.commands.options import device_option, home_of, json_option, print_json
 from pipeline.commands.spotting import gate_options, sentence_options, way_of, writer_of
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.spotting.live.screen import Window
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 )
 @gate_options
 @sentence_options
+@click.option("--speak", is_flag=True, help="Say the sentences of --sentence aloud too, by this machine's voice.")
 @click.option("--text", is_flag=True, help="Lines in place of a window; by itself where there is no display.")
 @device_option
 @json_option
 @click.pass_context
-def live(ctx: click.Context, /, run: Path, source: str, text: bool, as_json: bool, **given: Any) -> None:
+def live(ctx: click.Context, /, run: Path, source: str, speak: bool, text: bool, as_json: bool, **given: Any) -> None:
     """Say the signs that a camera sees, as soon as they are believed.
 
     RUN is a run folder or a package. A window shows landmarks, the guess, how sure it is and what was said; q or Ctrl-C ends. Frames that
@@ -40,7 +42,11 @@ def live(ctx: click.Context, /, run: Path, source: str, text: bool, as_json: boo
     from pipeline.spotting.recogniser import Recogniser
 
     clock, device = sources.WallClock(), chosen_device(given["device"])
+    if speak and not given["sentence"]:
+        raise UserError("--speak is for sentences; give --sentence rules too")
     speaker = _Speaker(writer_of(given))
+    if speak:
+        speaker.speak()
     with opened(home_of(ctx), run, of_videos=True) as trained:
         way = way_of(trained.run.folder, given)
         recogniser = Recogniser(trained, device, way.temperature)
@@ -65,6 +71,13 @@ class _Speaker:
         self.write, self.said = write, list[str]()
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="sentences")
         self.failed: BaseException | None = None
+        self.say: Callable[[str], None] | None = None
+
+    def speak(self) -> None:
+        """From now on sentences are said aloud too, one after the other; raises UserError where there is no voice."""
+        from pipeline.spotting.sentences.voice import voice
+
+        self.say = self.worker.submit(voice).result()  # which is of one thread
 
     def give(self, words: Sequence[str]) -> None:
         """The words of the next sentence. Raises what went wrong with one before."""
@@ -76,12 +89,13 @@ class _Speaker:
     def _make(self, words: Sequence[str]) -> None:
         try:
             sentence = self.write(words)
+            if sentence:
+                self.said.append(sentence)
+                click.echo(sentence, err=True)
+                if self.say:
+                    self.say(sentence)
         except BaseException as error:
             self.failed = error
-            return
-        if sentence:
-            self.said.append(sentence)
-            click.echo(sentence, err=True)
 
     def finish(self, words: Sequence[str]) -> None:
         """The last one; waits for all."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from pipeline.spotting.glosses import NA, Gloss
 from pipeline.spotting.live import screen, sources
 from pipeline.spotting.live.session import Live, Moment
 from pipeline.spotting.recogniser import Recogniser
+from pipeline.spotting.sentences.voice import voice
 from pipeline.spotting.spot import MERGE_FRAMES, Way, spot
 from pipeline.spotting.windows import Stream
 from pipeline.testing.long_videos import compose
@@ -170,6 +173,31 @@ def test_without_a_display_words_are_lines(
     assert document["dropped"] == 0
     assert document["sentences"]
     assert all(sentence in result.stderr for sentence in document["sentences"])
+
+
+def test_sentences_are_said_aloud_by_the_machines_voice(
+    signs: Signs, long: tuple[Path, list[Gloss]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, told = list[str](), list[str]()
+    engine = SimpleNamespace(say=told.append, runAndWait=lambda: heard.append(told.pop()))
+    monkeypatch.setitem(sys.modules, "pyttsx3", SimpleNamespace(init=lambda: engine))
+    monkeypatch.setattr(sources, "WallClock", FakeClock)
+    options = ("--source", long[0], "--gate", "insignia-web", "--window", 24, "--text", "--device", "cpu", "--json")
+    line = ("live", signs.runs["colour"], *options)
+    assert heard == json.loads(run(signs.home, *line, "--sentence", "rules", "--speak").stdout)["sentences"] != []
+    assert "--speak is for sentences; give --sentence rules too" in run(signs.home, *line, "--speak").stderr
+
+
+def test_a_machine_without_a_voice_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mute() -> None:
+        raise RuntimeError("eSpeak is not installed\nmore of it")
+
+    monkeypatch.setitem(sys.modules, "pyttsx3", SimpleNamespace(init=mute))
+    with pytest.raises(UserError, match=r"^--speak finds no voice here \(eSpeak is not installed\); on Debian: apt-get install espeak-ng"):
+        voice()
+    monkeypatch.setitem(sys.modules, "pyttsx3", None)
+    with pytest.raises(UserError, match=r"^--speak needs pyttsx3: pip install -e '\.\[speech\]', or leave --speak out$"):
+        voice()
 
 
 def test_a_window_shows_what_is_known(signs: Signs, long: tuple[Path, list[Gloss]]) -> None:
