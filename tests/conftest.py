@@ -27,8 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what 
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores: commands in processes of their own wait for their disk and for one another."""
-    return int(cpu_count()) + 2
+    """One more than there are cores: commands in processes of their own wait for their disk and for one another."""
+    return int(cpu_count()) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from tests.checkout import Checkout, write_clip
 
 CLIPS = 8
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
-FILE_BYTES = 150_000
+FILE_BYTES = 90_000
 FULL = """
 import errno, os, sys
 left, sync = [int(sys.argv[1])], os.fsync
@@ -36,7 +36,7 @@ main(sys.argv[2:])
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Shards of two clips: 24 kB of the first four clips, 192 kB of the others."""
+    """Shards of two clips, as they come: a clip of the first four is 12 kB, one of the others 96 kB."""
     checkout = Checkout.make(tmp_path_factory.mktemp("template") / "checkout", clips=CLIPS)
     for number in range(4):
         write_clip(checkout.clip(number), number, frames=1)
