@@ -163,7 +163,7 @@ class Variation:
     def __call__(self, clip: str, rows: Mapping[str, Array]) -> dict[str, Array]:
         random = generator_of(self.seed, self.epoch, clip)
         curve, kept, drawn = self._curve(random), random.random(4096), self._drawn(random)
-        hidden = hiding(self.how.time_mask, self.how.box_mask, generator_of(self.seed, self.epoch, f"hidden {clip}"))
+        hidden = self._hidden(clip)
         found = {}
         for stage, values in rows.items():
             varied = values[self._places(len(values), curve, kept)] if len(values) else values
@@ -188,6 +188,11 @@ class Variation:
         places = np.clip(np.floor(at * count), 0, count - 1).astype(np.int64)
         left = places[kept[np.arange(steps) * len(kept) // steps] >= self.how.frame_drop] if self.how.frame_drop else places
         return left if len(left) else places[:1]
+
+    def _hidden(self, clip: str) -> Hidden:
+        if not (self.how.time_mask or self.how.box_mask):
+            return Hidden()
+        return hiding(self.how.time_mask, self.how.box_mask, generator_of(self.seed, self.epoch, f"hidden {clip}"))
 
     def _drawn(self, random: Generator) -> Drawn:
         how = self.how
@@ -217,6 +222,6 @@ class Variation:
         if self.how.jitter:
             deviation = np.ma.masked_array(rows, ~seen).std(0).filled(0)
             rows = rows + self.how.jitter * deviation * random.normal(size=rows.shape).astype(np.float32)
-        if self.how.time_mask or self.how.box_mask:
+        if hidden != Hidden():
             rows, seen = hide(rows, seen, layout, hidden)
         return np.where(seen, rows, 0).astype(np.float32)
