@@ -58,6 +58,12 @@ def file_sum(path: Path) -> tuple[str, int]:
     return hasher.hexdigest(), size
 
 
+def sha256(path: Path) -> str:
+    """64 hex digits for the bytes of a file, that anybody else can compute too."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def seal(content: Mapping[str, Any], *, indent: int | None = None) -> bytes:
     """The bytes of a JSON file with these values and their seal."""
     return json.dumps({**content, SEAL: _sum(content)}, indent=indent).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -146,8 +145,7 @@ def _fetched(remote: ObjectStore, name: str, file: Path, said: tuple[str, int]) 
 
 
 def _sum(file: Path) -> tuple[str, int]:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest(), os.fstat(opened.fileno()).st_size
+    return atomic.sha256(file), file.stat().st_size
 
 
 def _wrong(staging: Path, held: Holding, stage: Stage) -> str:

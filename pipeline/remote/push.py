@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.atomic import file_sum
+from pipeline.atomic import file_sum, sha256
 from pipeline.cache import shards
 from pipeline.cache.shards import MARKER_SUFFIX, Record
 from pipeline.cache.stage import Stage
@@ -76,8 +75,7 @@ def _sent(folder: Path, record: Record, stage: Stage, remote: ObjectStore) -> Ho
         if found != record.checksums[file]:
             raise UserError(f"{folder / file} differs from its checksum and stays here; run: {shards.mending(folder)}, then extract again")
         remote.send(folder / file, file_place(digest, file))
-        with open(folder / file, "rb") as opened:
-            return file, (hashlib.file_digest(opened, "sha256").hexdigest(), size)
+        return file, (sha256(folder / file), size)
 
     files: dict[str, tuple[str, int]] = dict(at_once(send, sorted(record.checksums)))
     marker = replace(record.marker, failures=())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.atomic import unseal
+from pipeline.atomic import sha256, unseal
 from pipeline.corpus.manifest import checked_name
 from pipeline.errors import NewerFormat, UserError
 from pipeline.runs import run_folder
@@ -88,11 +87,6 @@ def read(folder: Path) -> Lead:
 def leading(folder: Path) -> list[Path]:
     """The files that labels depend on."""
     return sorted(path for part in (RUNS, STAGES) for path in (folder / part).rglob("*") if path.is_file())
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_other(folder: Path, name: str, digest: str) -> None:

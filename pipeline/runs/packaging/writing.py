@@ -21,7 +21,7 @@ from pipeline.runs import run_folder
 from pipeline.runs.calibration import thresholds
 from pipeline.runs.crossvalidation import fold_folders
 from pipeline.runs.packaging import _archive
-from pipeline.runs.packaging._lead import FORMAT, PACKAGE, RUNS, STAGES, Identity, Lead, PackedStage, leading, sha256
+from pipeline.runs.packaging._lead import FORMAT, PACKAGE, RUNS, STAGES, Identity, Lead, PackedStage, leading
 from pipeline.runs.packaging.card import CARD, UNKNOWN_LICENCE, card
 from pipeline.runs.run_folder import Run
 from pipeline.runs.trained import Trained, of_run
@@ -83,7 +83,7 @@ def _lead(trained: Trained, stages: list[PackedStage], licence: str, folder: Pat
         stages=stages,
         endings={modality: list(endings) for modality, endings in trained.endings.items()},
         licence=licence,
-        files={path.relative_to(folder).as_posix(): sha256(path) for path in leading(folder)},
+        files={path.relative_to(folder).as_posix(): atomic.sha256(path) for path in leading(folder)},
     )
 
 
