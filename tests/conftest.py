@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from joblib import cpu_count
 if TYPE_CHECKING:
     from pipeline.corpus.manifest import Home, Manifest
     from tests.checkout import Checkout
+    from tests.s3_server import Line
 
 
 # Before torch is there, and for every process that a test starts: threads that spin at barriers take the cores from the other tests.
@@ -60,6 +62,21 @@ def signs(tmp_path: Path) -> tuple[Home, Manifest]:
     home, table = corpus(tmp_path, balanced())
     publish(home, table, signals(table))
     return home, table
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[Line]:
+    """A line to a server of objects."""
+    from tests.s3_server import s3
+
+    with s3() as line:
+        yield line
+
+
+@pytest.fixture
+def line(s3_server: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """The line as the environment names it, to a server with nothing but the empty bucket `lab`."""
+    return s3_server.reached(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +23,11 @@ from pipeline.objects.bucket import Bucket
 from pipeline.types import Array
 from tests.checkout import Checkout
 from tests.feature_cache import balanced, corpus, publish, signals
-from tests.s3_server import Line, s3
+from tests.s3_server import Line
 
 URL = "s3://lab/cache"
 STAGES = ("colour", "brightness")
 Machine = Callable[[str], Home]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Line]:
-    with s3() as line:
-        yield line
-
-
-@pytest.fixture
-def line(server: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
-    return server.reached(monkeypatch)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.objects import ObjectStore, bucket, opened
 from pipeline.remote.signing import Key
-from tests.s3_server import FAULTS, Line, s3
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Line]:
-    with s3() as line:
-        yield line
-
-
-@pytest.fixture
-def line(server: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
-    return server.reached(monkeypatch)
+from tests.s3_server import FAULTS, Line
 
 
 @pytest.fixture(params=["folder", "bucket"])

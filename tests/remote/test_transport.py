@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,20 +24,14 @@ from pipeline.remote.signing import key
 from tests.commands import run, said
 from tests.feature_cache import publish
 from tests.remote.conftest import Mine
-from tests.s3_server import Line, s3
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Line]:
-    with s3() as line:
-        yield line
+from tests.s3_server import Line
 
 
 @pytest.fixture(params=["folder", "bucket", "bad line"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return str(tmp_path / "remote")
-    line = request.getfixturevalue("server").reached(monkeypatch)
+    line = request.getfixturevalue("line")
     if request.param == "bad line":
         slow = itertools.cycle(["", "refuse", "", "cut", "", "lose the answer", "", "drop", "", "double", ""])
         line.faults.extend(itertools.islice(slow, 400))
@@ -135,9 +128,9 @@ def test_of_several_runs_that_read_through_one_takes_and_the_others_find_it_here
 
 
 @pytest.mark.parametrize("remote", ["bucket"], indirect=True)
-def test_a_bucket_whose_keys_only_read_is_one_line(mine: Mine, yours: Home, remote: str, server: Line) -> None:
+def test_a_bucket_whose_keys_only_read_is_one_line(mine: Mine, yours: Home, remote: str, line: Line) -> None:
     said(mine[0], "push", "signs", "resnet50", remote)
-    server.faults.extend(["forbid"] * 3)
+    line.faults.extend(["forbid"] * 3)
     done = run(yours, "pull", "ours", "resnet50", remote)
     assert done.exit_code == 2
     assert "s3://lab/features refuses these credentials" in done.output
